@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+.PHONY: help deps build demo test bench sanitize fuzz format docs install clean
+PRESET ?= release
+JOBS ?= $(shell nproc)
+
+help: ## what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+deps: ## install missing packages
+	@scripts/install-deps.sh
+build: deps
+	@cmake --preset $(PRESET) >build-$(PRESET).log || (cat build-$(PRESET).log; exit 1)
+	@cmake --build --preset $(PRESET) -j $(JOBS)
+demo: build ## train dense and sparse networks on Fashion-MNIST and compare them
+	@build/$(PRESET)/examples/demo
+test: PRESET = ci
+test: deps ## build and run every test
+	cmake --preset ci && cmake --build --preset ci -j $(JOBS)
+	ctest --test-dir build/release --output-on-failure --timeout 600 -j $(JOBS)
+bench: build ## a whole training step, sparse against dense
+	@build/$(PRESET)/bench/bench-step
+sanitize: deps ## the tests under ASan with leaks, UBSan and TSan
+	scripts/sanitize.sh
+fuzz: deps ## each file reader for a minute
+	scripts/fuzz.sh
+format: ## clang-format
+	clang-format -i $$(git ls-files '*.c' '*.h' '*.cpp')
+docs: ## API reference into build/docs
+	mkdir -p build && doxygen docs/Doxyfile
+install: build ## into PREFIX (default /usr/local)
+	cmake --install build/$(PRESET) --prefix $(or $(PREFIX),/usr/local)
+clean:
+	rm -rf build build-*.log

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file io.h
+ * Files. Readers check everything before they allocate and refuse what exceeds the limits; writers
+ * write to a temporary file beside the target, sync it and rename it, so that a failure leaves the
+ * old file whole. Messages name the byte or line.
+ */
+#ifndef SPARSELAYER_IO_H
+#define SPARSELAYER_IO_H
+
+#include "model.h"
+
+SL_BEGIN_DECLS
+
+/** Bounds on what a file may make a reader allocate. Zero means the default that is named. */
+typedef struct sl_read_limits {
+	size_t struct_size;
+	int64_t max_nonzeros; /**< default 2^33 */
+	int64_t max_bytes;    /**< decompressed bytes in all; default 2^36 */
+	int64_t max_header;   /**< bytes of a JSON or text header; default 2^26 */
+} sl_read_limits;
+#define SL_READ_LIMITS_DEFAULTS .struct_size = sizeof(sl_read_limits)
+
+typedef enum sl_format {
+	SL_FORMAT_AUTO = 0,         /**< by content, then by name */
+	SL_FORMAT_SAFETENSORS = 1,  /**< .safetensors */
+	SL_FORMAT_NPZ = 2,          /**< SciPy's scipy.sparse.save_npz: csr, csc, coo */
+	SL_FORMAT_MATRIX_MARKET = 3, /**< .mtx */
+	SL_FORMAT_SMTX = 4,         /**< .smtx, the DLMC benchmark's: structure only, values read as 1 */
+	SL_FORMAT_IDX = 5           /**< MNIST's arrays, gzip or not; read only */
+} sl_format;
+
+/**
+ * Read one sparse matrix.
+ * @param format #SL_FORMAT_AUTO to detect
+ * @param limits NULL: defaults
+ * @return #SL_ERR_NOT_FOUND, #SL_ERR_IO, #SL_ERR_FORMAT, #SL_ERR_LIMIT, #SL_ERR_STRUCTURE,
+ *         #SL_ERR_DTYPE, #SL_ERR_UNSUPPORTED, #SL_ERR_MEMORY, #SL_ERR_BUDGET
+ */
+SL_API sl_status sl_csr_read(sl_csr **matrix, sl_context *context, const char *path, sl_format format,
+                             const sl_read_limits *limits);
+/** Write one sparse matrix; the format by the name's ending where #SL_FORMAT_AUTO. @return also #SL_ERR_NO_SPACE */
+SL_API sl_status sl_csr_write(sl_context *context, const sl_csr *matrix, const char *path, sl_format format);
+
+/**
+ * Save a model and, unless NULL, the training state beside it, as safetensors. Sparse weights are
+ * three tensors, `<layer>.weight.row_offsets`, `.col_indices`, `.values`; moments `<layer>.weight.m`
+ * and so on.
+ * @param epochs_done stored for resuming
+ */
+SL_API sl_status sl_model_save(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
+                               int64_t epochs_done, const char *path);
+/**
+ * Load a model and, where `optimizer` is not NULL, the training state, ready to go on bit for bit.
+ * @param optimizer receives a new optimizer, or NULL if the file holds none; may be NULL
+ * @param epochs_done may be NULL
+ */
+SL_API sl_status sl_model_load(sl_model **model, sl_optimizer **optimizer, int64_t *epochs_done, sl_context *context,
+                               const char *path, const sl_read_limits *limits);
+
+/** An array of an IDX file (LeCun's format), gzip or not. */
+typedef struct sl_idx {
+	size_t struct_size;
+	int dimensions;   /**< 1 to 4 */
+	int64_t shape[4];
+	int64_t count;    /**< product of the shape */
+	float *values;    /**< as stored, converted to float; owned, see sl_idx_free() */
+} sl_idx;
+SL_API sl_status sl_idx_read(sl_context *context, const char *path, const sl_read_limits *limits, sl_idx *array);
+/** Free what sl_idx_read() filled in and zero it. NULL is allowed. */
+SL_API void sl_idx_free(sl_context *context, sl_idx *array);
+
+/** A data set of pictures or feature vectors with one class label each. */
+typedef struct sl_dataset sl_dataset;
+/**
+ * Read a directory in MNIST's form (`train-images-idx3-ubyte[.gz]` and so on). Pixels are scaled
+ * to [0, 1].
+ * @param directory NULL: where Debian's package dataset-fashion-mnist puts it
+ * @param train true: the training samples; false: the test samples
+ * @return #SL_ERR_NOT_FOUND, naming the package that has the data; #SL_ERR_FORMAT; #SL_ERR_SHAPE
+ */
+SL_API sl_status sl_dataset_read_mnist(sl_dataset **dataset, sl_context *context, const char *directory, bool train);
+/** Views of the samples, valid while the data set lives. */
+SL_API sl_status sl_dataset_samples(sl_context *context, const sl_dataset *dataset, sl_samples *samples, int *classes);
+/** Destroy. NULL is allowed. */
+SL_API void sl_dataset_destroy(sl_dataset *dataset);
+
+SL_END_DECLS
+#endif

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file layer.h
+ * A layer is parameters plus forward and backward: Y = activation(X Wᵀ + b) with X [batch,
+ * in_features], Y [batch, out_features], W [out_features, in_features] sparse or dense.
+ * Backward is dX = dZ W, dW = dZᵀ X on W's pattern, db = sum of dZ over the batch, where
+ * dZ = dY * activation'. Forward does not change the layer, so contexts may share it.
+ */
+#ifndef SPARSELAYER_LAYER_H
+#define SPARSELAYER_LAYER_H
+
+#include "plan.h"
+
+SL_BEGIN_DECLS
+
+typedef struct sl_layer sl_layer;
+/** What a forward keeps for its backward: one per forward in flight. Owned by the caller. */
+typedef struct sl_saved sl_saved;
+
+typedef enum sl_init {
+	SL_INIT_GLOROT_UNIFORM = 0, /**< U(-a, a), a = sqrt(6 / (fan_in + fan_out)) */
+	SL_INIT_GLOROT_NORMAL = 1,  /**< N(0, 2 / (fan_in + fan_out)) */
+	SL_INIT_HE_UNIFORM = 2,     /**< U(-a, a), a = sqrt(6 / fan_in) */
+	SL_INIT_HE_NORMAL = 3,      /**< N(0, 2 / fan_in) */
+	SL_INIT_UNIFORM = 4,        /**< U(-init_scale, init_scale) */
+	SL_INIT_ZERO = 5
+} sl_init;
+
+/**
+ * Options of sl_linear_create(). fan_in is the number of connections the neuron actually has, and
+ * fan_out that of the input it reads, not the layer's sizes. Biases start at zero.
+ */
+typedef struct sl_linear_options {
+	size_t struct_size;
+	int64_t in_features;
+	int64_t out_features;
+	double density;        /**< in (0, 1]; default (0) is 1. Ignored when `pattern` or `weights` is given */
+	bool dense;            /**< store W densely (density must then be 0 or 1) */
+	sl_pattern *pattern;   /**< [out_features, in_features]; retained */
+	const sl_csr *weights; /**< copied: pattern shared, values copied */
+	sl_init init;
+	double init_scale;     /**< for #SL_INIT_UNIFORM; default 0.05 */
+	bool bias;             /**< whether there is a bias */
+	sl_activation activation;
+	double activation_parameter; /**< see #sl_activation; default 0.01 for leaky ReLU, 6 for clipped ReLU */
+	sl_dtype dtype;        /**< #SL_F32 (default) or #SL_F64 */
+	uint64_t stream;       /**< distinguishes the random draws of layers of one context: give each layer its own */
+	const char *name;      /**< copied; default "linear" */
+} sl_linear_options;
+#define SL_LINEAR_DEFAULTS .struct_size = sizeof(sl_linear_options)
+
+/**
+ * Create a linear layer.
+ * @return #SL_ERR_ARGUMENT, #SL_ERR_SHAPE (pattern or weights of another shape), #SL_ERR_DTYPE,
+ *         #SL_ERR_UNSUPPORTED (an op of the layer that the device's backend lacks), #SL_ERR_OVERFLOW,
+ *         #SL_ERR_MEMORY, #SL_ERR_BUDGET
+ */
+SL_API sl_status sl_linear_create(sl_layer **layer, sl_context *context, const sl_linear_options *options);
+/** Destroy a layer. NULL is allowed. */
+SL_API void sl_layer_destroy(sl_layer *layer);
+
+/** What kind of layer, its sizes and costs. */
+typedef struct sl_layer_info {
+	size_t struct_size;
+	const char *name; /**< valid while the layer lives */
+	int64_t in_features;
+	int64_t out_features;
+	bool dense;
+	int64_t nnz;       /**< weights stored */
+	double density;    /**< nnz / (in * out); 0 for an empty layer */
+	int64_t parameters; /**< nnz + biases */
+	int64_t empty_rows; /**< neurons without any connection */
+	sl_activation activation;
+	double activation_parameter;
+	bool bias;
+	sl_dtype dtype;
+} sl_layer_info;
+SL_API sl_status sl_layer_get_info(sl_context *context, const sl_layer *layer, sl_layer_info *info);
+
+/** One trainable array. Borrowed pointers, valid until the layer is destroyed or its pattern is edited. */
+typedef struct sl_parameter {
+	size_t struct_size;
+	const char *name;     /**< "weight" or "bias" */
+	sl_dtype dtype;
+	sl_device device;
+	int64_t count;        /**< elements of `value` and `gradient` */
+	void *value;
+	void *gradient;       /**< NULL until a backward or sl_layer_prepare() for training made it */
+	sl_pattern *pattern;  /**< NULL: dense */
+	int64_t rows;         /**< logical shape; bias: [out_features, 1] */
+	int64_t cols;
+	bool decays;          /**< whether L1, L2 and weight decay apply (weights yes, biases no) */
+} sl_parameter;
+/** How many parameters a layer has. 0 for NULL. */
+SL_API int sl_layer_parameter_count(const sl_layer *layer);
+/** @param index from 0 */
+SL_API sl_status sl_layer_parameter(sl_context *context, const sl_layer *layer, int index, sl_parameter *parameter);
+/** The weights as a CSR matrix, borrowed; NULL for a dense layer. */
+SL_API sl_csr *sl_layer_weights(const sl_layer *layer);
+
+typedef enum sl_mode { SL_MODE_INFERENCE = 0, SL_MODE_TRAINING = 1 } sl_mode;
+
+/** Do all planning and allocation for calls of up to `max_batch` rows now, so that they do neither. */
+SL_API sl_status sl_layer_prepare(sl_context *context, sl_layer *layer, int64_t max_batch, sl_mode mode);
+/** Create what one forward of up to `max_batch` rows keeps. */
+SL_API sl_status sl_saved_create(sl_saved **saved, sl_context *context, const sl_layer *layer, int64_t max_batch);
+/** Destroy. NULL is allowed. */
+SL_API void sl_saved_destroy(sl_saved *saved);
+
+/**
+ * Y = activation(X Wᵀ + b).
+ * @param X [batch, in_features], any order but #SL_COL_PANELS; of the layer's dtype. Panels are used
+ *          where they lie and then borrowed until the backward; other orders are packed once
+ * @param Y [batch, out_features], likewise; written
+ * @param saved NULL for inference
+ */
+SL_API sl_status sl_layer_forward(sl_context *context, const sl_layer *layer, const sl_dense *X, sl_dense *Y,
+                                  sl_saved *saved);
+
+typedef enum sl_write { SL_OVERWRITE = 0, SL_ACCUMULATE = 1 } sl_write;
+
+/**
+ * Gradients of a forward. Parameter gradients are overwritten or added to as `write` says.
+ * @param dY [batch, out_features]; not changed
+ * @param dX [batch, in_features], overwritten; NULL: not wanted
+ * @return #SL_ERR_STATE when `saved` holds no forward of this layer or the layer was edited since
+ */
+SL_API sl_status sl_layer_backward(sl_context *context, sl_layer *layer, sl_saved *saved, const sl_dense *dY,
+                                   sl_dense *dX, sl_write write);
+
+SL_END_DECLS
+#endif

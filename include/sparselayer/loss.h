@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file loss.h
+ * Losses: a mean over the batch and its gradient in one pass.
+ */
+#ifndef SPARSELAYER_LOSS_H
+#define SPARSELAYER_LOSS_H
+
+#include "layer.h"
+
+SL_BEGIN_DECLS
+
+typedef enum sl_loss {
+	SL_SOFTMAX_CROSS_ENTROPY = 0, /**< mean over rows of -log softmax(logits)[label] */
+	SL_BINARY_CROSS_ENTROPY = 1,  /**< with logits; mean over all elements, stable for large logits */
+	SL_MEAN_SQUARED_ERROR = 2     /**< mean over all elements of (y - t)^2 */
+} sl_loss;
+
+/** What the outputs should have been: class labels or dense targets. */
+typedef struct sl_targets {
+	const int32_t *labels; /**< batch class indices; for softmax cross-entropy */
+	const sl_dense *dense; /**< [batch, features], of the outputs' dtype; probabilities (rows adding up to 1) are accepted by softmax cross-entropy too */
+} sl_targets;
+
+/** Results of a loss over one batch. */
+typedef struct sl_loss_result {
+	double loss;    /**< the mean */
+	int64_t correct; /**< rows whose largest output is the label (ties: the lowest index); for BCE elements on the right side of 0; 0 for MSE */
+	int64_t counted; /**< rows (BCE: elements) that `correct` is out of; 0 for MSE */
+} sl_loss_result;
+
+/**
+ * Loss and, unless `gradient` is NULL, its gradient with respect to `outputs`.
+ * @param outputs [batch, features]
+ * @param gradient same shape and dtype; written; may be `outputs` itself
+ * @return #SL_ERR_ARGUMENT for a label outside [0, features), with the row; #SL_ERR_SHAPE, #SL_ERR_NULL
+ */
+SL_API sl_status sl_loss_evaluate(sl_context *context, sl_loss loss, const sl_dense *outputs, const sl_targets *targets,
+                                  sl_dense *gradient, sl_loss_result *result);
+
+SL_END_DECLS
+#endif

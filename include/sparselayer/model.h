@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file model.h
+ * A sequence of layers, its training loop, and the single calls under it for loops of one's own.
+ * Between layers activations stay in the device's own layout: only the model's input and output
+ * are converted.
+ */
+#ifndef SPARSELAYER_MODEL_H
+#define SPARSELAYER_MODEL_H
+
+#include "topology.h"
+
+SL_BEGIN_DECLS
+
+typedef struct sl_model sl_model;
+
+SL_API sl_status sl_model_create(sl_model **model, sl_context *context);
+/** Destroy a model and its layers. NULL is allowed. */
+SL_API void sl_model_destroy(sl_model *model);
+/** Append a layer, which the model owns from then on (on failure the caller still does). Its in_features must equal the last layer's out_features, its dtype the model's. */
+SL_API sl_status sl_model_add(sl_context *context, sl_model *model, sl_layer *layer);
+SL_API int sl_model_layer_count(const sl_model *model);
+/** Borrowed; NULL when out of range. */
+SL_API sl_layer *sl_model_layer(const sl_model *model, int index);
+/** Add every layer to an optimizer. */
+SL_API sl_status sl_model_add_to_optimizer(sl_context *context, sl_model *model, sl_optimizer *optimizer);
+
+/** Plan and allocate for batches of up to `max_batch`, so that the calls below do neither. Called by them where it was not; call it again after an edit to keep steps free of allocation. */
+SL_API sl_status sl_model_prepare(sl_context *context, sl_model *model, int64_t max_batch, sl_mode mode);
+/** Outputs for inputs [batch, in] into [batch, out]. In #SL_MODE_TRAINING what backward needs is kept. */
+SL_API sl_status sl_model_forward(sl_context *context, sl_model *model, const sl_dense *inputs, sl_dense *outputs,
+                                  sl_mode mode);
+/** Gradients from the gradient of the outputs of the last training forward. `d_inputs` may be NULL. */
+SL_API sl_status sl_model_backward(sl_context *context, sl_model *model, const sl_dense *d_outputs, sl_dense *d_inputs,
+                                   sl_write write);
+/** Forward, loss and backward of one batch; activations stay packed throughout. Update with sl_optimizer_step(). */
+SL_API sl_status sl_model_train_batch(sl_context *context, sl_model *model, sl_loss loss, const sl_dense *inputs,
+                                      const sl_targets *targets, sl_write write, sl_loss_result *result);
+
+/** Samples held by the caller: inputs [samples, features] row-major and their targets. */
+typedef struct sl_samples {
+	size_t struct_size;
+	sl_dense inputs;       /**< row-major, of the model's dtype */
+	const int32_t *labels; /**< one a sample, or NULL */
+	const sl_dense *targets; /**< [samples, out] row-major, or NULL */
+} sl_samples;
+#define SL_SAMPLES_DEFAULTS .struct_size = sizeof(sl_samples)
+
+/** One epoch's figures. */
+typedef struct sl_epoch {
+	int64_t epoch; /**< from 0 */
+	double loss, accuracy;                       /**< mean over the epoch's batches while training */
+	double validation_loss, validation_accuracy; /**< NaN without validation samples */
+	double learning_rate;                        /**< of the last step */
+	double seconds;                              /**< of training, validation excluded */
+} sl_epoch;
+/** Called after each epoch. Return false to stop cleanly (sl_model_fit() then returns #SL_ERR_CANCELLED). */
+typedef bool (*sl_epoch_callback)(void *user, const sl_epoch *epoch);
+
+typedef struct sl_fit_options {
+	size_t struct_size;
+	sl_loss loss;
+	int64_t epochs;       /**< default 1; counted from the first, so a resumed run gives the same total */
+	int64_t first_epoch;  /**< where a resumed run goes on; default 0 */
+	int64_t batch;        /**< default 32; the last batch of an epoch may be smaller */
+	int64_t accumulate;   /**< batches whose gradients are averaged before a step; default 1 */
+	bool keep_order;      /**< default: samples are shuffled anew each epoch, from the seed and the epoch's number alone */
+	const sl_samples *validation; /**< evaluated after each epoch; NULL: none */
+	sl_epoch_callback on_epoch;
+	void *user;
+} sl_fit_options;
+#define SL_FIT_DEFAULTS .struct_size = sizeof(sl_fit_options)
+
+/**
+ * Train. Progress goes to the context's callback; returning false there ends after the current
+ * step with #SL_ERR_CANCELLED, model and optimizer being whole.
+ * @return #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_ARGUMENT, #SL_ERR_NONFINITE (the loss became NaN or
+ *         infinite; the epoch and batch are named), #SL_ERR_CANCELLED
+ */
+SL_API sl_status sl_model_fit(sl_context *context, sl_model *model, sl_optimizer *optimizer, const sl_samples *samples,
+                              const sl_fit_options *options);
+/** Mean loss and accuracy over samples, in batches of `batch` (0: 256). */
+SL_API sl_status sl_model_evaluate(sl_context *context, sl_model *model, sl_loss loss, const sl_samples *samples,
+                                   int64_t batch, double *mean_loss, double *accuracy);
+/** Outputs [samples, out] (row-major) of inputs [samples, in], in batches of `batch` (0: 256). */
+SL_API sl_status sl_model_predict(sl_context *context, sl_model *model, const sl_dense *inputs, sl_dense *outputs,
+                                  int64_t batch);
+
+/** What a model costs. */
+typedef struct sl_model_info {
+	size_t struct_size;
+	int layers;
+	int64_t in_features, out_features;
+	int64_t nonzeros;       /**< weights stored */
+	int64_t dense_weights;  /**< weights it would have were it dense */
+	int64_t parameters;     /**< nonzeros + biases */
+	size_t parameter_bytes; /**< values of weights and biases */
+	size_t pattern_bytes;   /**< offsets, columns, transposes and tile indices */
+	size_t gradient_bytes;
+	size_t optimizer_bytes; /**< moments; 0 when no optimizer was given */
+	size_t activation_bytes; /**< activations, saved values and workspace of the prepared batch */
+} sl_model_info;
+/** @param optimizer may be NULL */
+SL_API sl_status sl_model_get_info(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
+                                   sl_model_info *info);
+
+SL_END_DECLS
+#endif

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file ops.h
+ * Ops on matrices. Outputs must not overlap inputs unless a call says so. dtypes of all operands
+ * of one op are equal unless said otherwise; accumulation is in float32 (float64 for f64).
+ * A zero size is valid everywhere. With beta = 0 the old content of an output is not read.
+ */
+#ifndef SPARSELAYER_OPS_H
+#define SPARSELAYER_OPS_H
+
+#include "csr.h"
+
+SL_BEGIN_DECLS
+
+typedef enum sl_transpose { SL_NO_TRANSPOSE = 0, SL_TRANSPOSE = 1 } sl_transpose;
+
+typedef enum sl_activation {
+	SL_IDENTITY = 0,
+	SL_RELU = 1,
+	SL_CLIPPED_RELU = 2, /**< min(max(x, 0), parameter) */
+	SL_LEAKY_RELU = 3,   /**< x > 0 ? x : parameter * x */
+	SL_SIGMOID = 4,
+	SL_TANH = 5,
+	SL_GELU = 6 /**< x * Phi(x), the exact form with erf */
+} sl_activation;
+
+/** What is done to a product before it is stored: C = activation(product + bias). */
+typedef struct sl_epilogue {
+	size_t struct_size;
+	const void *bias; /**< one element a row of C, of C's dtype (f32 when C is bf16 or f16); NULL: none */
+	sl_activation activation;
+	double parameter;         /**< see #sl_activation; clipped ReLU needs > 0, leaky ReLU any finite value */
+	sl_dense *pre_activation; /**< receives product + bias, same shape, dtype and order as C; NULL: not kept */
+} sl_epilogue;
+#define SL_EPILOGUE_DEFAULTS .struct_size = sizeof(sl_epilogue)
+
+/**
+ * C = epilogue(alpha * op(A) * B + beta * C), A sparse.
+ * @param A [m, k], or [k, m] with #SL_TRANSPOSE
+ * @param B [k, n] in any order
+ * @param C [m, n] in any order
+ * @param epilogue NULL: none
+ * @return #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_LAYOUT, #SL_ERR_ALIAS, #SL_ERR_NULL, #SL_ERR_MEMORY, #SL_ERR_BUDGET
+ */
+SL_API sl_status sl_spmm(sl_context *context, sl_transpose transpose, double alpha, const sl_csr *A, const sl_dense *B,
+                         double beta, sl_dense *C, const sl_epilogue *epilogue);
+/**
+ * S.values = alpha * (A * B at the entries of S's pattern) + beta * S.values. Nothing outside the
+ * pattern is computed.
+ * @param A [m, k]
+ * @param B [k, n]; the transposed view of an [n, k] matrix is usual, see sl_dense_transposed()
+ * @param S [m, n]
+ */
+SL_API sl_status sl_sddmm(sl_context *context, double alpha, const sl_dense *A, const sl_dense *B, double beta, sl_csr *S);
+/** C = epilogue(alpha * A * B + beta * C), all dense. Transposition is a view's affair. */
+SL_API sl_status sl_gemm(sl_context *context, double alpha, const sl_dense *A, const sl_dense *B, double beta, sl_dense *C,
+                         const sl_epilogue *epilogue);
+/** Copy between orders and dtypes, rounding to nearest even. Same shape. A row-major destination of a column-major source is a transpose of the storage. */
+SL_API sl_status sl_dense_copy(sl_context *context, const sl_dense *source, sl_dense *destination);
+
+/** Y = activation(X), same shape; Y may be X. */
+SL_API sl_status sl_activate(sl_context *context, sl_activation activation, double parameter, const sl_dense *X,
+                             sl_dense *Y);
+/**
+ * dX = dY * activation'(.), elementwise; dX may be dY.
+ * @param saved the activation's output; for #SL_GELU its input (see sl_activation_saves_input())
+ */
+SL_API sl_status sl_activate_backward(sl_context *context, sl_activation activation, double parameter,
+                                      const sl_dense *saved, const sl_dense *dY, sl_dense *dX);
+/** Whether an activation's backward needs its input (true) or its output (false). */
+SL_API bool sl_activation_saves_input(sl_activation activation);
+
+/** sums[r] = beta * sums[r] + sum over columns of A(r, .), in a fixed order. `sums`: rows elements of A's dtype (f32 for bf16 and f16). */
+SL_API sl_status sl_sum_columns(sl_context *context, const sl_dense *A, double beta, void *sums);
+/** Square root of the sum of squares of `count` elements of f32 or f64, in a fixed order, in double. */
+SL_API sl_status sl_norm2(sl_context *context, const void *values, sl_dtype dtype, int64_t count, double *norm);
+
+SL_END_DECLS
+#endif

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file plan.h
+ * A plan is how one op will run for one pattern, shape and dtype: chosen once, printable, reused.
+ * sl_spmm(), sl_sddmm() and sl_gemm() make one for each call; loops should keep theirs.
+ */
+#ifndef SPARSELAYER_PLAN_H
+#define SPARSELAYER_PLAN_H
+
+#include "ops.h"
+
+SL_BEGIN_DECLS
+
+typedef struct sl_plan sl_plan;
+
+/**
+ * Plan C = epilogue(alpha * op(A) * B + beta * C). Only the shapes, orders and dtypes of `B` and
+ * `C` are read, so their data may be NULL. The plan retains A's pattern. Running it with fewer
+ * columns than planned is allowed.
+ */
+SL_API sl_status sl_plan_spmm(sl_plan **plan, sl_context *context, sl_transpose transpose, const sl_csr *A,
+                              const sl_dense *B, const sl_dense *C, const sl_epilogue *epilogue);
+/** Plan sl_sddmm(). */
+SL_API sl_status sl_plan_sddmm(sl_plan **plan, sl_context *context, const sl_dense *A, const sl_dense *B, const sl_csr *S);
+
+/** Run a plan of sl_plan_spmm(). `A` must have the planned pattern. Does not allocate once the context's workspace has grown to sl_plan_workspace(). */
+SL_API sl_status sl_plan_run_spmm(sl_context *context, const sl_plan *plan, double alpha, const sl_csr *A,
+                                  const sl_dense *B, double beta, sl_dense *C, const sl_epilogue *epilogue);
+/** Run a plan of sl_plan_sddmm(). */
+SL_API sl_status sl_plan_run_sddmm(sl_context *context, const sl_plan *plan, double alpha, const sl_dense *A,
+                                   const sl_dense *B, double beta, sl_csr *S);
+
+/** Bytes of workspace a run takes from the context. */
+SL_API size_t sl_plan_workspace(const sl_plan *plan);
+/**
+ * Describe a plan in one line: "spmm 1024x784 nnz 80282 batch 256: avx2 panels of 32, ...".
+ * Writes at most `size` bytes including the terminating zero.
+ */
+SL_API sl_status sl_plan_describe(sl_context *context, const sl_plan *plan, char *text, size_t size);
+/** Destroy a plan. NULL is allowed. Any context still alive may be current, but a plan must not outlive the one it was made with. */
+SL_API void sl_plan_destroy(sl_plan *plan);
+
+SL_END_DECLS
+#endif

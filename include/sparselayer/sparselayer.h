@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file sparselayer.h
+ * The whole public interface.
+ */
+#ifndef SPARSELAYER_SPARSELAYER_H
+#define SPARSELAYER_SPARSELAYER_H
+
+#include "base.h"
+#include "status.h"
+#include "context.h"
+#include "dense.h"
+#include "pattern.h"
+#include "csr.h"
+#include "ops.h"
+#include "plan.h"
+#include "layer.h"
+#include "loss.h"
+#include "optimizer.h"
+#include "topology.h"
+#include "model.h"
+#include "io.h"
+
+#endif

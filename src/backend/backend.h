@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The seam: everything the runtime asks of a device. One const table of functions, implemented by
+ * src/cpu and by the CUDA module. Nothing above it knows a backend by name.
+ *
+ * Conventions
+ * - All pointers handed to execute() are in the backend's own memory, unless a comment says "host".
+ * - Matrices are in op orientation: a product is C[m,n] = A[m,k] * B[k,n]; an activation is
+ *   [features, batch]. Layers turn their [batch, features] views with sl_dense_transposed().
+ * - The layout a backend likes for activations is SL_COL_PANELS of panel_width(batch) columns.
+ *   Padding columns of panels are zero on input, and every op that writes panels leaves them zero.
+ * - execute() may see fewer columns (n) than were planned, never more.
+ * - Arguments were checked by the caller: shapes meet, dtypes are legal, nothing aliases wrongly.
+ *   A backend checks only what is its own affair (supports()).
+ */
+#ifndef SL_BACKEND_BACKEND_H
+#define SL_BACKEND_BACKEND_H
+
+#include <sparselayer/sparselayer.h>
+
+#define SL_BACKEND_ABI 1u
+
+/* What a backend may ask of its host. `user` is the host's. All host calls are thread-safe but
+ * parallel() and fail(), which belong to the thread that uses the context. */
+typedef struct sl_host {
+	uint32_t abi;
+	void *user;
+	/* Keep a message for the user, in printf form, and return `status`. */
+	sl_status (*fail)(void *user, sl_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+	void (*log)(void *user, sl_log_level level, const char *line);
+	/* Host memory, counted against the budget; 64-byte aligned; NULL when there is none. */
+	void *(*allocate)(void *user, size_t bytes);
+	void (*release)(void *user, void *pointer, size_t bytes);
+	/* Count memory the backend got elsewhere (device memory) against the budget; false: over it. */
+	bool (*reserve)(void *user, size_t bytes);
+	void (*unreserve)(void *user, size_t bytes);
+	/* Run task(argument, i) for i in [0, count) on the context's threads. */
+	void (*parallel)(void *user, size_t count, void (*task)(void *argument, size_t index), void *argument);
+	int threads;
+	bool deterministic;
+	void *stream; /* the caller's, or NULL */
+	int device_index;
+} sl_host;
+
+typedef enum sl_op_kind {
+	/* c = a, converted in order and dtype. */
+	SL_OP_CONVERT = 0,
+	/* c = epilogue(alpha * op(S) * b + beta * c); S = desc.sparse with args.values; pre-activation to d. */
+	SL_OP_SPMM,
+	/* values_out = alpha * (a * b sampled on S) + beta * values_out. */
+	SL_OP_SDDMM,
+	/* c = epilogue(alpha * a * b + beta * c); pre-activation to d. */
+	SL_OP_GEMM,
+	/* vector[1][i] = vector[0][permutation[i]] for i < count; permutation = vector[2] of desc.index_dtype. */
+	SL_OP_GATHER,
+	/* c = activation(a); c may be a. */
+	SL_OP_ACTIVATION,
+	/* c = b * activation'(a), a being the saved output or input; c may be b. bias_gradient, unless
+	 * NULL: beta * it + row sums of c. */
+	SL_OP_ACTIVATION_GRAD,
+	/* desc.variant is an sl_reduce. */
+	SL_OP_REDUCE,
+	/* desc.variant is an sl_elementwise. */
+	SL_OP_ELEMENTWISE,
+	/* desc.variant is an sl_loss. a = outputs [features, batch]; labels or b = targets; c = gradient
+	 * (data NULL: not wanted; may be a), multiplied by alpha. Adds into *(sl_loss_sums *)result. */
+	SL_OP_LOSS,
+	/* desc.variant is an sl_optimizer_kind. vector = {value, gradient, first moment, second moment},
+	 * count elements of desc.a.dtype; parameters in args.update. */
+	SL_OP_UPDATE,
+	SL_OP_COUNT
+} sl_op_kind;
+
+typedef enum sl_reduce {
+	SL_REDUCE_ROW_SUMS = 0, /* vector[0][r] = beta * it + sum over columns of a(r, .) */
+	SL_REDUCE_SUM_SQUARES,  /* *(double *)result += sum of x^2 over vector[0][0..count), of desc.a.dtype */
+	SL_REDUCE_NONFINITE     /* *(int64_t *)result = index of the first NaN or infinity in vector[0], or -1 */
+} sl_reduce;
+
+typedef enum sl_elementwise {
+	SL_ELEMENTWISE_SCALE = 0, /* vector[0] *= alpha */
+	SL_ELEMENTWISE_FILL,      /* vector[0] = alpha */
+	SL_ELEMENTWISE_CLAMP,     /* vector[0] = clamp(vector[0], -alpha, alpha); NaN stays */
+	SL_ELEMENTWISE_AXPY       /* vector[1] += alpha * vector[0] */
+} sl_elementwise;
+
+/* Sums over batches, in backend memory. Zero it (bad_row: -1) before the first. */
+typedef struct sl_loss_sums {
+	double loss;     /* sum over batches of mean loss * rows of the batch */
+	int64_t rows;    /* batch rows seen */
+	int64_t correct; /* as in sl_loss_result */
+	int64_t counted;
+	int64_t bad_row; /* first row of the batch whose label is out of range, else -1 */
+} sl_loss_sums;
+
+/* One step's numbers for SL_OP_UPDATE, in backend memory, so that a captured step can be replayed. */
+typedef struct sl_update {
+	double learning_rate; /* after the schedule */
+	double momentum;
+	double beta1, beta2, epsilon;
+	double correction1, correction2; /* 1 - beta1^t, 1 - beta2^t; t counted from 1 */
+	double weight_decay; /* decoupled */
+	double l1, l2;       /* added to the gradient, after clipping */
+	double l1_proximal;
+	double clip_value;      /* 0: off; applied to the gradient first */
+	double gradient_factor; /* from norm clipping; applied second; 1: none */
+} sl_update;
+
+typedef struct sl_matrix_desc {
+	int64_t rows, cols, ld;
+	sl_dtype dtype;
+	sl_order order;
+} sl_matrix_desc;
+
+/* A pattern as a backend sees it. Pointers stay valid while the plan lives. */
+typedef struct sl_sparse_view {
+	sl_pattern_arrays arrays;     /* in backend memory */
+	sl_pattern_arrays transposed; /* in backend memory; only when desc.transpose, else zero */
+	const void *permutation;      /* transposed entry k is entry permutation[k]; as `transposed` */
+	sl_dtype permutation_dtype;
+	sl_pattern_arrays host;       /* the same as `arrays`, readable by the host */
+} sl_sparse_view;
+
+/* What is to be planned. Unused fields are zero. */
+typedef struct sl_op_desc {
+	sl_op_kind kind;
+	int variant;
+	sl_matrix_desc a, b, c;
+	sl_sparse_view sparse;
+	bool transpose; /* SPMM: op(S) = S^T */
+	sl_activation activation;
+	double activation_parameter;
+	bool bias;
+	bool pre_activation; /* d is written */
+	sl_dtype index_dtype;
+	int64_t count;
+	const char *kernel; /* insist on the kernel of this name (tests, benches); NULL: choose */
+} sl_op_desc;
+
+/* Filled by plan(), owned by the caller, released by destroy(). Ops without state can be planned on
+ * the stack in every call: planning them allocates nothing. */
+typedef struct sl_op_plan {
+	sl_op_desc desc;
+	const void *kernel; /* backend's */
+	void *state;        /* backend's; NULL where the op needs none */
+	size_t workspace;   /* bytes execute() needs, 64-byte aligned */
+	char text[160];     /* how it will run, for people */
+} sl_op_plan;
+
+typedef struct sl_op_args {
+	double alpha, beta;
+	sl_dense a, b, c, d;
+	const void *values;
+	void *values_out;
+	const void *bias; /* c.rows elements of c's dtype, f32 for bf16 and f16 */
+	void *bias_gradient;
+	const int32_t *labels;
+	void *vector[4];
+	int64_t count;
+	void *result;
+	const sl_update *update;
+	void *workspace;
+} sl_op_args;
+
+/* What a backend can do as a whole. */
+enum {
+	SL_BACKEND_TRAINS = 1u << 0 /* all ops of forward, backward and update */
+};
+
+typedef struct sl_backend {
+	uint32_t abi; /* SL_BACKEND_ABI */
+	uint32_t flags;
+	const char *name; /* "cpu", "cuda" */
+	sl_device device;
+
+	/* Devices, without opening any. Fills up to `capacity` and returns how many there are; where
+	 * there is none, one entry with usable = false that says why. */
+	int (*devices)(sl_device_info *devices, int capacity);
+
+	/* State of one context on one device. `host` outlives it. */
+	sl_status (*open)(const sl_host *host, void **device);
+	void (*close)(void *device);
+	/* "avx2, 2 threads, AMD EPYC" */
+	void (*describe)(void *device, char *text, size_t size);
+	/* Panel width for activations of `batch` columns of a dtype; > 0. `sparse`: whether any layer of
+	 * the chain is sparse. */
+	int64_t (*panel_width)(void *device, sl_dtype dtype, int64_t batch, bool sparse);
+
+	/* Memory and order of execution. */
+	sl_status (*allocate)(void *device, size_t bytes, sl_memory kind, void **pointer);
+	void (*release)(void *device, void *pointer, size_t bytes, sl_memory kind);
+	sl_status (*copy)(void *device, void *to, sl_memory to_kind, const void *from, sl_memory from_kind, size_t bytes);
+	sl_status (*fill)(void *device, void *to, int byte, size_t bytes);
+	sl_status (*event_create)(void *device, void **event);
+	void (*event_destroy)(void *device, void *event);
+	sl_status (*event_record)(void *device, void *event);
+	sl_status (*event_wait)(void *device, void *event, bool on_host);
+	sl_status (*synchronize)(void *device);
+
+	/* Ops. supports() answers SL_OK or keeps a message and returns why not. */
+	sl_status (*supports)(void *device, const sl_op_desc *desc);
+	size_t (*workspace)(void *device, const sl_op_plan *plan);
+	sl_status (*plan)(void *device, const sl_op_desc *desc, sl_op_plan *plan);
+	sl_status (*execute)(void *device, const sl_op_plan *plan, const sl_op_args *args);
+	void (*destroy)(void *device, sl_op_plan *plan);
+} sl_backend;
+
+/* The CUDA module exports this symbol; it returns NULL for an ABI it does not speak. */
+#define SL_BACKEND_MODULE_SYMBOL "sl_backend_module"
+typedef const sl_backend *(*sl_backend_module_fn)(uint32_t abi);
+
+#endif

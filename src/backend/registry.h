@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which backends there are. The only place that names them. */
+#ifndef SL_BACKEND_REGISTRY_H
+#define SL_BACKEND_REGISTRY_H
+
+#include "backend/backend.h"
+
+/* The table of a device's backend. For CUDA the module is loaded from the library's own folder and
+ * `handle` receives what sli_backend_unload() wants back; NULL, with the reason in `why`, where it
+ * cannot be. */
+const sl_backend *sli_backend_load(sl_device device, void **handle, char *why, size_t why_size);
+void sli_backend_unload(void *handle);
+
+#endif

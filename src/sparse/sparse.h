@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The inside of patterns and matrices. */
+#ifndef SL_SPARSE_SPARSE_H
+#define SL_SPARSE_SPARSE_H
+
+#include "core/context.h"
+
+/* One element of an index array (I32 or I64). */
+static inline int64_t sli_index(const void *indices, sl_dtype dtype, int64_t i) {
+	return dtype == SL_I64 ? ((const int64_t *)indices)[i] : ((const int32_t *)indices)[i];
+}
+static inline void sli_index_set(void *indices, sl_dtype dtype, int64_t i, int64_t value) {
+	if (dtype == SL_I64)
+		((int64_t *)indices)[i] = value;
+	else
+		((int32_t *)indices)[i] = (int32_t)value;
+}
+/* The narrowest offset dtype for nnz entries. */
+static inline sl_dtype sli_offset_dtype(int64_t nnz) {
+	return nnz <= INT32_MAX ? SL_I32 : SL_I64;
+}
+
+struct sl_csr {
+	sl_pattern *pattern; /* retained */
+	void *values;        /* nnz elements; host memory (device matrices: see issue of the CUDA backend) */
+	sl_dtype dtype;
+	sl_heap *heap;  /* owns `values`; NULL when wrapped */
+	sl_release_callback release;
+	void *release_user;
+	sl_heap *self_heap; /* owns this struct */
+};
+
+/* The pattern as the context's backend wants it: on the CPU the host arrays; on another device a
+ * mirror that is made once and kept in the pattern. With `transpose` also the transpose. Thread-safe. */
+sl_status sli_pattern_view(sl_context *context, sl_pattern *pattern, bool transpose, sl_sparse_view *view);
+/* Host arrays, no context needed. */
+sl_pattern_arrays sli_pattern_arrays(const sl_pattern *pattern);
+/* A pattern over arrays allocated from the context's heap, which it takes over (also on failure).
+ * Offsets are of sli_offset_dtype(nnz); the structure is trusted: the caller built it valid. */
+sl_status sli_pattern_adopt(sl_pattern **pattern, sl_context *context, int64_t rows, int64_t cols, int64_t nnz,
+                            void *row_offsets, int32_t *col_indices);
+/* Find the first fault of a structure: SL_OK, or a status with the message. `strict`: columns must increase. */
+sl_status sli_pattern_validate(sl_context *context, const sl_pattern_arrays *arrays, sl_dtype index_dtype,
+                               const void *col_indices, bool strict);
+/*
+ * Keep the `keep` entries of largest |score| (ties: lower index). `scores`: nnz elements of a dtype,
+ * in the pattern's order. Returns the smaller pattern and, in `map` (nnz of the new pattern,
+ * allocated from the context's heap as int64, freed by the caller with its byte size), the old index
+ * of each entry. SL_ERR_NONFINITE names the first NaN.
+ */
+sl_status sli_pattern_keep_largest(sl_pattern **result, int64_t **map, sl_context *context, sl_pattern *pattern,
+                                   const void *scores, sl_dtype dtype, int64_t keep);
+
+#endif
