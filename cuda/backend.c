@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The module's table. spmm through cuSPARSE and gemm through cuBLAS; training is not claimed yet. */
+#include "device.h"
+
+static int64_t panel_width(void *device, sl_dtype dtype, int64_t batch, bool sparse) {
+	(void)device, (void)dtype, (void)sparse;
+	/* One panel is a feature-major matrix, which cuSPARSE and cuBLAS take as it is. */
+	return batch > 0 ? batch : 1;
+}
+
+static const sl_backend backend = {
+	.abi = SL_BACKEND_ABI,
+	.flags = 0,
+	.name = "cuda",
+	.device = SL_DEVICE_CUDA,
+	.devices = sli_cuda_devices,
+	.open = sli_cuda_open,
+	.close = sli_cuda_close,
+	.describe = sli_cuda_describe,
+	.panel_width = panel_width,
+	.allocate = sli_cuda_allocate,
+	.release = sli_cuda_release,
+	.copy = sli_cuda_copy,
+	.fill = sli_cuda_fill,
+	.event_create = sli_cuda_event_create,
+	.event_destroy = sli_cuda_event_destroy,
+	.event_record = sli_cuda_event_record,
+	.event_wait = sli_cuda_event_wait,
+	.synchronize = sli_cuda_synchronize,
+	.supports = sli_cuda_supports,
+	.workspace = sli_cuda_workspace,
+	.plan = sli_cuda_plan,
+	.execute = sli_cuda_execute,
+	.destroy = sli_cuda_destroy,
+};
+
+SL_API const sl_backend *sl_backend_module(uint32_t abi);
+const sl_backend *sl_backend_module(uint32_t abi) {
+	return abi == SL_BACKEND_ABI ? &backend : NULL;
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The inside of the CUDA backend. */
+#ifndef SL_CUDA_DEVICE_H
+#define SL_CUDA_DEVICE_H
+
+#include <cublas_v2.h>
+#include <cuda_runtime_api.h>
+#include <cusparse.h>
+
+#include "backend/backend.h"
+
+typedef struct sl_cuda {
+	const sl_host *host;
+	int index;
+	bool own_stream;
+	cudaStream_t stream;
+	cusparseHandle_t cusparse;
+	cublasHandle_t cublas;
+	char name[96];
+	int major, minor, units;
+	size_t memory;
+} sl_cuda;
+
+/* Make the context's GPU current and remember the caller's; every entry point does both. */
+int sli_cuda_enter(const sl_cuda *cuda);
+void sli_cuda_leave(int previous);
+
+/* A vendor's status as ours, with the vendor's text; `what` names the call. */
+sl_status sli_cuda_check(const sl_cuda *cuda, cudaError_t error, const char *what);
+sl_status sli_cusparse_check(const sl_cuda *cuda, cusparseStatus_t status, const char *what);
+sl_status sli_cublas_check(const sl_cuda *cuda, cublasStatus_t status, const char *what);
+
+/* device.c: discovery, memory and order. */
+int sli_cuda_devices(sl_device_info *devices, int capacity);
+sl_status sli_cuda_open(const sl_host *host, void **device);
+void sli_cuda_close(void *device);
+void sli_cuda_describe(void *device, char *text, size_t size);
+sl_status sli_cuda_allocate(void *device, size_t bytes, sl_memory kind, void **pointer);
+void sli_cuda_release(void *device, void *pointer, size_t bytes, sl_memory kind);
+sl_status sli_cuda_copy(void *device, void *to, sl_memory to_kind, const void *from, sl_memory from_kind, size_t bytes);
+sl_status sli_cuda_fill(void *device, void *to, int byte, size_t bytes);
+sl_status sli_cuda_event_create(void *device, void **event);
+void sli_cuda_event_destroy(void *device, void *event);
+sl_status sli_cuda_event_record(void *device, void *event);
+sl_status sli_cuda_event_wait(void *device, void *event, bool on_host);
+sl_status sli_cuda_synchronize(void *device);
+
+/* products.c */
+sl_status sli_cuda_supports(void *device, const sl_op_desc *desc);
+size_t sli_cuda_workspace(void *device, const sl_op_plan *plan);
+sl_status sli_cuda_plan(void *device, const sl_op_desc *desc, sl_op_plan *plan);
+sl_status sli_cuda_execute(void *device, const sl_op_plan *plan, const sl_op_args *args);
+void sli_cuda_destroy(void *device, sl_op_plan *plan);
+
+#endif
