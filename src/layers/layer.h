@@ -28,6 +28,32 @@ struct sl_layer {
  * layer becomes sparse. `gradient` (taken over) replaces the gradient's values, an empty buffer
  * drops it. Plans are dropped and the edition is bumped. Cannot fail. */
 void sli_layer_replace_weights(sl_layer *layer, sl_csr *weights, sl_buffer gradient);
+/* sl_layer_prepare() for panels of a given width, which a model chooses for all its layers. Does
+ * nothing when the layer is prepared for at least that. */
+sl_status sli_layer_prepare_width(sl_context *context, sl_layer *layer, int64_t max_batch, int64_t width, sl_mode mode);
+/* The width a layer alone would choose. */
+int64_t sli_layer_width(sl_context *context, const sl_layer *layer, int64_t batch);
+/* Draw initial weights into `values` (host memory): W's entries in order, from the context's seed. */
+sl_status sli_layer_init(sl_context *context, const sl_linear_options *options, sl_pattern *pattern, void *values);
+void sli_layer_drop_plans(sl_layer *layer);
+
+/* What a forward leaves behind. Panels that the caller handed in are borrowed, others are own. */
+struct sl_saved {
+	sl_heap *heap; /* owns this struct; retained */
+	int64_t max_batch;
+	const sl_layer *layer; /* compared, never followed; NULL: holds no forward */
+	uint64_t edition;
+	sl_dense x;    /* [in, batch] in panels */
+	sl_dense kept; /* [out, batch] in panels: output or pre-activation; data NULL for the identity */
+	sl_buffer input, output;
+};
+/* As sl_saved_create(), for panels of a width. A side that will be handed over in panels of that
+ * width needs no room: borrows_input, borrows_output. */
+sl_status sli_saved_create_width(sl_saved **saved, sl_context *context, const sl_layer *layer, int64_t max_batch,
+                                 int64_t width, bool borrows_input, bool borrows_output);
+/* Room for `bytes` in a buffer of a saved forward, which grows if it must. */
+sl_status sli_saved_room(sl_context *context, sl_buffer *buffer, size_t bytes);
+
 /* Allocate gradients if there are none. Zeroed. */
 sl_status sli_layer_make_gradients(sl_context *context, sl_layer *layer);
 

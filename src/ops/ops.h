@@ -31,6 +31,24 @@ void sli_plan_destroy(sl_plan *plan);
 /* Plan on the stack, run, forget: for ops without state, which allocate nothing. */
 sl_status sli_run(sl_context *context, const sl_op_desc *desc, sl_op_args *args);
 
+/* The same for an op over a pattern (NULL: none); desc->sparse is filled in. Where `plan` is not NULL
+ * and fits, it is used instead. */
+sl_status sli_run_sparse(sl_context *context, const sl_plan *plan, sl_op_desc *desc, sl_pattern *pattern,
+                         sl_op_args *args);
+/* Whether an op of this description may run by a plan made for a larger or equal one. */
+bool sli_plan_fits(sl_context *context, const sl_plan *plan, const sl_op_desc *desc, const sl_pattern *pattern);
+/* The workspace that a stateless op will take. */
+sl_status sli_workspace(sl_context *context, const sl_op_desc *desc, size_t *bytes);
+
+/* Copy a struct with a struct_size, whatever version of the header it was compiled with. */
+sl_status sli_take_struct(sl_context *context, void *to, size_t size, const void *from, const char *name);
+/* Fill an output struct of the caller's, keeping its struct_size. */
+sl_status sli_give_struct(sl_context *context, void *to, const void *from, size_t size, const char *name);
+/* An activation and its parameter. */
+sl_status sli_check_activation(sl_context *context, sl_activation activation, double parameter);
+/* Bytes from a view's data to its last element, padding included. False on overflow. */
+bool sli_span(const sl_dense *view, size_t *bytes);
+
 /* Whether the memory of two views overlaps. */
 bool sli_overlap(const sl_dense *a, const sl_dense *b);
 /* A check on one matrix argument: sl_dense_check(), device of the context; `name` goes into the message. */

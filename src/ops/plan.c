@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Plans: made once, kept, and asked whether they fit a call. */
+#include "ops/ops.h"
+
+/* A description complete with its pattern, checked and supported. */
+static sl_status complete(sl_context *context, sl_op_desc *desc, sl_pattern *pattern) {
+	sl_device_state *state = sli_device(context);
+	SL_TRY(sli_check_dtypes(context, desc));
+	if (pattern)
+		SL_TRY(sli_pattern_view(context, pattern, desc->transpose, &desc->sparse));
+	return state->backend->supports(state->device, desc);
+}
+
+sl_status sli_plan_create(sl_plan **result, sl_context *context, const sl_op_desc *desc, sl_pattern *pattern) {
+	*result = NULL;
+	sl_op_desc full = *desc;
+	SL_TRY(complete(context, &full, pattern));
+	void *memory;
+	SL_TRY(sli_allocate_zeroed(context, sizeof(sl_plan), "a plan", &memory));
+	sl_plan *plan = memory;
+	sl_device_state *state = sli_device(context);
+	sl_status status = state->backend->plan(state->device, &full, &plan->op);
+	if (status != SL_OK) {
+		sli_heap_free(sli_heap(context), plan, sizeof *plan);
+		return status;
+	}
+	plan->heap = sli_heap_retain(sli_heap(context));
+	plan->device = sli_device_retain(state);
+	plan->pattern = pattern ? sl_pattern_retain(pattern) : NULL;
+	*result = plan;
+	return SL_OK;
+}
+
+void sli_plan_destroy(sl_plan *plan) {
+	if (!plan)
+		return;
+	sl_device_state *state = plan->device;
+	sl_heap *heap = plan->heap;
+	state->backend->destroy(state->device, &plan->op);
+	sl_pattern_release(plan->pattern);
+	sli_heap_free(heap, plan, sizeof *plan);
+	sli_device_release(state);
+	sli_heap_release(heap);
+}
+
+static bool same_layout(const sl_matrix_desc *planned, const sl_matrix_desc *wanted) {
+	return planned->order == wanted->order && planned->ld == wanted->ld && planned->dtype == wanted->dtype &&
+	       wanted->rows <= planned->rows && wanted->cols <= planned->cols;
+}
+
+bool sli_plan_fits(sl_context *context, const sl_plan *plan, const sl_op_desc *desc, const sl_pattern *pattern) {
+	if (!plan || plan->device->backend != sli_device(context)->backend ||
+	    plan->device->host.device_index != sli_device(context)->host.device_index)
+		return false;
+	const sl_op_desc *planned = &plan->op.desc;
+	if (planned->kind != desc->kind || planned->variant != desc->variant || plan->pattern != pattern ||
+	    planned->transpose != desc->transpose || planned->activation != desc->activation ||
+	    planned->activation_parameter != desc->activation_parameter || planned->bias != desc->bias ||
+	    planned->pre_activation != desc->pre_activation)
+		return false;
+	/* Only columns of the result may be fewer. */
+	if (desc->kind == SL_OP_GEMM && (planned->a.rows != desc->a.rows || planned->a.cols != desc->a.cols))
+		return false;
+	if (desc->kind == SL_OP_SDDMM && planned->a.cols != desc->a.cols)
+		return false;
+	return same_layout(&planned->a, &desc->a) && same_layout(&planned->b, &desc->b) &&
+	       same_layout(&planned->c, &desc->c);
+}
+
+static sl_status take_and_execute(sl_context *context, const sl_op_plan *plan, sl_op_args *args) {
+	sl_device_state *state = sli_device(context);
+	sl_arena_mark mark = sli_arena_mark(context);
+	args->workspace = NULL;
+	sl_status status = SL_OK;
+	if (plan->workspace)
+		status = sli_arena_take(context, plan->workspace, &args->workspace);
+	if (status == SL_OK)
+		status = state->backend->execute(state->device, plan, args);
+	sli_arena_reset(context, mark);
+	return status;
+}
+
+sl_status sli_plan_run(sl_context *context, const sl_plan *plan, sl_op_args *args) {
+	return take_and_execute(context, &plan->op, args);
+}
+
+sl_status sli_run_sparse(sl_context *context, const sl_plan *plan, sl_op_desc *desc, sl_pattern *pattern,
+                         sl_op_args *args) {
+	if (sli_plan_fits(context, plan, desc, pattern))
+		return sli_plan_run(context, plan, args);
+	sl_device_state *state = sli_device(context);
+	sl_op_plan own;
+	memset(&own, 0, sizeof own);
+	SL_TRY(complete(context, desc, pattern));
+	SL_TRY(state->backend->plan(state->device, desc, &own));
+	sl_status status = take_and_execute(context, &own, args);
+	state->backend->destroy(state->device, &own);
+	return status;
+}
+
+sl_status sli_workspace(sl_context *context, const sl_op_desc *desc, size_t *bytes) {
+	sl_device_state *state = sli_device(context);
+	sl_op_desc full = *desc;
+	sl_op_plan own;
+	memset(&own, 0, sizeof own);
+	SL_TRY(complete(context, &full, NULL));
+	SL_TRY(state->backend->plan(state->device, &full, &own));
+	*bytes = own.workspace;
+	state->backend->destroy(state->device, &own);
+	return SL_OK;
+}
