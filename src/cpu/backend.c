@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The CPU backend's table. */
+#include "cpu/cpu.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+static int devices(sl_device_info *infos, int capacity) {
+	if (capacity > 0) {
+		infos[0].device = SL_DEVICE_CPU;
+		infos[0].usable = true;
+		sli_cpu_model(infos[0].name, sizeof infos[0].name);
+		snprintf(infos[0].detail, sizeof infos[0].detail, "%s",
+		         sli_cpu_has(SL_ISA_AVX512) ? "avx512, avx2"
+		         : sli_cpu_has(SL_ISA_AVX2) ? "avx2"
+		                                    : "scalar");
+		infos[0].units = (int)sysconf(_SC_NPROCESSORS_ONLN);
+		infos[0].memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGE_SIZE);
+	}
+	return 1;
+}
+
+static sl_status open_device(const sl_host *host, void **device) {
+	sl_cpu *cpu = host->allocate(host->user, sizeof *cpu);
+	*device = cpu;
+	if (!cpu)
+		return host->fail(host->user, SL_ERR_MEMORY, "no memory for the cpu backend's state");
+	*cpu = (sl_cpu){.host = host, .isa = sli_cpu_detect(host)};
+	return SL_OK;
+}
+
+static void close_device(void *device) {
+	sl_cpu *cpu = device;
+	cpu->host->release(cpu->host->user, cpu, sizeof *cpu);
+}
+
+static void describe(void *device, char *text, size_t size) {
+	sl_cpu *cpu = device;
+	char model[96];
+	sli_cpu_model(model, sizeof model);
+	snprintf(text, size, "%s, %d threads, %s", sli_isa_name(cpu->isa), cpu->host->threads, model);
+}
+
+static int64_t panel_width(void *device, sl_dtype dtype, int64_t batch, bool sparse) {
+	(void)device, (void)dtype;
+	/* A dense chain is best as whole feature-major matrices, which is one panel. */
+	if (!sparse)
+		return batch > 0 ? batch : 1;
+	return batch <= 8 ? 8 : batch <= 16 ? 16 : batch <= 32 ? 32 : 64;
+}
+
+static sl_status allocate(void *device, size_t bytes, sl_memory kind, void **pointer) {
+	sl_cpu *cpu = device;
+	(void)kind;
+	*pointer = cpu->host->allocate(cpu->host->user, bytes);
+	return *pointer ? SL_OK : cpu->host->fail(cpu->host->user, SL_ERR_MEMORY, "no memory: %zu bytes", bytes);
+}
+
+static void release(void *device, void *pointer, size_t bytes, sl_memory kind) {
+	sl_cpu *cpu = device;
+	(void)kind;
+	cpu->host->release(cpu->host->user, pointer, bytes);
+}
+
+static sl_status copy(void *device, void *to, sl_memory to_kind, const void *from, sl_memory from_kind, size_t bytes) {
+	(void)device, (void)to_kind, (void)from_kind;
+	if (bytes)
+		memcpy(to, from, bytes);
+	return SL_OK;
+}
+
+static sl_status fill(void *device, void *to, int byte, size_t bytes) {
+	(void)device;
+	if (bytes)
+		memset(to, byte, bytes);
+	return SL_OK;
+}
+
+/* Everything is done when a call returns, so an event needs no state; it must not be NULL. */
+static sl_status event_create(void *device, void **event) {
+	*event = device;
+	return SL_OK;
+}
+
+static void event_destroy(void *device, void *event) {
+	(void)device, (void)event;
+}
+
+static sl_status event_record(void *device, void *event) {
+	(void)device, (void)event;
+	return SL_OK;
+}
+
+static sl_status event_wait(void *device, void *event, bool on_host) {
+	(void)device, (void)event, (void)on_host;
+	return SL_OK;
+}
+
+static sl_status synchronize(void *device) {
+	(void)device;
+	return SL_OK;
+}
+
+static sl_status plan_op(void *device, const sl_op_desc *desc, sl_op_plan *plan) {
+	*plan = (sl_op_plan){.desc = *desc};
+	return desc->kind <= SL_OP_GATHER ? sli_cpu_product_plan(device, desc, plan)
+	                                  : sli_cpu_vector_plan(device, desc, plan);
+}
+
+static sl_status execute(void *device, const sl_op_plan *plan, const sl_op_args *args) {
+	return plan->desc.kind <= SL_OP_GATHER ? sli_cpu_product_execute(device, plan, args)
+	                                       : sli_cpu_vector_execute(device, plan, args);
+}
+
+static void destroy(void *device, sl_op_plan *plan) {
+	if (plan->desc.kind <= SL_OP_GATHER)
+		sli_cpu_product_destroy(device, plan);
+}
+
+static sl_status supports(void *device, const sl_op_desc *desc) {
+	sl_op_plan plan;
+	SL_TRY(plan_op(device, desc, &plan));
+	destroy(device, &plan);
+	return SL_OK;
+}
+
+static size_t workspace(void *device, const sl_op_plan *plan) {
+	(void)device;
+	return plan->workspace;
+}
+
+extern const sl_backend sl_backend_cpu;
+const sl_backend sl_backend_cpu = {
+	.abi = SL_BACKEND_ABI,
+	.flags = SL_BACKEND_TRAINS,
+	.name = "cpu",
+	.device = SL_DEVICE_CPU,
+	.devices = devices,
+	.open = open_device,
+	.close = close_device,
+	.describe = describe,
+	.panel_width = panel_width,
+	.allocate = allocate,
+	.release = release,
+	.copy = copy,
+	.fill = fill,
+	.event_create = event_create,
+	.event_destroy = event_destroy,
+	.event_record = event_record,
+	.event_wait = event_wait,
+	.synchronize = synchronize,
+	.supports = supports,
+	.workspace = workspace,
+	.plan = plan_op,
+	.execute = execute,
+	.destroy = destroy,
+};

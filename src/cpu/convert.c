@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copies between orders and dtypes. */
+#include "cpu/products.h"
+
+enum { BLOCK = 16 };
+
+typedef struct job {
+	sl_cpu *cpu;
+	const sl_dense *from, *to;
+} job;
+
+/* Distance in elements between neighbouring rows and columns inside one panel. */
+static void strides(const sl_dense *m, int64_t *row, int64_t *col) {
+	bool across = m->order == SL_ROW_MAJOR || m->order == SL_COL_PANELS;
+	*row = across ? m->ld : 1;
+	*col = across ? 1 : m->ld;
+}
+
+/* The first index behind `i` at which a panel of `m` ends, at most `limit`. */
+static int64_t panel_end(const sl_dense *m, sl_order order, int64_t i, int64_t limit) {
+	if (m->order != order)
+		return limit;
+	int64_t end = (i / m->ld + 1) * m->ld;
+	return end < limit ? end : limit;
+}
+
+static void copy_block(const sl_dense *from, const sl_dense *to, int64_t r0, int64_t r1, int64_t c0, int64_t c1) {
+	int64_t fr, fc, tr, tc, f0 = sli_at(from, r0, c0), t0 = sli_at(to, r0, c0);
+	strides(from, &fr, &fc);
+	strides(to, &tr, &tc);
+	if (from->dtype == to->dtype && from->dtype == SL_F32) {
+		const float *f = (const float *)from->data + f0;
+		float *t = (float *)to->data + t0;
+		for (int64_t r = 0; r < r1 - r0; r++)
+			for (int64_t c = 0; c < c1 - c0; c++)
+				t[r * tr + c * tc] = f[r * fr + c * fc];
+		return;
+	}
+	if (from->dtype == to->dtype && sl_dtype_size(from->dtype) == 2) {
+		/* As bits: going through a float would quiet a NaN. */
+		const uint16_t *f = (const uint16_t *)from->data + f0;
+		uint16_t *t = (uint16_t *)to->data + t0;
+		for (int64_t r = 0; r < r1 - r0; r++)
+			for (int64_t c = 0; c < c1 - c0; c++)
+				t[r * tr + c * tc] = f[r * fr + c * fc];
+		return;
+	}
+	for (int64_t r = 0; r < r1 - r0; r++)
+		for (int64_t c = 0; c < c1 - c0; c++)
+			sli_store(to->data, to->dtype, t0 + r * tr + c * tc,
+			          sli_load(from->data, from->dtype, f0 + r * fr + c * fc));
+}
+
+static void copy_rows(void *argument, size_t index) {
+	const job *j = argument;
+	int64_t rows = j->from->rows, cols = j->from->cols;
+	int64_t begin = (int64_t)index * 64, end = begin + 64 < rows ? begin + 64 : rows;
+	for (int64_t r0 = begin, r1; r0 < end; r0 = r1) {
+		r1 = r0 + BLOCK < end ? r0 + BLOCK : end;
+		r1 = panel_end(j->from, SL_ROW_PANELS, r0, r1);
+		r1 = panel_end(j->to, SL_ROW_PANELS, r0, r1);
+		for (int64_t c0 = 0, c1; c0 < cols; c0 = c1) {
+			c1 = c0 + BLOCK < cols ? c0 + BLOCK : cols;
+			c1 = panel_end(j->from, SL_COL_PANELS, c0, c1);
+			c1 = panel_end(j->to, SL_COL_PANELS, c0, c1);
+			copy_block(j->from, j->to, r0, r1, c0, c1);
+		}
+	}
+}
+
+void sli_cpu_zero_padding(const sl_dense *m) {
+	if (m->order != SL_COL_PANELS && m->order != SL_ROW_PANELS)
+		return;
+	int64_t lines = m->order == SL_COL_PANELS ? m->rows : m->cols;
+	int64_t used = (m->order == SL_COL_PANELS ? m->cols : m->rows) % m->ld;
+	int64_t panel = (m->order == SL_COL_PANELS ? m->cols : m->rows) / m->ld;
+	size_t size = sl_dtype_size(m->dtype);
+	if (!used || !lines)
+		return;
+	char *base = (char *)m->data + (size_t)(panel * lines * m->ld) * size;
+	for (int64_t l = 0; l < lines; l++)
+		memset(base + (size_t)(l * m->ld + used) * size, 0, (size_t)(m->ld - used) * size);
+}
+
+void sli_cpu_convert(sl_cpu *cpu, const sl_dense *from, const sl_dense *to) {
+	job j = {cpu, from, to};
+	if (!from->rows || !from->cols)
+		return;
+	cpu->host->parallel(cpu->host->user, (size_t)sli_ceil_div(from->rows, 64), copy_rows, &j);
+	sli_cpu_zero_padding(to);
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The inside of the CPU backend. */
+#ifndef SL_CPU_CPU_H
+#define SL_CPU_CPU_H
+
+#include "backend/backend.h"
+#include "core/checked.h"
+#include "core/half.h"
+
+typedef enum sl_isa { SL_ISA_SCALAR = 0, SL_ISA_AVX2 = 1, SL_ISA_AVX512 = 2 } sl_isa;
+
+typedef struct sl_cpu {
+	const sl_host *host;
+	sl_isa isa; /* the best this machine has, or what SPARSELAYER_CPU asked for */
+} sl_cpu;
+
+/* cpuid.c */
+sl_isa sli_cpu_detect(const sl_host *host);
+bool sli_cpu_has(sl_isa isa);
+const char *sli_isa_name(sl_isa isa);
+void sli_cpu_model(char *text, size_t size);
+
+/*
+ * Rows of a sparse matrix times one panel: for rows [begin, end),
+ *   Y(r, 0..width) = alpha * sum over entries of value * X(column, 0..width) + beta * Y(r, .)
+ * `width` is at most the kernel's tile. ldx and ldy in elements.
+ */
+typedef struct sl_spmm_task {
+	const void *offsets;
+	sl_dtype offset_dtype;
+	const int32_t *columns;
+	const void *values;
+	const void *x;
+	void *y;
+	int64_t ldx, ldy, begin, end, width;
+	double alpha, beta;
+} sl_spmm_task;
+typedef void (*sl_spmm_kernel)(const sl_spmm_task *task);
+
+/*
+ * Entries of rows [begin, end): out[k] = alpha * sum over panels and their columns of
+ * A(row, .) * B(column, .) + beta * out[k]. A and B are col-panels of one width (ld), n columns.
+ */
+typedef struct sl_sddmm_task {
+	const void *offsets;
+	sl_dtype offset_dtype;
+	const int32_t *columns;
+	void *values;
+	const void *a, *b;
+	int64_t a_rows, b_rows, ld, n, begin, end;
+	double alpha, beta;
+} sl_sddmm_task;
+typedef void (*sl_sddmm_kernel)(const sl_sddmm_task *task);
+
+/* One row of kernels.def. */
+typedef struct sl_kernel {
+	sl_op_kind kind;
+	sl_dtype dtype;
+	sl_isa isa;
+	int64_t tile; /* columns a call takes at most */
+	const char *name;
+	sl_spmm_kernel spmm;
+	sl_sddmm_kernel sddmm;
+} sl_kernel;
+const sl_kernel *sli_cpu_kernels(int *count);
+
+#define KERNEL_SPMM(dtype, isa, tile, function) void function(const sl_spmm_task *task);
+#define KERNEL_SDDMM(dtype, isa, tile, function) void function(const sl_sddmm_task *task);
+#include "cpu/kernels.def"
+#undef KERNEL_SPMM
+#undef KERNEL_SDDMM
+
+/* products.c: SPMM, SDDMM, GEMM, CONVERT, GATHER; vector_*.c: the rest. */
+sl_status sli_cpu_product_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *plan);
+sl_status sli_cpu_product_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args);
+void sli_cpu_product_destroy(sl_cpu *cpu, sl_op_plan *plan);
+sl_status sli_cpu_vector_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *plan);
+sl_status sli_cpu_vector_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args);
+
+/* Element (r, c) of a view, in elements from data. */
+static inline int64_t sli_at(const sl_dense *m, int64_t r, int64_t c) {
+	switch (m->order) {
+	case SL_ROW_MAJOR:
+		return r * m->ld + c;
+	case SL_COL_MAJOR:
+		return c * m->ld + r;
+	case SL_COL_PANELS:
+		return (c / m->ld) * m->rows * m->ld + r * m->ld + c % m->ld;
+	default:
+		return (r / m->ld) * m->cols * m->ld + c * m->ld + r % m->ld;
+	}
+}
+static inline int64_t sli_cpu_offset(const void *offsets, sl_dtype dtype, int64_t i) {
+	return dtype == SL_I64 ? ((const int64_t *)offsets)[i] : ((const int32_t *)offsets)[i];
+}
+#endif

@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Planning and running the sparse products, conversion and gather. */
+#include "cpu/products.h"
+
+#include <stdio.h>
+
+#include "cpu/activation.h"
+
+static const sl_kernel kernels[] = {
+#define KERNEL_SPMM(dtype, isa, tile, function) {SL_OP_SPMM, dtype, isa, tile, &#function[4], function, NULL},
+#define KERNEL_SDDMM(dtype, isa, tile, function) {SL_OP_SDDMM, dtype, isa, tile, &#function[4], NULL, function},
+#include "cpu/kernels.def"
+};
+
+const sl_kernel *sli_cpu_kernels(int *count) {
+	*count = (int)(sizeof kernels / sizeof *kernels);
+	return kernels;
+}
+
+static const sl_kernel *choose(const sl_cpu *cpu, const sl_op_desc *desc) {
+	const sl_kernel *found = NULL;
+	for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++) {
+		const sl_kernel *k = &kernels[i];
+		if (k->kind != desc->kind || k->dtype != desc->b.dtype)
+			continue;
+		if (desc->kernel ? !strcmp(desc->kernel, k->name) && sli_cpu_has(k->isa) : k->isa <= cpu->isa)
+			found = k;
+	}
+	return found;
+}
+
+static sl_chunks *make_chunks(sl_cpu *cpu, const sl_pattern_arrays *s) {
+	sl_chunks *chunks = cpu->host->allocate(cpu->host->user, sizeof *chunks);
+	if (!chunks)
+		return NULL;
+	int64_t row = 0;
+	for (int i = 0; i < SL_CHUNKS; i++) {
+		chunks->begin[i] = row;
+		/* An entry costs 1, a row as much as 4 entries: loading, storing and the epilogue. */
+		double share = ((double)s->nnz + 4.0 * (double)s->rows) * (i + 1) / SL_CHUNKS;
+		while (row < s->rows &&
+		       (double)sli_cpu_offset(s->row_offsets, s->offset_dtype, row + 1) + 4.0 * (double)(row + 1) <= share)
+			row++;
+	}
+	chunks->begin[SL_CHUNKS] = s->rows;
+	return chunks;
+}
+
+static const sl_pattern_arrays *structure(const sl_op_desc *desc) {
+	return desc->transpose ? &desc->sparse.transposed : &desc->sparse.arrays;
+}
+
+static bool rowlike(sl_order order) {
+	return order == SL_ROW_MAJOR || order == SL_COL_PANELS;
+}
+
+/* The panel width the product runs in: C's where it has panels, else B's, else 64. */
+static int64_t run_width(const sl_op_desc *desc) {
+	if (desc->c.order == SL_COL_PANELS)
+		return desc->c.ld;
+	return desc->b.order == SL_COL_PANELS ? desc->b.ld : 64;
+}
+
+static bool b_direct(const sl_op_desc *desc) {
+	return desc->b.order == SL_ROW_MAJOR || (desc->b.order == SL_COL_PANELS && desc->b.ld == run_width(desc));
+}
+
+static sl_status plan_spmm(sl_cpu *cpu, sl_op_plan *plan) {
+	const sl_op_desc *desc = &plan->desc;
+	const sl_pattern_arrays *s = structure(desc);
+	int64_t width = run_width(desc);
+	if (desc->transpose)
+		plan->workspace += sli_align64((size_t)s->nnz * sl_dtype_size(desc->b.dtype));
+	if (!b_direct(desc))
+		plan->workspace += sli_cpu_panel_bytes(desc->b.rows, desc->b.cols, width, desc->b.dtype);
+	if (!rowlike(desc->c.order))
+		plan->workspace += sli_cpu_panel_bytes(desc->c.rows, desc->c.cols, width, desc->c.dtype);
+	plan->state = make_chunks(cpu, s);
+	return plan->state ? SL_OK : cpu->host->fail(cpu->host->user, SL_ERR_MEMORY, "no memory for the product's plan");
+}
+
+/* The panel width of an SDDMM: A's, where the vector kernels have that width, else 64. */
+static int64_t sample_width(const sl_op_desc *desc) {
+	int64_t ld = desc->a.ld;
+	bool fits = ld == 8 || ld == 16 || ld == 32 || ld == 64;
+	return desc->a.order == SL_COL_PANELS && fits ? ld : 64;
+}
+
+static bool a_packed(const sl_op_desc *desc) {
+	return desc->a.order != SL_COL_PANELS || desc->a.ld != sample_width(desc);
+}
+
+static sl_status plan_sddmm(sl_cpu *cpu, sl_op_plan *plan) {
+	const sl_op_desc *desc = &plan->desc;
+	int64_t width = sample_width(desc);
+	if (a_packed(desc))
+		plan->workspace += sli_cpu_panel_bytes(desc->a.rows, desc->a.cols, width, desc->a.dtype);
+	if (desc->b.order != SL_ROW_PANELS || desc->b.ld != width)
+		plan->workspace += sli_cpu_panel_bytes(desc->b.cols, desc->b.rows, width, desc->b.dtype);
+	plan->state = make_chunks(cpu, &desc->sparse.arrays);
+	return plan->state ? SL_OK : cpu->host->fail(cpu->host->user, SL_ERR_MEMORY, "no memory for the product's plan");
+}
+
+sl_status sli_cpu_product_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *plan) {
+	if (desc->kind == SL_OP_GEMM)
+		return sli_cpu_gemm_plan(cpu, plan);
+	if (desc->kind == SL_OP_CONVERT || desc->kind == SL_OP_GATHER) {
+		snprintf(plan->text, sizeof plan->text, "%s", desc->kind == SL_OP_CONVERT ? "convert" : "gather");
+		return SL_OK;
+	}
+	const sl_kernel *kernel = choose(cpu, desc);
+	if (!kernel)
+		return cpu->host->fail(cpu->host->user, SL_ERR_UNSUPPORTED, "cpu: no kernel %s for %s of %s",
+		                       desc->kernel ? desc->kernel : "", desc->kind == SL_OP_SPMM ? "spmm" : "sddmm",
+		                       sl_dtype_name(desc->b.dtype));
+	plan->kernel = kernel;
+	const sl_pattern_arrays *s = &desc->sparse.arrays;
+	snprintf(plan->text, sizeof plan->text, "%s%s %lldx%lld nnz %lld batch %lld: %s, panels of %lld",
+	         desc->kind == SL_OP_SPMM ? "spmm" : "sddmm", desc->transpose ? " transposed" : "", (long long)s->rows,
+	         (long long)s->cols, (long long)s->nnz,
+	         (long long)(desc->kind == SL_OP_SPMM ? desc->c.cols : desc->a.cols), kernel->name,
+	         (long long)(desc->kind == SL_OP_SPMM ? run_width(desc) : sample_width(desc)));
+	return desc->kind == SL_OP_SPMM ? plan_spmm(cpu, plan) : plan_sddmm(cpu, plan);
+}
+
+void sli_cpu_product_destroy(sl_cpu *cpu, sl_op_plan *plan) {
+	if (plan->state)
+		cpu->host->release(cpu->host->user, plan->state, sizeof(sl_chunks));
+	plan->state = NULL;
+}
+
+typedef struct spmm_job {
+	const sl_op_desc *desc;
+	const sl_op_args *args;
+	const sl_kernel *kernel;
+	const sl_chunks *chunks;
+	const void *values;
+	sl_dense b, c;
+	int64_t width;
+} spmm_job;
+
+/* index = tile * SL_CHUNKS + chunk, so that neighbours share a panel of B. */
+static void spmm_tile(void *argument, size_t index) {
+	const spmm_job *j = argument;
+	const sl_pattern_arrays *s = structure(j->desc);
+	int64_t tile = j->width < j->kernel->tile ? j->width : j->kernel->tile;
+	int64_t tiles = sli_ceil_div(j->width, tile), chunk = (int64_t)(index % SL_CHUNKS);
+	int64_t panel = (int64_t)(index / SL_CHUNKS) / tiles, inner = (int64_t)(index / SL_CHUNKS) % tiles * tile;
+	int64_t c0 = panel * j->width + inner;
+	int64_t room = j->width - inner < tile ? j->width - inner : tile;
+	int64_t left = j->c.cols - c0 < room ? j->c.cols - c0 : room;
+	if (left <= 0)
+		return;
+	/* Where both sides have padding the kernel may run over it: zeros in, zeros out. */
+	bool padded = j->b.order == SL_COL_PANELS && j->c.order == SL_COL_PANELS;
+	size_t size = sl_dtype_size(j->b.dtype);
+	sl_spmm_task task = {.offsets = s->row_offsets,
+	                     .offset_dtype = s->offset_dtype,
+	                     .columns = s->col_indices,
+	                     .values = j->values,
+	                     .x = (const char *)j->b.data + (size_t)sli_at(&j->b, 0, c0) * size,
+	                     .y = (char *)j->c.data + (size_t)sli_at(&j->c, 0, c0) * size,
+	                     .ldx = j->b.ld,
+	                     .ldy = j->c.ld,
+	                     .begin = j->chunks->begin[chunk],
+	                     .end = j->chunks->begin[chunk + 1],
+	                     .width = padded ? room : left,
+	                     .alpha = j->args->alpha,
+	                     .beta = j->args->beta};
+	j->kernel->spmm(&task);
+	sli_cpu_epilogue(j->desc, j->args, &j->c, task.begin, task.end, c0, c0 + left);
+}
+
+typedef struct gather_job {
+	const char *from;
+	char *to;
+	const void *permutation;
+	sl_dtype dtype;
+	size_t size;
+	int64_t count;
+} gather_job;
+
+static void gather_chunk(void *argument, size_t index) {
+	const gather_job *j = argument;
+	int64_t begin = (int64_t)index * 16384, end = begin + 16384 < j->count ? begin + 16384 : j->count;
+	for (int64_t i = begin; i < end; i++) {
+		int64_t k = sli_cpu_offset(j->permutation, j->dtype, i);
+		if (j->size == 4)
+			((float *)j->to)[i] = ((const float *)j->from)[k];
+		else
+			memcpy(j->to + (size_t)i * j->size, j->from + (size_t)k * j->size, j->size);
+	}
+}
+
+static void gather(sl_cpu *cpu, const void *from, void *to, const void *permutation, sl_dtype index_dtype, size_t size,
+                   int64_t count) {
+	gather_job j = {from, to, permutation, index_dtype, size, count};
+	cpu->host->parallel(cpu->host->user, (size_t)sli_ceil_div(count, 16384), gather_chunk, &j);
+}
+
+static sl_dense panels(void *data, sl_dtype dtype, int64_t rows, int64_t cols, int64_t width) {
+	return (sl_dense){.data = data,
+	                  .dtype = dtype,
+	                  .order = SL_COL_PANELS,
+	                  .device = SL_DEVICE_CPU,
+	                  .rows = rows,
+	                  .cols = cols,
+	                  .ld = width};
+}
+
+static void run_spmm(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args) {
+	const sl_op_desc *desc = &plan->desc;
+	const sl_pattern_arrays *s = structure(desc);
+	void *at = args->workspace;
+	spmm_job j = {.desc = desc, .args = args, .kernel = plan->kernel, .chunks = plan->state, .values = args->values};
+	j.b = args->b;
+	j.c = args->c;
+	j.width = run_width(desc);
+	if (!args->c.rows || !args->c.cols)
+		return;
+	if (desc->transpose) {
+		void *permuted = sli_carve(&at, sli_align64((size_t)s->nnz * sl_dtype_size(desc->b.dtype)));
+		gather(cpu, args->values, permuted, desc->sparse.permutation, desc->sparse.permutation_dtype,
+		       sl_dtype_size(desc->b.dtype), s->nnz);
+		j.values = permuted;
+	}
+	if (!b_direct(desc)) {
+		void *data = sli_carve(&at, sli_cpu_panel_bytes(desc->b.rows, desc->b.cols, j.width, desc->b.dtype));
+		j.b = panels(data, desc->b.dtype, args->b.rows, args->b.cols, j.width);
+		sli_cpu_convert(cpu, &args->b, &j.b);
+	}
+	if (!rowlike(desc->c.order)) {
+		void *data = sli_carve(&at, sli_cpu_panel_bytes(desc->c.rows, desc->c.cols, j.width, desc->c.dtype));
+		j.c = panels(data, desc->c.dtype, args->c.rows, args->c.cols, j.width);
+		if (args->beta != 0)
+			sli_cpu_convert(cpu, &args->c, &j.c);
+	}
+	int64_t tile = j.width < j.kernel->tile ? j.width : j.kernel->tile;
+	int64_t tiles = sli_ceil_div(j.c.cols, j.width) * sli_ceil_div(j.width, tile);
+	cpu->host->parallel(cpu->host->user, (size_t)(tiles * SL_CHUNKS), spmm_tile, &j);
+	sli_cpu_zero_padding(&j.c);
+	if (desc->pre_activation)
+		sli_cpu_zero_padding(&args->d);
+	if (j.c.data != args->c.data)
+		sli_cpu_convert(cpu, &j.c, &args->c);
+}
+
+typedef struct sddmm_job {
+	const sl_op_plan *plan;
+	const sl_op_args *args;
+	const sl_dense *a, *b; /* col-panels, b being [n, k] */
+} sddmm_job;
+
+static void sddmm_chunk(void *argument, size_t index) {
+	const sddmm_job *j = argument;
+	const sl_pattern_arrays *s = &j->plan->desc.sparse.arrays;
+	const sl_chunks *chunks = j->plan->state;
+	sl_sddmm_task task = {.offsets = s->row_offsets,
+	                      .offset_dtype = s->offset_dtype,
+	                      .columns = s->col_indices,
+	                      .values = j->args->values_out,
+	                      .a = j->a->data,
+	                      .b = j->b->data,
+	                      .a_rows = j->a->rows,
+	                      .b_rows = j->b->rows,
+	                      .ld = j->a->ld,
+	                      .n = j->a->cols,
+	                      .begin = chunks->begin[index],
+	                      .end = chunks->begin[index + 1],
+	                      .alpha = j->args->alpha,
+	                      .beta = j->args->beta};
+	((const sl_kernel *)j->plan->kernel)->sddmm(&task);
+}
+
+static void run_sddmm(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args) {
+	const sl_op_desc *desc = &plan->desc;
+	void *at = args->workspace;
+	sl_dense a = args->a, b = sl_dense_transposed(args->b);
+	int64_t width = sample_width(desc);
+	if (a_packed(desc)) {
+		void *data = sli_carve(&at, sli_cpu_panel_bytes(desc->a.rows, desc->a.cols, width, desc->a.dtype));
+		a = panels(data, desc->a.dtype, args->a.rows, args->a.cols, width);
+		sli_cpu_convert(cpu, &args->a, &a);
+	}
+	if (desc->b.order != SL_ROW_PANELS || desc->b.ld != width) {
+		sl_dense from = b;
+		void *data = sli_carve(&at, sli_cpu_panel_bytes(desc->b.cols, desc->b.rows, width, desc->b.dtype));
+		b = panels(data, desc->b.dtype, from.rows, from.cols, width);
+		sli_cpu_convert(cpu, &from, &b);
+	}
+	sddmm_job j = {plan, args, &a, &b};
+	cpu->host->parallel(cpu->host->user, SL_CHUNKS, sddmm_chunk, &j);
+}
+
+sl_status sli_cpu_product_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args) {
+	switch (plan->desc.kind) {
+	case SL_OP_CONVERT:
+		sli_cpu_convert(cpu, &args->a, &args->c);
+		return SL_OK;
+	case SL_OP_GATHER:
+		gather(cpu, args->vector[0], args->vector[1], args->vector[2], plan->desc.index_dtype,
+		       sl_dtype_size(plan->desc.a.dtype), args->count);
+		return SL_OK;
+	case SL_OP_SPMM:
+		run_spmm(cpu, plan, args);
+		return SL_OK;
+	case SL_OP_SDDMM:
+		run_sddmm(cpu, plan, args);
+		return SL_OK;
+	default:
+		return sli_cpu_gemm(cpu, plan, args);
+	}
+}
+
+static double bias_of(const sl_op_args *args, sl_dtype dtype, int64_t row) {
+	return dtype == SL_F64 ? ((const double *)args->bias)[row] : ((const float *)args->bias)[row];
+}
+
+/* f32, contiguous columns: the common case, written so that the compiler vectorises it. */
+static void epilogue_f32(const sl_op_desc *desc, float bias, float *y, float *pre, int64_t n) {
+	for (int64_t i = 0; i < n; i++)
+		y[i] += bias;
+	if (pre)
+		memcpy(pre, y, (size_t)n * sizeof *pre);
+	float p = (float)desc->activation_parameter;
+	if (desc->activation == SL_RELU)
+		for (int64_t i = 0; i < n; i++)
+			y[i] = y[i] < 0 ? 0 : y[i];
+	else if (desc->activation != SL_IDENTITY)
+		for (int64_t i = 0; i < n; i++)
+			y[i] = sli_act_f32(desc->activation, p, y[i]);
+}
+
+/* Where the columns from `c` on stop being neighbours in memory. */
+static int64_t run_end(const sl_dense *m, int64_t c, int64_t limit) {
+	if (m->order != SL_COL_PANELS)
+		return limit;
+	int64_t end = (c / m->ld + 1) * m->ld;
+	return end < limit ? end : limit;
+}
+
+void sli_cpu_epilogue(const sl_op_desc *desc, const sl_op_args *args, const sl_dense *c, int64_t begin, int64_t end,
+                      int64_t c0, int64_t c1) {
+	if (!desc->bias && !desc->pre_activation && desc->activation == SL_IDENTITY)
+		return;
+	for (int64_t r = begin; r < end; r++) {
+		double bias = desc->bias ? bias_of(args, c->dtype, r) : 0;
+		if (c->dtype == SL_F32 && rowlike(c->order) && (!desc->pre_activation || rowlike(args->d.order))) {
+			for (int64_t from = c0, to; from < c1; from = to) {
+				to = run_end(c, from, c1);
+				if (desc->pre_activation)
+					to = run_end(&args->d, from, to);
+				float *pre = desc->pre_activation ? (float *)args->d.data + sli_at(&args->d, r, from) : NULL;
+				epilogue_f32(desc, (float)bias, (float *)c->data + sli_at(c, r, from), pre, to - from);
+			}
+			continue;
+		}
+		for (int64_t j = c0; j < c1; j++) {
+			double z = sli_load(c->data, c->dtype, sli_at(c, r, j)) + bias;
+			if (desc->pre_activation)
+				sli_store(args->d.data, args->d.dtype, sli_at(&args->d, r, j), z);
+			sli_store(c->data, c->dtype, sli_at(c, r, j),
+			          c->dtype == SL_F64 ? sli_act_f64(desc->activation, desc->activation_parameter, z)
+			                             : sli_act_f32(desc->activation, (float)desc->activation_parameter, (float)z));
+		}
+	}
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the product ops share. */
+#ifndef SL_CPU_PRODUCTS_H
+#define SL_CPU_PRODUCTS_H
+
+#include "cpu/cpu.h"
+
+/* Chunks of rows with about the same number of entries; they depend on the pattern alone. */
+enum { SL_CHUNKS = 32 };
+typedef struct sl_chunks {
+	int64_t begin[SL_CHUNKS + 1];
+} sl_chunks;
+
+static inline size_t sli_align64(size_t bytes) {
+	return (bytes + 63) & ~(size_t)63;
+}
+/* Panels of `width` over n columns. */
+static inline size_t sli_cpu_panel_bytes(int64_t rows, int64_t n, int64_t width, sl_dtype dtype) {
+	return sli_align64((size_t)(rows * sli_ceil_div(n, width) * width) * sl_dtype_size(dtype));
+}
+/* Take from the workspace. */
+static inline void *sli_carve(void **at, size_t bytes) {
+	void *taken = *at;
+	*at = (char *)*at + bytes;
+	return taken;
+}
+
+void sli_cpu_convert(sl_cpu *cpu, const sl_dense *from, const sl_dense *to);
+void sli_cpu_zero_padding(const sl_dense *m);
+/* C = activation(C + bias), pre-activation to D, for rows [begin, end) and columns [c0, c1). */
+void sli_cpu_epilogue(const sl_op_desc *desc, const sl_op_args *args, const sl_dense *c, int64_t begin, int64_t end,
+                      int64_t c0, int64_t c1);
+sl_status sli_cpu_gemm_plan(sl_cpu *cpu, sl_op_plan *plan);
+sl_status sli_cpu_gemm(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args);
+
+#endif

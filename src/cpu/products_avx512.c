@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* f32 products for AVX-512F. Compiled with -mavx512f, reached only where the CPU has it. The tests
+ * compile this file a second time against SIMDe, so that its logic is run on any machine. */
+#include "cpu/cpu.h"
+
+#ifdef SL_TEST_SIMDE
+#define sli_spmm_f32_avx512 test_spmm_f32_simde
+#define sli_sddmm_f32_avx512 test_sddmm_f32_simde
+#include <simde/x86/avx512.h>
+#include <simde/x86/fma.h>
+#else
+#include <immintrin.h>
+#endif
+
+/* A row times 16 * VECTORS columns, of which the last vector has `mask`. FLIGHT entries are under
+ * way at once, so that there are sums enough to hide the FMA's latency. */
+#define SPMM_TILE(name, VECTORS, FLIGHT)                                                                               \
+	static inline void name(const float *values, const int32_t *columns, int64_t count, const float *x, int64_t ldx,   \
+	                        __m512 alpha, float beta, float *y, __mmask16 mask) {                                      \
+		__m512 sum[FLIGHT][VECTORS];                                                                                   \
+		for (int f = 0; f < FLIGHT; f++)                                                                               \
+			for (int v = 0; v < VECTORS; v++)                                                                          \
+				sum[f][v] = _mm512_setzero_ps();                                                                       \
+		int64_t k = 0;                                                                                                 \
+		for (; k + FLIGHT <= count; k += FLIGHT)                                                                       \
+			_Pragma("GCC unroll 4") for (int f = 0; f < FLIGHT; f++) {                                                 \
+				const float *row = x + columns[k + f] * ldx;                                                           \
+				__m512 value = _mm512_set1_ps(values[k + f]);                                                          \
+				_Pragma("GCC unroll 4") for (int v = 0; v < VECTORS - 1; v++) sum[f][v] =                              \
+					_mm512_fmadd_ps(value, _mm512_loadu_ps(row + 16 * v), sum[f][v]);                                  \
+				sum[f][VECTORS - 1] = _mm512_fmadd_ps(                                                                 \
+					value, _mm512_maskz_loadu_ps(mask, row + 16 * (VECTORS - 1)), sum[f][VECTORS - 1]);                \
+			}                                                                                                          \
+		for (; k < count; k++) {                                                                                       \
+			const float *row = x + columns[k] * ldx;                                                                   \
+			__m512 value = _mm512_set1_ps(values[k]);                                                                  \
+			for (int v = 0; v < VECTORS; v++)                                                                          \
+				sum[0][v] = _mm512_fmadd_ps(                                                                           \
+					value, _mm512_maskz_loadu_ps(v == VECTORS - 1 ? mask : 0xffff, row + 16 * v), sum[0][v]);          \
+		}                                                                                                              \
+		for (int v = 0; v < VECTORS; v++) {                                                                            \
+			__mmask16 m = v == VECTORS - 1 ? mask : 0xffff;                                                            \
+			__m512 total = sum[0][v];                                                                                  \
+			for (int f = 1; f < FLIGHT; f++)                                                                           \
+				total = _mm512_add_ps(total, sum[f][v]);                                                               \
+			total = _mm512_mul_ps(alpha, total);                                                                       \
+			if (beta != 0)                                                                                             \
+				total = _mm512_fmadd_ps(_mm512_set1_ps(beta), _mm512_maskz_loadu_ps(m, y + 16 * v), total);            \
+			_mm512_mask_storeu_ps(y + 16 * v, m, total);                                                               \
+		}                                                                                                              \
+	}
+SPMM_TILE(tile64, 4, 2)
+SPMM_TILE(tile48, 3, 3)
+SPMM_TILE(tile32, 2, 4)
+SPMM_TILE(tile16, 1, 4)
+
+void sli_spmm_f32_avx512(const sl_spmm_task *t) {
+	__m512 alpha = _mm512_set1_ps((float)t->alpha);
+	float beta = (float)t->beta;
+	for (int64_t r = t->begin; r < t->end; r++) {
+		int64_t first = sli_cpu_offset(t->offsets, t->offset_dtype, r);
+		int64_t count = sli_cpu_offset(t->offsets, t->offset_dtype, r + 1) - first, j = 0;
+		const float *values = (const float *)t->values + first, *x = t->x;
+		const int32_t *columns = t->columns + first;
+		float *y = (float *)t->y + r * t->ldy;
+		for (; j + 64 <= t->width; j += 64)
+			tile64(values, columns, count, x + j, t->ldx, alpha, beta, y + j, 0xffff);
+		int64_t left = t->width - j;
+		if (left <= 0)
+			continue;
+		__mmask16 mask = (__mmask16)(left % 16 ? (1u << left % 16) - 1 : 0xffffu);
+		if (left > 48)
+			tile64(values, columns, count, x + j, t->ldx, alpha, beta, y + j, mask);
+		else if (left > 32)
+			tile48(values, columns, count, x + j, t->ldx, alpha, beta, y + j, mask);
+		else if (left > 16)
+			tile32(values, columns, count, x + j, t->ldx, alpha, beta, y + j, mask);
+		else
+			tile16(values, columns, count, x + j, t->ldx, alpha, beta, y + j, mask);
+	}
+}
+
+/* Sums of 16 vectors, one a lane: a transpose that adds as it goes. */
+static inline __m512 reduce16(const __m512 s[16]) {
+	__m512 quad[4];
+	for (int i = 0; i < 4; i++) {
+		const __m512 *q = s + 4 * i;
+		__m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(q[0], q[1]), _mm512_unpackhi_ps(q[0], q[1]));
+		__m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(q[2], q[3]), _mm512_unpackhi_ps(q[2], q[3]));
+		/* Each 128-bit lane: its share of the four sums, in order. */
+		quad[i] = _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
+	}
+	__m512 low = _mm512_add_ps(_mm512_shuffle_f32x4(quad[0], quad[1], 0x88), _mm512_shuffle_f32x4(quad[0], quad[1], 0xdd));
+	__m512 high = _mm512_add_ps(_mm512_shuffle_f32x4(quad[2], quad[3], 0x88), _mm512_shuffle_f32x4(quad[2], quad[3], 0xdd));
+	return _mm512_add_ps(_mm512_shuffle_f32x4(low, high, 0x88), _mm512_shuffle_f32x4(low, high, 0xdd));
+}
+
+/* One panel of 16 * VECTORS columns for one row: 16 entries at a time, A's row in registers. A short
+ * last group stores under a mask. */
+#define SDDMM_ROW(name, VECTORS)                                                                                       \
+	static inline void name(const int32_t *columns, int64_t count, const float *a, const float *b, __m512 alpha,       \
+	                        float beta, float *out) {                                                                  \
+		__m512 held[VECTORS];                                                                                          \
+		for (int v = 0; v < VECTORS; v++)                                                                              \
+			held[v] = _mm512_loadu_ps(a + 16 * v);                                                                     \
+		for (int64_t k = 0; k < count; k += 16) {                                                                      \
+			int64_t group = count - k < 16 ? count - k : 16;                                                           \
+			__m512 sum[16];                                                                                            \
+			_Pragma("GCC unroll 16") for (int e = 0; e < 16; e++) {                                                    \
+				if (e >= group) {                                                                                      \
+					sum[e] = _mm512_setzero_ps();                                                                      \
+					continue;                                                                                          \
+				}                                                                                                      \
+				const float *row = b + (int64_t)columns[k + e] * (16 * VECTORS);                                       \
+				sum[e] = _mm512_mul_ps(held[0], _mm512_loadu_ps(row));                                                 \
+				_Pragma("GCC unroll 4") for (int v = 1; v < VECTORS; v++) sum[e] =                                     \
+					_mm512_fmadd_ps(held[v], _mm512_loadu_ps(row + 16 * v), sum[e]);                                   \
+			}                                                                                                          \
+			__mmask16 mask = (__mmask16)((1u << group) - 1);                                                           \
+			__m512 total = _mm512_mul_ps(alpha, reduce16(sum));                                                        \
+			if (beta != 0)                                                                                             \
+				total = _mm512_fmadd_ps(_mm512_set1_ps(beta), _mm512_maskz_loadu_ps(mask, out + k), total);            \
+			_mm512_mask_storeu_ps(out + k, mask, total);                                                               \
+		}                                                                                                              \
+	}
+SDDMM_ROW(row64, 4)
+SDDMM_ROW(row32, 2)
+SDDMM_ROW(row16, 1)
+
+void sli_sddmm_f32_avx512(const sl_sddmm_task *t) {
+	if ((t->ld != 16 && t->ld != 32 && t->ld != 64) || t->n == 0) {
+		sli_sddmm_f32_scalar(t);
+		return;
+	}
+	__m512 alpha = _mm512_set1_ps((float)t->alpha);
+	for (int64_t j = 0; j < t->n; j += t->ld) {
+		/* Padding is zero, so the last panel needs no mask. */
+		float beta = j ? 1.0f : (float)t->beta;
+		const float *a = (const float *)t->a + j * t->a_rows, *b = (const float *)t->b + j * t->b_rows;
+		for (int64_t r = t->begin; r < t->end; r++) {
+			int64_t first = sli_cpu_offset(t->offsets, t->offset_dtype, r);
+			int64_t count = sli_cpu_offset(t->offsets, t->offset_dtype, r + 1) - first;
+			float *out = (float *)t->values + first;
+			const int32_t *columns = t->columns + first;
+			if (t->ld == 64)
+				row64(columns, count, a + r * 64, b, alpha, beta, out);
+			else if (t->ld == 32)
+				row32(columns, count, a + r * 32, b, alpha, beta, out);
+			else
+				row16(columns, count, a + r * 16, b, alpha, beta, out);
+		}
+	}
+}

@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Elementwise ops, reductions, losses and updates. Work is cut into fixed chunks whose partial
+ * results are folded in order, so results do not depend on the threads. */
+#include <math.h>
+#include <stdio.h>
+
+#include "cpu/activation.h"
+#include "cpu/products.h"
+
+enum { CHUNK = 16384 };
+
+typedef struct job {
+	sl_cpu *cpu;
+	const sl_op_desc *desc;
+	const sl_op_args *args;
+	double *partial;
+} job;
+
+sl_status sli_cpu_vector_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *plan) {
+	static const char *const names[] = {"activation", "activation gradient", "reduction", "elementwise", "loss", "update"};
+	const char *name = names[desc->kind - SL_OP_ACTIVATION];
+	sl_dtype dtype = desc->a.dtype;
+	if (desc->kernel)
+		return cpu->host->fail(cpu->host->user, SL_ERR_UNSUPPORTED, "cpu: %s has no kernel %s", name, desc->kernel);
+	bool half = dtype == SL_BF16 || dtype == SL_F16;
+	bool half_runs = desc->kind == SL_OP_ACTIVATION || desc->kind == SL_OP_ACTIVATION_GRAD || desc->kind == SL_OP_REDUCE;
+	if (dtype != SL_F32 && dtype != SL_F64 && !(half && half_runs))
+		return cpu->host->fail(cpu->host->user, SL_ERR_UNSUPPORTED, "cpu: %s runs in f32 and f64, not in %s", name,
+		                       sl_dtype_name(dtype));
+	if (desc->kind == SL_OP_REDUCE && desc->variant != SL_REDUCE_ROW_SUMS)
+		plan->workspace = sli_align64((size_t)sli_ceil_div(desc->count, CHUNK) * sizeof(double));
+	if (desc->kind == SL_OP_LOSS)
+		plan->workspace = sli_align64((size_t)sli_ceil_div(desc->a.cols, 64) * 4 * sizeof(double));
+	snprintf(plan->text, sizeof plan->text, "%s of %s", name, sl_dtype_name(dtype));
+	return SL_OK;
+}
+
+static double activate(const sl_op_desc *desc, sl_dtype dtype, double x) {
+	return dtype == SL_F64 ? sli_act_f64(desc->activation, desc->activation_parameter, x)
+	                       : sli_act_f32(desc->activation, (float)desc->activation_parameter, (float)x);
+}
+
+static double slope(const sl_op_desc *desc, sl_dtype dtype, double saved) {
+	return dtype == SL_F64 ? sli_act_grad_f64(desc->activation, desc->activation_parameter, saved)
+	                       : sli_act_grad_f32(desc->activation, (float)desc->activation_parameter, (float)saved);
+}
+
+static bool same_rows(const sl_dense *a, const sl_dense *b) {
+	return a->order == b->order && (a->order == SL_ROW_MAJOR || (a->order == SL_COL_PANELS && a->ld == b->ld));
+}
+
+/* The columns of row r that lie together from c on. */
+static int64_t together(const sl_dense *m, int64_t c) {
+	int64_t end = m->order == SL_COL_PANELS ? (c / m->ld + 1) * m->ld : m->cols;
+	return (end < m->cols ? end : m->cols) - c;
+}
+
+static double add_bias_gradient(const job *j, int64_t r, double sum) {
+	void *to = j->args->bias_gradient;
+	sl_dtype dtype = j->args->c.dtype == SL_F64 ? SL_F64 : SL_F32;
+	double old = j->args->beta == 0 ? 0 : j->args->beta * sli_load(to, dtype, r);
+	sli_store(to, dtype, r, old + sum);
+	return old + sum;
+}
+
+static void gradient_piece_f32(const sl_op_desc *desc, const float *saved, const float *dy, float *dx, int64_t n) {
+	float p = (float)desc->activation_parameter;
+	if (desc->activation == SL_RELU)
+		for (int64_t i = 0; i < n; i++)
+			dx[i] = saved[i] > 0 ? dy[i] : 0;
+	else
+		for (int64_t i = 0; i < n; i++)
+			dx[i] = dy[i] * sli_act_grad_f32(desc->activation, p, saved[i]);
+}
+
+/* A fixed tree over eight running sums: the same order for every thread count, and vectorisable. */
+static double sum_f32(const float *x, int64_t n) {
+	float s[8] = {0};
+	int64_t i = 0;
+	for (; i + 8 <= n; i += 8)
+		for (int l = 0; l < 8; l++)
+			s[l] += x[i + l];
+	double total = 0;
+	for (int l = 0; l < 8; l++)
+		total += s[l];
+	for (; i < n; i++)
+		total += x[i];
+	return total;
+}
+
+static void activation_rows(void *argument, size_t index) {
+	const job *j = argument;
+	const sl_op_desc *desc = j->desc;
+	const sl_dense *a = &j->args->a, *b = &j->args->b, *c = &j->args->c;
+	bool gradient = desc->kind == SL_OP_ACTIVATION_GRAD, f32 = c->dtype == SL_F32;
+	bool fast = f32 && same_rows(a, c) && (!gradient || same_rows(b, c));
+	int64_t begin = (int64_t)index * 16, end = begin + 16 < c->rows ? begin + 16 : c->rows;
+	for (int64_t r = begin; r < end; r++) {
+		double sum = 0;
+		for (int64_t col = 0, n; col < c->cols; col += n) {
+			n = fast ? together(c, col) : 1;
+			if (fast) {
+				float *to = (float *)c->data + sli_at(c, r, col);
+				const float *from = (const float *)a->data + sli_at(a, r, col);
+				if (gradient)
+					gradient_piece_f32(desc, from, (const float *)b->data + sli_at(b, r, col), to, n);
+				else
+					for (int64_t i = 0; i < n; i++)
+						to[i] = sli_act_f32(desc->activation, (float)desc->activation_parameter, from[i]);
+				if (j->args->bias_gradient)
+					sum += sum_f32(to, n);
+				continue;
+			}
+			double x = sli_load(a->data, a->dtype, sli_at(a, r, col));
+			double y = gradient ? sli_load(b->data, b->dtype, sli_at(b, r, col)) * slope(desc, c->dtype, x)
+			                    : activate(desc, c->dtype, x);
+			sli_store(c->data, c->dtype, sli_at(c, r, col), y);
+			sum += sli_load(c->data, c->dtype, sli_at(c, r, col));
+		}
+		if (j->args->bias_gradient)
+			add_bias_gradient(j, r, sum);
+	}
+}
+
+static void row_sums(void *argument, size_t index) {
+	const job *j = argument;
+	const sl_dense *a = &j->args->a;
+	sl_dtype dtype = a->dtype == SL_F64 ? SL_F64 : SL_F32;
+	int64_t begin = (int64_t)index * 16, end = begin + 16 < a->rows ? begin + 16 : a->rows;
+	bool fast = a->dtype == SL_F32 && (a->order == SL_ROW_MAJOR || a->order == SL_COL_PANELS);
+	for (int64_t r = begin; r < end; r++) {
+		double sum = 0;
+		for (int64_t col = 0, n; col < a->cols; col += n) {
+			n = fast ? together(a, col) : 1;
+			sum += fast ? sum_f32((const float *)a->data + sli_at(a, r, col), n)
+			            : sli_load(a->data, a->dtype, sli_at(a, r, col));
+		}
+		double old = j->args->beta == 0 ? 0 : j->args->beta * sli_load(j->args->vector[0], dtype, r);
+		sli_store(j->args->vector[0], dtype, r, old + sum);
+	}
+}
+
+static void reduce_chunk(void *argument, size_t index) {
+	const job *j = argument;
+	sl_dtype dtype = j->desc->a.dtype;
+	int64_t begin = (int64_t)index * CHUNK, end = begin + CHUNK < j->args->count ? begin + CHUNK : j->args->count;
+	double sum = 0, first = -1;
+	for (int64_t i = begin; i < end; i++) {
+		double x = sli_load(j->args->vector[0], dtype, i);
+		sum += x * x;
+		if (first < 0 && !isfinite(x))
+			first = (double)i;
+	}
+	j->partial[index] = j->desc->variant == SL_REDUCE_SUM_SQUARES ? sum : first;
+}
+
+static void reduce(job *j) {
+	int64_t chunks = sli_ceil_div(j->args->count, CHUNK);
+	j->partial = j->args->workspace;
+	j->cpu->host->parallel(j->cpu->host->user, (size_t)chunks, reduce_chunk, j);
+	if (j->desc->variant == SL_REDUCE_SUM_SQUARES) {
+		for (int64_t i = 0; i < chunks; i++)
+			*(double *)j->args->result += j->partial[i];
+		return;
+	}
+	*(int64_t *)j->args->result = -1;
+	for (int64_t i = chunks; i-- > 0;)
+		if (j->partial[i] >= 0)
+			*(int64_t *)j->args->result = (int64_t)j->partial[i];
+}
+
+static void elementwise_chunk(void *argument, size_t index) {
+	const job *j = argument;
+	sl_dtype dtype = j->desc->a.dtype;
+	double alpha = j->args->alpha;
+	int64_t begin = (int64_t)index * CHUNK, end = begin + CHUNK < j->args->count ? begin + CHUNK : j->args->count;
+	for (int64_t i = begin; i < end; i++) {
+		double x = sli_load(j->args->vector[0], dtype, i);
+		switch (j->desc->variant) {
+		case SL_ELEMENTWISE_SCALE:
+			sli_store(j->args->vector[0], dtype, i, alpha * x);
+			break;
+		case SL_ELEMENTWISE_FILL:
+			sli_store(j->args->vector[0], dtype, i, alpha);
+			break;
+		case SL_ELEMENTWISE_CLAMP:
+			sli_store(j->args->vector[0], dtype, i, x > alpha ? alpha : x < -alpha ? -alpha : x);
+			break;
+		default:
+			sli_store(j->args->vector[1], dtype, i, sli_load(j->args->vector[1], dtype, i) + alpha * x);
+		}
+	}
+}
+
+/* One sample of a batch. Writes its gradient and returns its loss, summed over features. */
+typedef struct sample {
+	const job *j;
+	int64_t col, features;
+	double scale; /* of the gradient */
+	bool gradient;
+} sample;
+
+static double output(const sample *s, int64_t r) {
+	return sli_load(s->j->args->a.data, s->j->args->a.dtype, sli_at(&s->j->args->a, r, s->col));
+}
+static double target(const sample *s, int64_t r) {
+	if (s->j->args->labels)
+		return s->j->args->labels[s->col] == r;
+	return sli_load(s->j->args->b.data, s->j->args->b.dtype, sli_at(&s->j->args->b, r, s->col));
+}
+static void put(const sample *s, int64_t r, double value) {
+	if (s->gradient)
+		sli_store(s->j->args->c.data, s->j->args->c.dtype, sli_at(&s->j->args->c, r, s->col), value * s->scale);
+}
+
+static double softmax(const sample *s, double *correct) {
+	double most = -INFINITY, wanted = -INFINITY, sum = 0, loss = 0;
+	int64_t best = 0, label = 0;
+	bool nan = false;
+	for (int64_t r = 0; r < s->features; r++) {
+		double x = output(s, r), t = target(s, r);
+		nan |= isnan(x);
+		if (x > most) {
+			most = x;
+			best = r;
+		}
+		if (t > wanted) {
+			wanted = t;
+			label = r;
+		}
+	}
+	for (int64_t r = 0; r < s->features; r++)
+		sum += exp(output(s, r) - most);
+	double log_sum = most + log(sum);
+	for (int64_t r = 0; r < s->features; r++) {
+		double x = output(s, r), t = target(s, r);
+		if (t != 0)
+			loss += t * (log_sum - x);
+		put(s, r, exp(x - log_sum) - t);
+	}
+	*correct += best == label;
+	return nan ? NAN : loss;
+}
+
+static double binary(const sample *s, double *correct) {
+	double loss = 0;
+	for (int64_t r = 0; r < s->features; r++) {
+		double x = output(s, r), t = target(s, r);
+		loss += (x > 0 ? x : 0) - x * t + log1p(exp(-fabs(x)));
+		*correct += (x > 0) == (t > 0.5);
+		put(s, r, sli_act_f64(SL_SIGMOID, 0, x) - t);
+	}
+	return loss;
+}
+
+static double squared(const sample *s) {
+	double loss = 0;
+	for (int64_t r = 0; r < s->features; r++) {
+		double d = output(s, r) - target(s, r);
+		loss += d * d;
+		put(s, r, 2 * d);
+	}
+	return loss;
+}
+
+static void loss_chunk(void *argument, size_t index) {
+	const job *j = argument;
+	const sl_dense *a = &j->args->a;
+	int64_t begin = (int64_t)index * 64, end = begin + 64 < a->cols ? begin + 64 : a->cols;
+	double per = j->desc->variant == SL_SOFTMAX_CROSS_ENTROPY ? (double)a->cols : (double)a->cols * (double)a->rows;
+	double loss = 0, correct = 0;
+	for (int64_t col = begin; col < end; col++) {
+		sample s = {j, col, a->rows, j->args->alpha / per, j->args->c.data != NULL};
+		if (j->desc->variant == SL_SOFTMAX_CROSS_ENTROPY)
+			loss += softmax(&s, &correct);
+		else
+			loss += j->desc->variant == SL_BINARY_CROSS_ENTROPY ? binary(&s, &correct) : squared(&s);
+	}
+	j->partial[2 * index] = loss;
+	j->partial[2 * index + 1] = correct;
+}
+
+static void run_loss(job *j) {
+	sl_loss_sums *sums = j->args->result;
+	const sl_dense *a = &j->args->a;
+	bool softmax_loss = j->desc->variant == SL_SOFTMAX_CROSS_ENTROPY;
+	if (j->args->labels)
+		for (int64_t i = 0; i < a->cols; i++)
+			if (j->args->labels[i] < 0 || j->args->labels[i] >= a->rows) {
+				sums->bad_row = i;
+				return;
+			}
+	if (!a->cols || !a->rows)
+		return;
+	int64_t chunks = sli_ceil_div(a->cols, 64);
+	double loss = 0, correct = 0;
+	j->partial = j->args->workspace;
+	j->cpu->host->parallel(j->cpu->host->user, (size_t)chunks, loss_chunk, j);
+	for (int64_t i = 0; i < chunks; i++) {
+		loss += j->partial[2 * i];
+		correct += j->partial[2 * i + 1];
+	}
+	/* Sums of means times rows: softmax's mean is over rows, the others' over rows and features. */
+	sums->loss += softmax_loss ? loss : loss / (double)a->rows;
+	sums->rows += a->cols;
+	sums->correct += (int64_t)correct;
+	if (j->desc->variant != SL_MEAN_SQUARED_ERROR)
+		sums->counted += softmax_loss ? a->cols : a->cols * a->rows;
+	if (j->args->c.data)
+		sli_cpu_zero_padding(&j->args->c);
+}
+
+/* Adam's arithmetic is in the parameter's own precision, so that the compiler can vectorise it. */
+#define UPDATE(T, suffix, SQRT, FABS)                                                                                  \
+	static void update_##suffix(const sl_update *u, int kind, T *restrict w, const T *restrict g, T *restrict m,       \
+	                            T *restrict v, int64_t n) {                                                            \
+		const T lr = (T)u->learning_rate, mu = (T)u->momentum, b1 = (T)u->beta1, b2 = (T)u->beta2;                     \
+		const T step = (T)(u->learning_rate / u->correction1), root = (T)(1 / sqrt(u->correction2));                   \
+		const T eps = (T)u->epsilon, l1 = (T)u->l1, l2 = (T)u->l2, clip = (T)u->clip_value;                            \
+		const T factor = (T)u->gradient_factor, threshold = (T)(u->learning_rate * u->l1_proximal);                    \
+		const T keep = kind == SL_ADAMW ? (T)(1 - u->learning_rate * u->weight_decay) : (T)1;                          \
+		const T c1 = (T)(1 - u->beta1), c2 = (T)(1 - u->beta2);                                                        \
+		for (int64_t i = 0; i < n; i++) {                                                                              \
+			T x = g[i], old = w[i];                                                                                    \
+			if (clip > 0)                                                                                              \
+				x = x > clip ? clip : x < -clip ? -clip : x;                                                           \
+			x = x * factor + l1 * (T)((old > 0) - (old < 0)) + l2 * old;                                               \
+			switch (kind) {                                                                                            \
+			case SL_SGD:                                                                                               \
+				old -= lr * x;                                                                                         \
+				break;                                                                                                 \
+			case SL_MOMENTUM:                                                                                          \
+				m[i] = mu * m[i] + x;                                                                                  \
+				old -= lr * m[i];                                                                                      \
+				break;                                                                                                 \
+			case SL_NESTEROV:                                                                                          \
+				m[i] = mu * m[i] + x;                                                                                  \
+				old -= lr * (x + mu * m[i]);                                                                           \
+				break;                                                                                                 \
+			default:                                                                                                   \
+				m[i] = b1 * m[i] + c1 * x;                                                                             \
+				v[i] = b2 * v[i] + c2 * x * x;                                                                         \
+				old = keep * old - step * m[i] / (SQRT(v[i]) * root + eps);                                            \
+			}                                                                                                          \
+			if (threshold > 0)                                                                                         \
+				old = FABS(old) <= threshold ? (T)0 : old > 0 ? old - threshold : old + threshold;                     \
+			w[i] = old;                                                                                                \
+		}                                                                                                              \
+	}
+UPDATE(float, f32, sqrtf, fabsf)
+UPDATE(double, f64, sqrt, fabs)
+
+static void update_chunk(void *argument, size_t index) {
+	const job *j = argument;
+	int64_t begin = (int64_t)index * CHUNK, n = j->args->count - begin < CHUNK ? j->args->count - begin : CHUNK;
+	void *const *v = j->args->vector;
+#define AT(T, i) (v[i] ? (T *)v[i] + begin : NULL)
+	if (j->desc->a.dtype == SL_F32)
+		update_f32(j->args->update, j->desc->variant, AT(float, 0), AT(float, 1), AT(float, 2), AT(float, 3), n);
+	else
+		update_f64(j->args->update, j->desc->variant, AT(double, 0), AT(double, 1), AT(double, 2), AT(double, 3), n);
+#undef AT
+}
+
+sl_status sli_cpu_vector_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args) {
+	job j = {cpu, &plan->desc, args, NULL};
+	const sl_host *host = cpu->host;
+	size_t chunks = (size_t)sli_ceil_div(args->count, CHUNK);
+	switch (plan->desc.kind) {
+	case SL_OP_ACTIVATION:
+	case SL_OP_ACTIVATION_GRAD:
+		host->parallel(host->user, (size_t)sli_ceil_div(args->c.rows, 16), activation_rows, &j);
+		sli_cpu_zero_padding(&args->c);
+		break;
+	case SL_OP_REDUCE:
+		if (plan->desc.variant == SL_REDUCE_ROW_SUMS)
+			host->parallel(host->user, (size_t)sli_ceil_div(args->a.rows, 16), row_sums, &j);
+		else
+			reduce(&j);
+		break;
+	case SL_OP_ELEMENTWISE:
+		host->parallel(host->user, chunks, elementwise_chunk, &j);
+		break;
+	case SL_OP_LOSS:
+		run_loss(&j);
+		break;
+	default:
+		host->parallel(host->user, chunks, update_chunk, &j);
+	}
+	return SL_OK;
+}
