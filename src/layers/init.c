@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Initial weights: Glorot and Bengio (2010), He et al. (2015), with the fans that each neuron and
+ * input really have, so that a sparse layer starts with the variance a dense one would. */
+#include "core/checked.h"
+#include "core/half.h"
+#include "core/rng.h"
+#include "layers/layer.h"
+
+/* Draws of weights and of patterns do not share a sequence. */
+#define INIT_STREAM UINT64_C(0x1000000000000000)
+
+static double draw(sl_rng *rng, const sl_linear_options *options, int64_t fan_in, int64_t fan_out) {
+	double in = (double)fan_in, both = (double)(fan_in + fan_out);
+	switch (options->init) {
+	case SL_INIT_GLOROT_UNIFORM:
+		return (2 * sli_rng_uniform(rng) - 1) * __builtin_sqrt(6 / both);
+	case SL_INIT_GLOROT_NORMAL:
+		return sli_rng_normal(rng) * __builtin_sqrt(2 / both);
+	case SL_INIT_HE_UNIFORM:
+		return (2 * sli_rng_uniform(rng) - 1) * __builtin_sqrt(6 / in);
+	case SL_INIT_HE_NORMAL:
+		return sli_rng_normal(rng) * __builtin_sqrt(2 / in);
+	case SL_INIT_UNIFORM:
+		return (2 * sli_rng_uniform(rng) - 1) * options->init_scale;
+	default:
+		return 0;
+	}
+}
+
+static void init_dense(const sl_linear_options *options, sl_rng *rng, void *values) {
+	int64_t count = options->in_features * options->out_features;
+	for (int64_t i = 0; i < count; i++)
+		sli_store(values, options->dtype, i, draw(rng, options, options->in_features, options->out_features));
+}
+
+sl_status sli_layer_init(sl_context *context, const sl_linear_options *options, sl_pattern *pattern, void *values) {
+	sl_rng rng = sli_rng(sli_seed(context), options->stream ^ INIT_STREAM);
+	if (!pattern) {
+		init_dense(options, &rng, values);
+		return SL_OK;
+	}
+	sl_pattern_arrays arrays = sli_pattern_arrays(pattern);
+	size_t bytes;
+	void *memory;
+	if (!sli_bytes(arrays.cols, sizeof(int32_t), &bytes))
+		return sli_fail(context, SL_ERR_OVERFLOW, "%lld columns", (long long)arrays.cols);
+	SL_TRY(sli_allocate_zeroed(context, bytes, "counts of connections", &memory));
+	int32_t *fan_out = memory;
+	for (int64_t i = 0; i < arrays.nnz; i++)
+		fan_out[arrays.col_indices[i]]++;
+	for (int64_t row = 0; row < arrays.rows; row++) {
+		int64_t begin = sli_index(arrays.row_offsets, arrays.offset_dtype, row);
+		int64_t end = sli_index(arrays.row_offsets, arrays.offset_dtype, row + 1);
+		for (int64_t i = begin; i < end; i++)
+			sli_store(values, options->dtype, i, draw(&rng, options, end - begin, fan_out[arrays.col_indices[i]]));
+	}
+	sli_heap_free(sli_heap(context), memory, bytes);
+	return SL_OK;
+}
