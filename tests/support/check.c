@@ -102,29 +102,34 @@ void sl_test_skip(const char *format, ...) {
 	longjmp(escape, 2);
 }
 
+/* 0: passed, 1: failed, 2: skipped. */
+static int run_one(sl_test_entry *entry) {
+	switch (setjmp(escape)) {
+	case 0:
+		entry->run();
+		return 0;
+	case 1:
+		return 1;
+	default:
+		return 2;
+	}
+}
+
 /* Usage: runner [FILTER]: runs the tests whose "suite/name" contains FILTER. */
 int main(int argc, char **argv) {
-	int passed = 0, failed = 0, skipped = 0;
+	int counts[3] = {0};
 	for (sl_test_entry *entry = entries; entry; entry = entry->next) {
 		char name[256];
 		snprintf(name, sizeof name, "%s/%s", entry->suite, entry->name);
 		if (argc > 1 && !strstr(name, argv[1]))
 			continue;
-		switch (setjmp(escape)) {
-		case 0:
-			entry->run();
-			passed++;
-			break;
-		case 1:
-			failed++;
+		int result = run_one(entry);
+		counts[result]++;
+		if (result == 1)
 			fprintf(stderr, "FAILED %s\n", name);
-			break;
-		default:
-			skipped++;
-		}
 	}
-	printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);
-	return failed || !(passed + skipped);
+	printf("%d passed, %d failed, %d skipped\n", counts[0], counts[1], counts[2]);
+	return counts[1] || !(counts[0] + counts[2]);
 }
 
 #endif
