@@ -58,11 +58,7 @@ bool sli_plan_fits(sl_context *context, const sl_plan *plan, const sl_op_desc *d
 	    planned->activation_parameter != desc->activation_parameter || planned->bias != desc->bias ||
 	    planned->pre_activation != desc->pre_activation)
 		return false;
-	/* Only columns of the result may be fewer. */
-	if (desc->kind == SL_OP_GEMM && (planned->a.rows != desc->a.rows || planned->a.cols != desc->a.cols))
-		return false;
-	if (desc->kind == SL_OP_SDDMM && planned->a.cols != desc->a.cols)
-		return false;
+	/* What is summed over in a weight gradient is the batch, which may be smaller too. */
 	return same_layout(&planned->a, &desc->a) && same_layout(&planned->b, &desc->b) &&
 	       same_layout(&planned->c, &desc->c);
 }

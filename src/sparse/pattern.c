@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Patterns: lifetime, the cached transpose, the hash. */
+#include "sparse/pattern.h"
+
+#include "core/checked.h"
+
+static size_t offset_bytes(int64_t rows, sl_dtype dtype) {
+	return (size_t)(rows + 1) * sl_dtype_size(dtype);
+}
+
+sl_status sli_pattern_new(sl_pattern **pattern, sl_context *context, const sl_pattern_arrays *arrays) {
+	sl_pattern *p = NULL;
+	*pattern = NULL;
+	SL_TRY(sli_allocate_zeroed(context, sizeof *p, "a pattern", (void **)&p));
+	p->arrays = *arrays;
+	p->references = 1;
+	p->heap = sli_heap_retain(sli_heap(context));
+	pthread_mutex_init(&p->lock, NULL);
+	*pattern = p;
+	return SL_OK;
+}
+
+sl_status sli_pattern_adopt(sl_pattern **pattern, sl_context *context, int64_t rows, int64_t cols, int64_t nnz,
+                            void *row_offsets, int32_t *col_indices) {
+	sl_pattern_arrays arrays = {rows, cols, nnz, row_offsets, sli_offset_dtype(nnz), col_indices};
+	sl_status status = sli_pattern_new(pattern, context, &arrays);
+	if (status != SL_OK) {
+		sli_heap_free(sli_heap(context), row_offsets, offset_bytes(rows, arrays.offset_dtype));
+		sli_heap_free(sli_heap(context), col_indices, (size_t)nnz * 4);
+		return status;
+	}
+	(*pattern)->owned = true;
+	return SL_OK;
+}
+
+sl_pattern *sl_pattern_retain(sl_pattern *pattern) {
+	if (pattern)
+		__atomic_fetch_add(&pattern->references, 1, __ATOMIC_RELAXED);
+	return pattern;
+}
+
+static void free_arrays(sl_heap *heap, const sl_pattern_arrays *a) {
+	sli_heap_free(heap, (void *)(uintptr_t)a->row_offsets, offset_bytes(a->rows, a->offset_dtype));
+	sli_heap_free(heap, (void *)(uintptr_t)a->col_indices, (size_t)a->nnz * 4);
+}
+
+void sl_pattern_release(sl_pattern *p) {
+	if (!p || __atomic_fetch_sub(&p->references, 1, __ATOMIC_ACQ_REL) != 1)
+		return;
+	sl_heap *heap = p->heap;
+	if (p->has_transpose) {
+		free_arrays(heap, &p->transposed);
+		sli_heap_free(heap, p->permutation, (size_t)p->arrays.nnz * sl_dtype_size(p->permutation_dtype));
+	}
+	if (p->owned)
+		free_arrays(heap, &p->arrays);
+	else if (p->release)
+		p->release(p->release_user);
+	pthread_mutex_destroy(&p->lock);
+	sli_heap_free(heap, p, sizeof *p);
+	sli_heap_release(heap);
+}
+
+sl_pattern_arrays sli_pattern_arrays(const sl_pattern *pattern) {
+	return pattern->arrays;
+}
+
+size_t sl_pattern_bytes(const sl_pattern *pattern) {
+	if (!pattern)
+		return 0;
+	sl_pattern *p = (sl_pattern *)(uintptr_t)pattern;
+	const sl_pattern_arrays *a = &p->arrays;
+	pthread_mutex_lock(&p->lock);
+	size_t bytes = offset_bytes(a->rows, a->offset_dtype) + (size_t)a->nnz * 4;
+	if (p->has_transpose)
+		bytes += offset_bytes(a->cols, p->transposed.offset_dtype) + (size_t)a->nnz * 4 +
+		         (size_t)a->nnz * sl_dtype_size(p->permutation_dtype);
+	pthread_mutex_unlock(&p->lock);
+	return bytes;
+}
+
+/* A counting sort by column: stable, so rows increase within each column. */
+static void fill_transpose(const sl_pattern_arrays *a, void *offsets, sl_dtype dtype, int32_t *indices,
+                           void *permutation) {
+	memset(offsets, 0, offset_bytes(a->cols, dtype));
+	for (int64_t k = 0; k < a->nnz; k++)
+		sli_index_set(offsets, dtype, a->col_indices[k] + 1, sli_index(offsets, dtype, a->col_indices[k] + 1) + 1);
+	for (int64_t c = 0; c < a->cols; c++)
+		sli_index_set(offsets, dtype, c + 1, sli_index(offsets, dtype, c + 1) + sli_index(offsets, dtype, c));
+	for (int64_t r = 0; r < a->rows; r++)
+		for (int64_t k = sli_index(a->row_offsets, a->offset_dtype, r); k < sli_index(a->row_offsets, a->offset_dtype, r + 1);
+		     k++) {
+			int64_t c = a->col_indices[k], to = sli_index(offsets, dtype, c);
+			indices[to] = (int32_t)r;
+			sli_index_set(permutation, dtype, to, k);
+			sli_index_set(offsets, dtype, c, to + 1);
+		}
+	/* Each offset now is the next column's: shift back. */
+	for (int64_t c = a->cols; c > 0; c--)
+		sli_index_set(offsets, dtype, c, sli_index(offsets, dtype, c - 1));
+	sli_index_set(offsets, dtype, 0, 0);
+}
+
+static sl_status make_transpose(sl_context *context, sl_pattern *p) {
+	const sl_pattern_arrays *a = &p->arrays;
+	sl_dtype dtype = sli_offset_dtype(a->nnz);
+	if (a->rows > INT32_MAX)
+		return sli_fail(context, SL_ERR_OVERFLOW, "a pattern of %lld rows has no transpose with int32 columns",
+		                (long long)a->rows);
+	size_t nob = offset_bytes(a->cols, dtype), nib = (size_t)a->nnz * 4, npb = (size_t)a->nnz * sl_dtype_size(dtype);
+	void *offsets = sli_heap_allocate(p->heap, nob), *indices = sli_heap_allocate(p->heap, nib);
+	void *permutation = sli_heap_allocate(p->heap, npb);
+	if (!offsets || !indices || !permutation) {
+		sli_heap_free(p->heap, offsets, nob);
+		sli_heap_free(p->heap, indices, nib);
+		sli_heap_free(p->heap, permutation, npb);
+		return sli_fail_memory(context, nob + nib + npb, "the transpose of a pattern");
+	}
+	fill_transpose(a, offsets, dtype, indices, permutation);
+	p->transposed = (sl_pattern_arrays){a->cols, a->rows, a->nnz, offsets, dtype, indices};
+	p->permutation = permutation;
+	p->permutation_dtype = dtype;
+	p->has_transpose = true;
+	return SL_OK;
+}
+
+sl_status sli_pattern_make_transpose(sl_context *context, sl_pattern *p) {
+	pthread_mutex_lock(&p->lock);
+	sl_status status = p->has_transpose ? SL_OK : make_transpose(context, p);
+	pthread_mutex_unlock(&p->lock);
+	return status;
+}
+
+sl_status sli_pattern_view(sl_context *context, sl_pattern *pattern, bool transpose, sl_sparse_view *view) {
+	if (sl_context_device(context) != SL_DEVICE_CPU)
+		return sli_fail(context, SL_ERR_UNSUPPORTED, "patterns are not mirrored to %s yet",
+		                sl_device_name(sl_context_device(context)));
+	*view = (sl_sparse_view){.arrays = pattern->arrays, .host = pattern->arrays};
+	if (!transpose)
+		return SL_OK;
+	SL_TRY(sli_pattern_make_transpose(context, pattern));
+	view->transposed = pattern->transposed;
+	view->permutation = pattern->permutation;
+	view->permutation_dtype = pattern->permutation_dtype;
+	return SL_OK;
+}

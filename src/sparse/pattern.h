@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SL_SPARSE_PATTERN_H
+#define SL_SPARSE_PATTERN_H
+
+#include <pthread.h>
+
+#include "sparse/sparse.h"
+
+struct sl_pattern {
+	sl_pattern_arrays arrays;
+	int references; /* atomic */
+	bool owned;     /* the arrays are the heap's; else borrowed */
+	sl_heap *heap;
+	sl_release_callback release;
+	void *release_user;
+	pthread_mutex_t lock; /* over what follows */
+	bool has_transpose;
+	sl_pattern_arrays transposed;
+	void *permutation;
+	sl_dtype permutation_dtype;
+};
+
+/* A pattern that borrows its arrays. */
+sl_status sli_pattern_new(sl_pattern **pattern, sl_context *context, const sl_pattern_arrays *arrays);
+sl_status sli_pattern_make_transpose(sl_context *context, sl_pattern *pattern);
+
+#endif

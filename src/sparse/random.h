@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SL_SPARSE_RANDOM_H
+#define SL_SPARSE_RANDOM_H
+
+#include "sparse/sparse.h"
+
+/* Offsets (zeroed) and columns for a pattern that is to be adopted. */
+sl_status sli_pattern_take(sl_context *context, int64_t rows, int64_t nnz, void **offsets, int32_t **columns);
+/* nnz of total = rows * cols cells. */
+sl_status sli_pattern_random(sl_pattern **pattern, sl_context *context, int64_t rows, int64_t cols, int64_t total,
+                             int64_t nnz, uint64_t stream);
+
+#endif
