@@ -87,3 +87,36 @@ void *sl_csr_values(const sl_csr *matrix) {
 sl_dtype sl_csr_dtype(const sl_csr *matrix) {
 	return matrix ? matrix->dtype : 0;
 }
+
+/* Element (r, c) of a view. */
+static int64_t place(const sl_dense *m, int64_t r, int64_t c) {
+	switch (m->order) {
+	case SL_ROW_MAJOR:
+		return r * m->ld + c;
+	case SL_COL_MAJOR:
+		return c * m->ld + r;
+	case SL_COL_PANELS:
+		return (c / m->ld) * m->rows * m->ld + r * m->ld + c % m->ld;
+	default:
+		return (r / m->ld) * m->cols * m->ld + c * m->ld + r % m->ld;
+	}
+}
+
+sl_status sl_csr_to_dense(sl_context *context, const sl_csr *matrix, sl_dense *dense) {
+	if (!matrix)
+		return sli_fail(context, SL_ERR_NULL, "matrix is null");
+	SL_TRY(sl_dense_check(context, dense));
+	sl_pattern_arrays a = sli_pattern_arrays(matrix->pattern);
+	if (dense->rows != a.rows || dense->cols != a.cols)
+		return sli_fail(context, SL_ERR_SHAPE, "the dense matrix is %lld x %lld; the sparse one is %lld x %lld",
+		                (long long)dense->rows, (long long)dense->cols, (long long)a.rows, (long long)a.cols);
+	for (int64_t r = 0; r < a.rows; r++) {
+		for (int64_t c = 0; c < a.cols; c++)
+			sli_store(dense->data, dense->dtype, place(dense, r, c), 0);
+		for (int64_t k = sli_index(a.row_offsets, a.offset_dtype, r); k < sli_index(a.row_offsets, a.offset_dtype, r + 1);
+		     k++)
+			sli_store(dense->data, dense->dtype, place(dense, r, a.col_indices[k]),
+			          sli_load(matrix->values, matrix->dtype, k));
+	}
+	return SL_OK;
+}

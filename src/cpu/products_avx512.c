@@ -8,6 +8,7 @@
 #define sli_sddmm_f32_avx512 test_sddmm_f32_simde
 #include <simde/x86/avx512.h>
 #include <simde/x86/fma.h>
+#define __mmask16 simde__mmask16
 #else
 #include <immintrin.h>
 #endif
