@@ -4,11 +4,7 @@
 #include "cpu/cpu.h"
 
 #ifdef SL_TEST_SIMDE
-#define sli_spmm_f32_avx512 test_spmm_f32_simde
-#define sli_sddmm_f32_avx512 test_sddmm_f32_simde
-#include <simde/x86/avx512.h>
-#include <simde/x86/fma.h>
-#define __mmask16 simde__mmask16
+#include "kernels/simde.h"
 #else
 #include <immintrin.h>
 #endif
