@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
+
+#include "train/fit.h"
+
+sl_status sl_model_create(sl_model **result, sl_context *context) {
+	void *memory;
+	if (!context || !result)
+		return sli_fail(context, SL_ERR_NULL, "model is null");
+	*result = NULL;
+	SL_TRY(sli_allocate_zeroed(context, sizeof(sl_model), "a model", &memory));
+	sl_model *model = memory;
+	model->heap = sli_heap_retain(sli_heap(context));
+	model->batch = -1;
+	*result = model;
+	return SL_OK;
+}
+
+void sl_model_destroy(sl_model *model) {
+	if (!model)
+		return;
+	sli_model_forget(model);
+	for (int i = 0; i < model->count; i++)
+		sl_layer_destroy(model->layers[i]);
+	sl_heap *heap = model->heap;
+	sli_heap_free(heap, model->layers, (size_t)model->capacity * sizeof *model->layers);
+	sli_heap_free(heap, model, sizeof *model);
+	sli_heap_release(heap);
+}
+
+sl_status sl_model_add(sl_context *context, sl_model *model, sl_layer *layer) {
+	if (!context)
+		return SL_ERR_NULL;
+	if (!model || !layer)
+		return sli_fail(context, SL_ERR_NULL, "%s is null", model ? "layer" : "model");
+	for (int i = 0; i < model->count; i++)
+		if (model->layers[i] == layer)
+			return sli_fail(context, SL_ERR_ARGUMENT, "layer \"%s\" is in the model already", layer->name);
+	if (model->count) {
+		const sl_layer *last = model->layers[model->count - 1];
+		if (last->out_features != layer->in_features)
+			return sli_fail(context, SL_ERR_SHAPE, "layer \"%s\" takes %lld features; the layer before it, \"%s\", gives %lld",
+			                layer->name, (long long)layer->in_features, last->name, (long long)last->out_features);
+		if (last->dtype != layer->dtype)
+			return sli_fail(context, SL_ERR_DTYPE, "layer \"%s\" is %s, the model %s", layer->name,
+			                sl_dtype_name(layer->dtype), sl_dtype_name(last->dtype));
+	}
+	if (model->count == model->capacity) {
+		int capacity = model->capacity ? 2 * model->capacity : 8;
+		sl_layer **layers = sli_heap_allocate(model->heap, (size_t)capacity * sizeof *layers);
+		if (!layers)
+			return sli_fail_memory(context, (size_t)capacity * sizeof *layers, "a model's list of layers");
+		if (model->count)
+			memcpy(layers, model->layers, (size_t)model->count * sizeof *layers);
+		sli_heap_free(model->heap, model->layers, (size_t)model->capacity * sizeof *layers);
+		model->layers = layers;
+		model->capacity = capacity;
+	}
+	sli_model_forget(model);
+	model->layers[model->count++] = layer;
+	return SL_OK;
+}
+
+int sl_model_layer_count(const sl_model *model) {
+	return model ? model->count : 0;
+}
+
+sl_layer *sl_model_layer(const sl_model *model, int index) {
+	return model && index >= 0 && index < model->count ? model->layers[index] : NULL;
+}
+
+static sl_status need(sl_context *context, const sl_model *model) {
+	if (!context)
+		return SL_ERR_NULL;
+	if (!model)
+		return sli_fail(context, SL_ERR_NULL, "model is null");
+	if (!model->count)
+		return sli_fail(context, SL_ERR_STATE, "the model has no layers: add some with sl_model_add()");
+	return SL_OK;
+}
+
+sl_status sl_model_add_to_optimizer(sl_context *context, sl_model *model, sl_optimizer *optimizer) {
+	SL_TRY(need(context, model));
+	for (int i = 0; i < model->count; i++)
+		SL_TRY(sl_optimizer_add(context, optimizer, model->layers[i]));
+	return SL_OK;
+}
+
+sl_status sl_model_prepare(sl_context *context, sl_model *model, int64_t max_batch, sl_mode mode) {
+	SL_TRY(need(context, model));
+	if (max_batch <= 0)
+		return sli_fail(context, SL_ERR_ARGUMENT, "max_batch is %lld; it must be positive", (long long)max_batch);
+	if (mode != SL_MODE_INFERENCE && mode != SL_MODE_TRAINING)
+		return sli_fail(context, SL_ERR_ARGUMENT, "mode %d is unknown", (int)mode);
+	return sli_model_prepare(context, model, max_batch, mode);
+}
+
+static int64_t features_in(const sl_model *model) {
+	return model->layers[0]->in_features;
+}
+
+static int64_t features_out(const sl_model *model) {
+	return model->layers[model->count - 1]->out_features;
+}
+
+/* A [batch, features] argument; batch < 0: any. */
+static sl_status check_matrix(sl_context *context, const sl_model *model, const sl_dense *view, const char *name,
+                              int64_t batch, int64_t features) {
+	SL_TRY(sli_check_dense(context, view, name));
+	if (view->dtype != model->layers[0]->dtype)
+		return sli_fail(context, SL_ERR_DTYPE, "%s is %s; the model is %s", name, sl_dtype_name(view->dtype),
+		                sl_dtype_name(model->layers[0]->dtype));
+	if (view->cols != features || (batch >= 0 && view->rows != batch))
+		return sli_fail(context, SL_ERR_SHAPE, "%s is %lld x %lld; it must be %lld x %lld", name, (long long)view->rows,
+		                (long long)view->cols, (long long)(batch >= 0 ? batch : view->rows), (long long)features);
+	return SL_OK;
+}
+
+static sl_status pack_inputs(sl_context *context, sl_model *model, const sl_dense *inputs, sl_mode mode) {
+	SL_TRY(sli_model_prepare(context, model, inputs->rows, mode));
+	sl_dense from = sl_dense_transposed(*inputs), to = sli_model_activation(context, model, 0, inputs->rows);
+	return sli_convert(context, &from, &to);
+}
+
+sl_status sl_model_forward(sl_context *context, sl_model *model, const sl_dense *inputs, sl_dense *outputs,
+                           sl_mode mode) {
+	SL_TRY(need(context, model));
+	SL_TRY(check_matrix(context, model, inputs, "inputs", -1, features_in(model)));
+	SL_TRY(check_matrix(context, model, outputs, "outputs", inputs->rows, features_out(model)));
+	if (sli_overlap(inputs, outputs))
+		return sli_fail(context, SL_ERR_ALIAS, "outputs overlaps inputs");
+	if (!inputs->rows)
+		return SL_OK;
+	SL_TRY(pack_inputs(context, model, inputs, mode));
+	SL_TRY(sli_model_run(context, model, inputs->rows, mode));
+	sl_dense from = sl_dense_transposed(sli_model_activation(context, model, model->count, inputs->rows));
+	return sli_convert(context, &from, outputs);
+}
+
+sl_status sl_model_backward(sl_context *context, sl_model *model, const sl_dense *d_outputs, sl_dense *d_inputs,
+                            sl_write write) {
+	SL_TRY(need(context, model));
+	if (model->batch < 0)
+		return sli_fail(context, SL_ERR_STATE, "there is no training forward to go back from");
+	SL_TRY(check_matrix(context, model, d_outputs, "d_outputs", model->batch, features_out(model)));
+	if (d_inputs)
+		SL_TRY(check_matrix(context, model, d_inputs, "d_inputs", model->batch, features_in(model)));
+	for (int i = 0; i < model->count; i++)
+		if (model->room.saved[i]->layer != model->layers[i] || model->room.saved[i]->edition != model->layers[i]->edition)
+			return sli_fail(context, SL_ERR_STATE, "layer \"%s\" was edited since the forward", model->layers[i]->name);
+	sl_dense from = sl_dense_transposed(*d_outputs);
+	sl_dense to = sli_model_gradient(context, model, 0, from.rows, from.cols);
+	SL_TRY(sli_convert(context, &from, &to));
+	sl_dense dx = d_inputs ? sl_dense_transposed(*d_inputs) : (sl_dense){0};
+	return sli_model_back(context, model, d_inputs ? &dx : NULL, write);
+}
+
+static sl_status check_targets(sl_context *context, const sl_model *model, sl_loss loss, const int32_t *labels,
+                               const sl_dense *dense, int64_t batch) {
+	if (loss < SL_SOFTMAX_CROSS_ENTROPY || loss > SL_MEAN_SQUARED_ERROR)
+		return sli_fail(context, SL_ERR_ARGUMENT, "loss %d is unknown", (int)loss);
+	if (!labels == !dense)
+		return sli_fail(context, labels ? SL_ERR_ARGUMENT : SL_ERR_NULL, "give %s of labels and dense targets",
+		                labels ? "only one" : "one");
+	if (labels)
+		return loss == SL_SOFTMAX_CROSS_ENTROPY
+		           ? SL_OK
+		           : sli_fail(context, SL_ERR_ARGUMENT, "labels are for softmax cross-entropy; this loss takes dense targets");
+	return check_matrix(context, model, dense, "targets", batch, features_out(model));
+}
+
+sl_status sl_model_train_batch(sl_context *context, sl_model *model, sl_loss loss, const sl_dense *inputs,
+                               const sl_targets *targets, sl_write write, sl_loss_result *result) {
+	SL_TRY(need(context, model));
+	if (!targets || !result)
+		return sli_fail(context, SL_ERR_NULL, "%s is null", targets ? "result" : "targets");
+	SL_TRY(check_matrix(context, model, inputs, "inputs", -1, features_in(model)));
+	SL_TRY(check_targets(context, model, loss, targets->labels, targets->dense, inputs->rows));
+	memset(result, 0, sizeof *result);
+	if (!inputs->rows)
+		return SL_OK;
+	sl_loss_sums sums = {.bad_row = -1};
+	SL_TRY(pack_inputs(context, model, inputs, SL_MODE_TRAINING));
+	SL_TRY(sli_model_run(context, model, inputs->rows, SL_MODE_TRAINING));
+	SL_TRY(sli_model_loss(context, model, loss, inputs->rows, targets->labels, targets->dense, true, &sums));
+	SL_TRY(sli_model_back(context, model, NULL, write));
+	*result = (sl_loss_result){sums.loss / (double)sums.rows, sums.correct, sums.counted};
+	return SL_OK;
+}
+
+/* Samples of the caller's, copied in whatever version they come. */
+static sl_status take_samples(sl_context *context, const sl_model *model, sl_loss loss, const sl_samples *given,
+                              sl_samples *samples) {
+	if (!given)
+		return sli_fail(context, SL_ERR_NULL, "samples is null");
+	SL_TRY(sli_take_struct(context, samples, sizeof *samples, given, "samples"));
+	SL_TRY(check_matrix(context, model, &samples->inputs, "samples.inputs", -1, features_in(model)));
+	if (samples->inputs.order != SL_ROW_MAJOR || (samples->targets && samples->targets->order != SL_ROW_MAJOR))
+		return sli_fail(context, SL_ERR_LAYOUT, "samples must be row-major");
+	if (sl_context_device(context) != SL_DEVICE_CPU)
+		return sli_fail(context, SL_ERR_UNSUPPORTED, "training loops run on the CPU so far");
+	return check_targets(context, model, loss, samples->labels, samples->targets, samples->inputs.rows);
+}
+
+static sl_status resolve_fit(sl_context *context, const sl_fit_options *given, sl_fit_options *o) {
+	memset(o, 0, sizeof *o);
+	o->struct_size = sizeof *o;
+	if (given)
+		SL_TRY(sli_take_struct(context, o, sizeof *o, given, "options"));
+	if (o->epochs < 0 || o->first_epoch < 0 || o->batch < 0 || o->accumulate < 0)
+		return sli_fail(context, SL_ERR_ARGUMENT, "epochs, first_epoch, batch and accumulate must not be negative");
+	o->epochs = o->epochs ? o->epochs : 1;
+	o->batch = o->batch ? o->batch : 32;
+	o->accumulate = o->accumulate ? o->accumulate : 1;
+	return SL_OK;
+}
+
+sl_status sl_model_fit(sl_context *context, sl_model *model, sl_optimizer *optimizer, const sl_samples *samples,
+                       const sl_fit_options *options) {
+	sl_fit_options o;
+	sl_samples own, validation;
+	SL_TRY(need(context, model));
+	if (!optimizer)
+		return sli_fail(context, SL_ERR_NULL, "optimizer is null");
+	SL_TRY(resolve_fit(context, options, &o));
+	SL_TRY(take_samples(context, model, o.loss, samples, &own));
+	if (o.validation) {
+		SL_TRY(take_samples(context, model, o.loss, o.validation, &validation));
+		o.validation = &validation;
+	}
+	for (int i = 0; i < model->count; i++)
+		if (!sli_optimizer_find(optimizer, model->layers[i]))
+			return sli_fail(context, SL_ERR_STATE,
+			                "layer \"%s\" has not been added to the optimizer: see sl_model_add_to_optimizer()",
+			                model->layers[i]->name);
+	if (!own.inputs.rows)
+		return SL_OK;
+	return sli_model_fit(context, model, optimizer, &own, &o);
+}
+
+static sl_status check_batch(sl_context *context, int64_t *batch) {
+	if (*batch < 0)
+		return sli_fail(context, SL_ERR_ARGUMENT, "batch is %lld; it must not be negative", (long long)*batch);
+	*batch = *batch ? *batch : 256;
+	return SL_OK;
+}
+
+sl_status sl_model_evaluate(sl_context *context, sl_model *model, sl_loss loss, const sl_samples *samples,
+                            int64_t batch, double *mean_loss, double *accuracy) {
+	sl_samples own;
+	SL_TRY(need(context, model));
+	SL_TRY(check_batch(context, &batch));
+	SL_TRY(take_samples(context, model, loss, samples, &own));
+	return sli_model_evaluate(context, model, loss, &own, batch, mean_loss, accuracy);
+}
+
+sl_status sl_model_predict(sl_context *context, sl_model *model, const sl_dense *inputs, sl_dense *outputs,
+                           int64_t batch) {
+	SL_TRY(need(context, model));
+	SL_TRY(check_batch(context, &batch));
+	SL_TRY(check_matrix(context, model, inputs, "inputs", -1, features_in(model)));
+	SL_TRY(check_matrix(context, model, outputs, "outputs", inputs->rows, features_out(model)));
+	if (inputs->order != SL_ROW_MAJOR || outputs->order != SL_ROW_MAJOR)
+		return sli_fail(context, SL_ERR_LAYOUT, "inputs and outputs must be row-major");
+	if (sl_context_device(context) != SL_DEVICE_CPU)
+		return sli_fail(context, SL_ERR_UNSUPPORTED, "prediction loops run on the CPU so far");
+	return sli_model_predict(context, model, inputs, outputs, batch);
+}
+
+static size_t buffer_bytes(const sl_buffer *buffer) {
+	return buffer->device ? buffer->bytes : 0;
+}
+
+static void count_layer(const sl_layer *layer, sl_model_info *info) {
+	size_t size = sl_dtype_size(layer->dtype);
+	int64_t all = layer->in_features * layer->out_features;
+	int64_t nnz = layer->dense ? all : sli_pattern_arrays(layer->weights->pattern).nnz;
+	info->nonzeros += nnz;
+	info->dense_weights += all;
+	info->parameters += nnz + (layer->has_bias ? layer->out_features : 0);
+	info->parameter_bytes += (size_t)nnz * size + buffer_bytes(&layer->bias);
+	info->pattern_bytes += layer->dense ? 0 : sl_pattern_bytes(layer->weights->pattern);
+	info->gradient_bytes += buffer_bytes(&layer->gradient) + buffer_bytes(&layer->bias_gradient);
+}
+
+sl_status sl_model_get_info(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
+                            sl_model_info *info) {
+	SL_TRY(need(context, model));
+	sl_model_info full = {.struct_size = sizeof full,
+	                      .layers = model->count,
+	                      .in_features = features_in(model),
+	                      .out_features = features_out(model)};
+	for (int i = 0; i < model->count; i++)
+		count_layer(model->layers[i], &full);
+	if (optimizer) {
+		sl_optimizer_info own = {.struct_size = sizeof own};
+		SL_TRY(sl_optimizer_get_info(context, optimizer, &own));
+		full.optimizer_bytes = own.state_bytes;
+	}
+	const sl_model_room *room = &model->room;
+	if (room->device) {
+		full.activation_bytes = sli_arena_bytes(context) + buffer_bytes(&room->gradient[0]) + buffer_bytes(&room->gradient[1]);
+		for (int i = 0; i <= room->layers; i++)
+			full.activation_bytes += buffer_bytes(&room->activations[i]);
+		for (int i = 0; i < room->layers; i++)
+			if (room->saved[i])
+				full.activation_bytes += buffer_bytes(&room->saved[i]->input) + buffer_bytes(&room->saved[i]->output);
+	}
+	return sli_give_struct(context, info, &full, sizeof full, "info");
+}

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A chain of layers over panels. */
+#include "layers/model.h"
+
+#include "layers/linear.h"
+
+static void free_room(sl_model_room *room) {
+	if (!room->device)
+		return;
+	sl_heap *heap = room->device->heap;
+	for (int i = 0; room->activations && i <= room->layers; i++)
+		sli_buffer_destroy(&room->activations[i]);
+	for (int i = 0; room->saved && i < room->layers; i++)
+		sl_saved_destroy(room->saved[i]);
+	for (int i = 0; i < 2; i++)
+		sli_buffer_destroy(&room->gradient[i]);
+	sli_buffer_destroy(&room->sums);
+	sli_heap_free(heap, room->activations, (size_t)(room->layers + 1) * sizeof *room->activations);
+	sli_heap_free(heap, room->saved, (size_t)room->layers * sizeof *room->saved);
+	sli_device_release(room->device);
+	memset(room, 0, sizeof *room);
+}
+
+void sli_model_forget(sl_model *model) {
+	free_room(&model->room);
+	model->batch = -1;
+}
+
+static int64_t features_at(const sl_model *model, int boundary) {
+	return boundary ? model->layers[boundary - 1]->out_features : model->layers[0]->in_features;
+}
+
+static sl_status panel_buffer(sl_context *context, sl_buffer *buffer, const sl_model *model, const sl_model_room *room,
+                              int64_t features, const char *what) {
+	size_t bytes;
+	if (!sli_panel_bytes(features, room->max_batch, room->width, model->layers[0]->dtype, &bytes))
+		return sli_fail(context, SL_ERR_OVERFLOW, "a batch of %lld with %lld features does not fit in memory",
+		                (long long)room->max_batch, (long long)features);
+	return sli_buffer_create(buffer, context, bytes, true, what);
+}
+
+static sl_status fill_room(sl_context *context, const sl_model *model, sl_model_room *room) {
+	int64_t widest = 0;
+	SL_TRY(sli_allocate_zeroed(context, (size_t)(room->layers + 1) * sizeof *room->activations, "a model's activations",
+	                           (void **)&room->activations));
+	SL_TRY(sli_allocate_zeroed(context, (size_t)room->layers * sizeof *room->saved, "a model's saved forwards",
+	                           (void **)&room->saved));
+	for (int i = 0; i <= room->layers; i++) {
+		SL_TRY(panel_buffer(context, &room->activations[i], model, room, features_at(model, i), "activations"));
+		if (i && features_at(model, i) > widest)
+			widest = features_at(model, i);
+	}
+	SL_TRY(sli_buffer_create(&room->sums, context, sizeof(sl_loss_sums), true, "a loss"));
+	if (!room->training)
+		return SL_OK;
+	for (int i = 0; i < room->layers; i++)
+		SL_TRY(sli_saved_create_width(&room->saved[i], context, model->layers[i], room->max_batch, room->width, true, true));
+	for (int i = 0; i < 2; i++)
+		SL_TRY(panel_buffer(context, &room->gradient[i], model, room, widest, "activation gradients"));
+	return SL_OK;
+}
+
+static bool enough(sl_context *context, const sl_model *model, int64_t max_batch, sl_mode mode) {
+	const sl_model_room *room = &model->room;
+	return room->device == sli_device(context) && room->layers == model->count && room->max_batch >= max_batch &&
+	       (room->training || mode == SL_MODE_INFERENCE);
+}
+
+/* Plans follow every edit; what is planned already costs nothing. */
+static sl_status prepare_layers(sl_context *context, sl_model *model, int64_t max_batch, int64_t width, bool training) {
+	for (int i = 0; i < model->count; i++)
+		if (!model->layers[i]->forward_plan || model->layers[i]->planned_width != width ||
+		    model->layers[i]->planned_batch < max_batch || (training && !model->layers[i]->dw_plan))
+			SL_TRY(sli_layer_prepare_width(context, model->layers[i], max_batch, width,
+			                               training ? SL_MODE_TRAINING : SL_MODE_INFERENCE));
+	return SL_OK;
+}
+
+sl_status sli_model_prepare(sl_context *context, sl_model *model, int64_t max_batch, sl_mode mode) {
+	if (enough(context, model, max_batch, mode))
+		return prepare_layers(context, model, model->room.max_batch, model->room.width, model->room.training);
+	bool sparse = false;
+	sl_device_state *state = sli_device(context);
+	for (int i = 0; i < model->count; i++)
+		sparse |= !model->layers[i]->dense;
+	sl_model_room room = {.max_batch = max_batch, .layers = model->count, .training = mode == SL_MODE_TRAINING};
+	if (model->room.device == state) {
+		if (model->room.max_batch > room.max_batch)
+			room.max_batch = model->room.max_batch;
+		room.training |= model->room.training;
+	}
+	room.width = state->backend->panel_width(state->device, model->layers[0]->dtype, room.max_batch, sparse);
+	room.device = sli_device_retain(state);
+	sl_status status = fill_room(context, model, &room);
+	if (status == SL_OK)
+		status = prepare_layers(context, model, room.max_batch, room.width, room.training);
+	if (status != SL_OK) {
+		free_room(&room);
+		return status;
+	}
+	sli_model_forget(model);
+	model->room = room;
+	return SL_OK;
+}
+
+sl_dense sli_model_activation(sl_context *context, const sl_model *model, int boundary, int64_t batch) {
+	return sli_panels(context, model->room.activations[boundary].data, model->layers[0]->dtype,
+	                  features_at(model, boundary), batch, model->room.width);
+}
+
+sl_dense sli_model_gradient(sl_context *context, const sl_model *model, int which, int64_t features, int64_t batch) {
+	return sli_panels(context, model->room.gradient[which].data, model->layers[0]->dtype, features, batch,
+	                  model->room.width);
+}
+
+sl_status sli_model_run(sl_context *context, sl_model *model, int64_t batch, sl_mode mode) {
+	bool training = mode == SL_MODE_TRAINING;
+	model->batch = -1;
+	for (int i = 0; i < model->count; i++) {
+		sl_dense x = sli_model_activation(context, model, i, batch), y = sli_model_activation(context, model, i + 1, batch);
+		SL_TRY(sli_layer_forward(context, model->layers[i], &x, &y, training ? model->room.saved[i] : NULL));
+	}
+	if (training)
+		model->batch = batch;
+	return SL_OK;
+}
+
+sl_status sli_model_back(sl_context *context, sl_model *model, sl_dense *dx, sl_write write) {
+	int from = 0;
+	for (int i = model->count - 1; i >= 0; i--) {
+		sl_layer *layer = model->layers[i];
+		sl_dense dy = sli_model_gradient(context, model, from, layer->out_features, model->batch);
+		sl_dense below = sli_model_gradient(context, model, 1 - from, layer->in_features, model->batch);
+		SL_TRY(sli_layer_backward(context, layer, model->room.saved[i], &dy, i ? &below : dx, write));
+		from = 1 - from;
+	}
+	return SL_OK;
+}
+
+sl_status sli_model_loss(sl_context *context, sl_model *model, sl_loss loss, int64_t batch, const int32_t *labels,
+                         const sl_dense *dense, bool gradient, sl_loss_sums *sums) {
+	sl_device_state *state = sli_device(context);
+	sl_loss_sums fresh = {.bad_row = -1};
+	sl_dense y = sli_model_activation(context, model, model->count, batch);
+	sl_op_args args = {.alpha = 1, .a = y, .labels = labels, .result = model->room.sums.data};
+	sl_op_desc desc = {.kind = SL_OP_LOSS, .variant = (int)loss, .a = sli_desc(&y)};
+	if (dense) {
+		args.b = sl_dense_transposed(*dense);
+		desc.b = sli_desc(&args.b);
+	}
+	if (gradient) {
+		args.c = sli_model_gradient(context, model, 0, y.rows, batch);
+		desc.c = sli_desc(&args.c);
+	}
+	SL_TRY(state->backend->copy(state->device, args.result, SL_MEMORY_DEVICE, &fresh, SL_MEMORY_HOST, sizeof fresh));
+	SL_TRY(sli_run(context, &desc, &args));
+	SL_TRY(state->backend->copy(state->device, &fresh, SL_MEMORY_HOST, args.result, SL_MEMORY_DEVICE, sizeof fresh));
+	SL_TRY(state->backend->synchronize(state->device));
+	if (fresh.bad_row >= 0)
+		return sli_fail(context, SL_ERR_ARGUMENT, "label %lld is %d; it must be in [0, %lld)", (long long)fresh.bad_row,
+		                (int)labels[fresh.bad_row], (long long)y.rows);
+	sums->loss += fresh.loss;
+	sums->rows += fresh.rows;
+	sums->correct += fresh.correct;
+	sums->counted += fresh.counted;
+	return SL_OK;
+}

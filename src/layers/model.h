@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The inside of a model. Activations are panels of one width, one buffer a boundary. */
+#ifndef SL_LAYERS_MODEL_H
+#define SL_LAYERS_MODEL_H
+
+#include "layers/layer.h"
+
+/* What sl_model_prepare() makes. */
+typedef struct sl_model_room {
+	sl_device_state *device; /* retained; NULL: not prepared */
+	int64_t max_batch, width;
+	bool training;
+	sl_buffer *activations; /* layers + 1 */
+	sl_saved **saved;       /* layers; NULL entries without training */
+	sl_buffer gradient[2];
+	sl_buffer sums; /* one sl_loss_sums */
+	int layers;
+} sl_model_room;
+
+struct sl_model {
+	sl_heap *heap; /* owns this struct and the arrays; retained */
+	sl_layer **layers;
+	int count, capacity;
+	sl_model_room room;
+	int64_t batch; /* of the last training forward; -1: none */
+};
+
+sl_status sli_model_prepare(sl_context *context, sl_model *model, int64_t max_batch, sl_mode mode);
+void sli_model_forget(sl_model *model); /* drop what was prepared */
+/* Activations at a boundary: 0 the input, `count` the output. [features, batch]. */
+sl_dense sli_model_activation(sl_context *context, const sl_model *model, int boundary, int64_t batch);
+/* From the input activations to the output's. */
+sl_status sli_model_run(sl_context *context, sl_model *model, int64_t batch, sl_mode mode);
+/* From the gradient of the outputs, in gradient buffer 0 as panels, to the parameters' gradients.
+ * `dx` (may be NULL) is [in, batch], any order. */
+sl_status sli_model_back(sl_context *context, sl_model *model, sl_dense *dx, sl_write write);
+sl_dense sli_model_gradient(sl_context *context, const sl_model *model, int which, int64_t features, int64_t batch);
+/* Loss of the output activations added into *sums; with `gradient` also its gradient in gradient
+ * buffer 0. `dense` is [batch, out] or NULL. */
+sl_status sli_model_loss(sl_context *context, sl_model *model, sl_loss loss, int64_t batch, const int32_t *labels,
+                         const sl_dense *dense, bool gradient, sl_loss_sums *sums);
+
+#endif

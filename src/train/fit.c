@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* fit, evaluate and predict. Batches are gathered straight into the model's panels. */
+#include "train/fit.h"
+
+#include <math.h>
+#include <time.h>
+
+#include "core/checked.h"
+#include "core/rng.h"
+
+enum { GATHER_COLUMNS = 16, GATHER_FEATURES = 256 };
+
+static double seconds(void) {
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Sixteen samples at a time: their rows are read along, sixteen neighbours in a panel are written. */
+typedef struct gather {
+	const sl_dense *from; /* [samples, features] row-major */
+	const int64_t *order; /* which samples; NULL: `first` and on */
+	int64_t first;
+	sl_dense to; /* [features, batch] panels */
+} gather;
+
+static void gather_block(void *argument, size_t index) {
+	const gather *g = argument;
+	int64_t blocks = sli_ceil_div(g->from->cols, GATHER_FEATURES);
+	int64_t c0 = (int64_t)index / blocks * GATHER_COLUMNS, f0 = (int64_t)index % blocks * GATHER_FEATURES;
+	int64_t f1 = f0 + GATHER_FEATURES < g->from->cols ? f0 + GATHER_FEATURES : g->from->cols;
+	int64_t ld = g->to.ld, n = g->to.cols - c0 < GATHER_COLUMNS ? g->to.cols - c0 : GATHER_COLUMNS;
+	int64_t row[GATHER_COLUMNS], place[GATHER_COLUMNS];
+	for (int64_t i = 0; i < n; i++) {
+		row[i] = (g->order ? g->order[c0 + i] : g->first + c0 + i) * g->from->ld;
+		place[i] = ((c0 + i) / ld) * g->to.rows * ld + (c0 + i) % ld;
+	}
+	if (g->from->dtype == SL_F32) {
+		const float *from = g->from->data;
+		float *to = g->to.data;
+		for (int64_t f = f0; f < f1; f++)
+			for (int64_t i = 0; i < n; i++)
+				to[place[i] + f * ld] = from[row[i] + f];
+	} else {
+		const double *from = g->from->data;
+		double *to = g->to.data;
+		for (int64_t f = f0; f < f1; f++)
+			for (int64_t i = 0; i < n; i++)
+				to[place[i] + f * ld] = from[row[i] + f];
+	}
+}
+
+/* The last panel may hold what a larger batch left behind it. */
+static void clear_padding(const sl_dense *m) {
+	int64_t used = m->cols % m->ld;
+	size_t size = sl_dtype_size(m->dtype);
+	if (!used)
+		return;
+	char *panel = (char *)m->data + (size_t)(m->cols / m->ld * m->rows * m->ld) * size;
+	for (int64_t r = 0; r < m->rows; r++)
+		memset(panel + (size_t)(r * m->ld + used) * size, 0, (size_t)(m->ld - used) * size);
+}
+
+static void gather_inputs(sl_context *context, const sl_model *model, const sl_dense *inputs, const int64_t *order,
+                          int64_t first, int64_t batch) {
+	gather g = {inputs, order, first, sli_model_activation(context, model, 0, batch)};
+	int64_t tasks = sli_ceil_div(batch, GATHER_COLUMNS) * sli_ceil_div(inputs->cols, GATHER_FEATURES);
+	sli_parallel(context, (size_t)tasks, gather_block, &g);
+	clear_padding(&g.to);
+}
+
+/* What a pass over samples needs besides the model: one block of the context's heap. */
+typedef struct pass {
+	sl_context *context;
+	sl_model *model;
+	const sl_samples *samples;
+	sl_loss loss;
+	int64_t batch, count;
+	int64_t *order;   /* count, or NULL */
+	int32_t *labels;  /* batch, or NULL */
+	char *targets;    /* batch rows, or NULL */
+	size_t order_bytes, label_bytes, target_bytes, row_bytes;
+} pass;
+
+static void close_pass(pass *p) {
+	sl_heap *heap = sli_heap(p->context);
+	sli_heap_free(heap, p->order, p->order_bytes);
+	sli_heap_free(heap, p->labels, p->label_bytes);
+	sli_heap_free(heap, p->targets, p->target_bytes);
+}
+
+static sl_status open_pass(pass *p, bool shuffled) {
+	p->count = p->samples->inputs.rows;
+	p->order_bytes = shuffled ? (size_t)p->count * sizeof *p->order : 0;
+	p->label_bytes = (size_t)p->batch * sizeof *p->labels;
+	sl_status status = SL_OK;
+	if (shuffled)
+		status = sli_allocate(p->context, p->order_bytes, "the order of samples", (void **)&p->order);
+	if (status == SL_OK && p->samples->labels)
+		status = sli_allocate(p->context, p->label_bytes, "a batch's labels", (void **)&p->labels);
+	if (status == SL_OK && p->samples->targets) {
+		p->row_bytes = (size_t)p->samples->targets->cols * sl_dtype_size(p->samples->targets->dtype);
+		p->target_bytes = (size_t)p->batch * p->row_bytes;
+		status = sli_allocate(p->context, p->target_bytes, "a batch's targets", (void **)&p->targets);
+	}
+	if (status != SL_OK)
+		close_pass(p);
+	return status;
+}
+
+/* Forward and loss of samples [first, first + batch) in the pass's order. */
+static sl_status run_batch(pass *p, int64_t first, int64_t batch, bool training, sl_loss_sums *sums) {
+	const sl_samples *s = p->samples;
+	const int64_t *order = p->order ? p->order + first : NULL;
+	sl_dense dense = {0};
+	for (int64_t i = 0; i < batch; i++) {
+		int64_t at = order ? order[i] : first + i;
+		if (p->labels)
+			p->labels[i] = s->labels[at];
+		if (p->targets)
+			memcpy(p->targets + (size_t)i * p->row_bytes,
+			       (const char *)s->targets->data + (size_t)(at * s->targets->ld) * sl_dtype_size(s->targets->dtype),
+			       p->row_bytes);
+	}
+	if (p->targets)
+		dense = sl_dense_view(p->targets, s->targets->dtype, batch, s->targets->cols);
+	gather_inputs(p->context, p->model, &s->inputs, order, first, batch);
+	SL_TRY(sli_model_run(p->context, p->model, batch, training ? SL_MODE_TRAINING : SL_MODE_INFERENCE));
+	return sli_model_loss(p->context, p->model, p->loss, batch, p->labels, p->targets ? &dense : NULL, training, sums);
+}
+
+static double mean_loss_of(const sl_loss_sums *sums) {
+	return sums->rows ? sums->loss / (double)sums->rows : NAN;
+}
+
+static double accuracy_of(const sl_loss_sums *sums) {
+	return sums->counted ? (double)sums->correct / (double)sums->counted : NAN;
+}
+
+/* Fisher and Yates, from the seed and the epoch's number alone. */
+static void shuffle(sl_context *context, int64_t *order, int64_t count, int64_t epoch) {
+	sl_rng rng = sli_rng(sli_seed(context), 0x5368756666ULL << 24 ^ (uint64_t)epoch);
+	for (int64_t i = 0; i < count; i++)
+		order[i] = i;
+	for (int64_t i = count - 1; i > 0; i--) {
+		int64_t j = (int64_t)sli_rng_below(&rng, (uint64_t)i + 1), other = order[i];
+		order[i] = order[j];
+		order[j] = other;
+	}
+}
+
+static bool report(const pass *p, const char *what, int64_t done, int64_t epoch, int64_t epochs,
+                   const sl_loss_sums *sums, double began) {
+	if (!sli_has_progress(p->context))
+		return true;
+	sl_progress progress = {.what = what,
+	                        .done = done,
+	                        .total = p->count,
+	                        .epoch = epoch,
+	                        .epochs = epochs,
+	                        .loss = mean_loss_of(sums),
+	                        .accuracy = accuracy_of(sums),
+	                        .seconds = seconds() - began};
+	return sli_progress(p->context, &progress);
+}
+
+static sl_status cancelled(sl_context *context, int64_t epoch) {
+	return sli_fail(context, SL_ERR_CANCELLED, "cancelled in epoch %lld, after a whole step", (long long)epoch);
+}
+
+static sl_status update_after(sl_context *context, sl_optimizer *optimizer, int64_t gathered) {
+	if (gathered > 1)
+		SL_TRY(sli_optimizer_scale(context, optimizer, 1.0 / (double)gathered));
+	return sli_optimizer_step(context, optimizer);
+}
+
+static sl_status train_epoch(pass *p, sl_optimizer *optimizer, const sl_fit_options *o, int64_t epoch, double began,
+                             sl_loss_sums *sums) {
+	int64_t gathered = 0;
+	if (p->order)
+		shuffle(p->context, p->order, p->count, epoch);
+	for (int64_t first = 0; first < p->count; first += p->batch) {
+		int64_t batch = p->count - first < p->batch ? p->count - first : p->batch;
+		sl_loss_sums one = {.bad_row = -1};
+		SL_TRY(run_batch(p, first, batch, true, &one));
+		if (!isfinite(one.loss))
+			return sli_fail(p->context, SL_ERR_NONFINITE,
+			                "the loss is not finite in epoch %lld, batch %lld: look for NaN in the inputs or lower the "
+			                "learning rate",
+			                (long long)epoch, (long long)(first / p->batch));
+		sums->loss += one.loss;
+		sums->rows += one.rows;
+		sums->correct += one.correct;
+		sums->counted += one.counted;
+		SL_TRY(sli_model_back(p->context, p->model, NULL, gathered ? SL_ACCUMULATE : SL_OVERWRITE));
+		gathered++;
+		if (gathered == o->accumulate || first + batch == p->count) {
+			SL_TRY(update_after(p->context, optimizer, gathered));
+			gathered = 0;
+		}
+		if (!report(p, "train", first + batch, epoch, o->epochs, sums, began) && gathered == 0)
+			return cancelled(p->context, epoch);
+	}
+	return SL_OK;
+}
+
+static sl_status end_epoch(pass *p, const sl_optimizer *optimizer, const sl_fit_options *o, sl_epoch *figures) {
+	figures->validation_loss = figures->validation_accuracy = NAN;
+	if (o->validation)
+		SL_TRY(sli_model_evaluate(p->context, p->model, o->loss, o->validation, p->batch, &figures->validation_loss,
+		                          &figures->validation_accuracy));
+	figures->learning_rate = optimizer->options.learning_rate *
+	                         sl_schedule_factor(&optimizer->options.schedule, optimizer->steps ? optimizer->steps - 1 : 0);
+	if (o->on_epoch && !o->on_epoch(o->user, figures))
+		return cancelled(p->context, figures->epoch);
+	return SL_OK;
+}
+
+sl_status sli_model_fit(sl_context *context, sl_model *model, sl_optimizer *optimizer, const sl_samples *samples,
+                        const sl_fit_options *o) {
+	pass p = {.context = context, .model = model, .samples = samples, .loss = o->loss, .batch = o->batch};
+	if (p.batch > samples->inputs.rows && samples->inputs.rows)
+		p.batch = samples->inputs.rows;
+	SL_TRY(sli_model_prepare(context, model, p.batch, SL_MODE_TRAINING));
+	SL_TRY(open_pass(&p, !o->keep_order));
+	sl_status status = SL_OK;
+	for (int64_t epoch = o->first_epoch; epoch < o->epochs && status == SL_OK; epoch++) {
+		sl_loss_sums sums = {.bad_row = -1};
+		double began = seconds();
+		/* Costs nothing unless a callback edited a pattern. */
+		status = sli_model_prepare(context, model, p.batch, SL_MODE_TRAINING);
+		if (status == SL_OK)
+			status = train_epoch(&p, optimizer, o, epoch, began, &sums);
+		sl_epoch figures = {.epoch = epoch,
+		                    .loss = mean_loss_of(&sums),
+		                    .accuracy = accuracy_of(&sums),
+		                    .seconds = seconds() - began};
+		if (status == SL_OK)
+			status = end_epoch(&p, optimizer, o, &figures);
+	}
+	close_pass(&p);
+	return status;
+}
+
+sl_status sli_model_evaluate(sl_context *context, sl_model *model, sl_loss loss, const sl_samples *samples,
+                             int64_t batch, double *mean_loss, double *accuracy) {
+	pass p = {.context = context, .model = model, .samples = samples, .loss = loss, .batch = batch};
+	SL_TRY(sli_model_prepare(context, model, batch, SL_MODE_INFERENCE));
+	SL_TRY(open_pass(&p, false));
+	sl_loss_sums sums = {.bad_row = -1};
+	sl_status status = SL_OK;
+	double began = seconds();
+	for (int64_t first = 0; first < p.count && status == SL_OK; first += batch) {
+		int64_t n = p.count - first < batch ? p.count - first : batch;
+		status = run_batch(&p, first, n, false, &sums);
+		if (status == SL_OK && !report(&p, "evaluate", first + n, -1, 0, &sums, began))
+			status = sli_fail(context, SL_ERR_CANCELLED, "cancelled while evaluating");
+	}
+	close_pass(&p);
+	if (mean_loss)
+		*mean_loss = mean_loss_of(&sums);
+	if (accuracy)
+		*accuracy = accuracy_of(&sums);
+	return status;
+}
+
+sl_status sli_model_predict(sl_context *context, sl_model *model, const sl_dense *inputs, sl_dense *outputs,
+                            int64_t batch) {
+	SL_TRY(sli_model_prepare(context, model, batch, SL_MODE_INFERENCE));
+	for (int64_t first = 0; first < inputs->rows; first += batch) {
+		int64_t n = inputs->rows - first < batch ? inputs->rows - first : batch;
+		gather_inputs(context, model, inputs, NULL, first, n);
+		SL_TRY(sli_model_run(context, model, n, SL_MODE_INFERENCE));
+		sl_dense from = sl_dense_transposed(sli_model_activation(context, model, model->count, n)), to = *outputs;
+		to.rows = n;
+		to.data = (char *)to.data + (size_t)(first * to.ld) * sl_dtype_size(to.dtype);
+		SL_TRY(sli_convert(context, &from, &to));
+	}
+	return SL_OK;
+}

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Options, state and the update of all parameters. */
+#include "train/optimizer.h"
+
+#include <math.h>
+
+int sli_optimizer_states(sl_optimizer_kind kind) {
+	return kind == SL_SGD ? 0 : kind == SL_MOMENTUM || kind == SL_NESTEROV ? 1 : 2;
+}
+
+static double or_default(double value, double fallback) {
+	return value == 0 ? fallback : value;
+}
+
+static sl_status in_range(sl_context *context, const char *name, double value, bool ok, const char *range) {
+	if (!ok || !isfinite(value))
+		return sli_fail(context, SL_ERR_ARGUMENT, "%s is %g; it must be %s", name, value, range);
+	return SL_OK;
+}
+
+static sl_status check_schedule(sl_context *context, const sl_schedule *s) {
+	if (s->kind < SL_SCHEDULE_CONSTANT || s->kind > SL_SCHEDULE_COSINE)
+		return sli_fail(context, SL_ERR_ARGUMENT, "schedule.kind %d is unknown", (int)s->kind);
+	if (s->warmup < 0)
+		return sli_fail(context, SL_ERR_ARGUMENT, "schedule.warmup is %lld; it must not be negative",
+		                (long long)s->warmup);
+	if (s->kind == SL_SCHEDULE_STEP && s->interval <= 0)
+		return sli_fail(context, SL_ERR_ARGUMENT, "schedule.interval is %lld; a step schedule needs it positive",
+		                (long long)s->interval);
+	if (s->kind == SL_SCHEDULE_COSINE && s->total <= 0)
+		return sli_fail(context, SL_ERR_ARGUMENT, "schedule.total is %lld; a cosine schedule needs it positive",
+		                (long long)s->total);
+	SL_TRY(in_range(context, "schedule.gamma", s->gamma, s->gamma >= 0, "at least 0"));
+	return in_range(context, "schedule.final_ratio", s->final_ratio, s->final_ratio >= 0, "at least 0");
+}
+
+sl_status sli_optimizer_resolve(sl_context *context, const sl_optimizer_options *given, sl_optimizer_options *options) {
+	sl_optimizer_options o = *given;
+	if (o.kind < SL_SGD || o.kind > SL_ADAMW)
+		return sli_fail(context, SL_ERR_ARGUMENT, "optimizer kind %d is unknown", (int)o.kind);
+	bool adam = o.kind >= SL_ADAM;
+	o.learning_rate = or_default(o.learning_rate, adam ? 0.001 : 0.01);
+	if (!adam && o.kind != SL_SGD)
+		o.momentum = or_default(o.momentum, 0.9);
+	o.beta1 = or_default(o.beta1, 0.9);
+	o.beta2 = or_default(o.beta2, 0.999);
+	o.epsilon = or_default(o.epsilon, 1e-8);
+	if (o.kind == SL_ADAMW)
+		o.weight_decay = or_default(o.weight_decay, 0.01);
+	SL_TRY(in_range(context, "learning_rate", o.learning_rate, o.learning_rate > 0, "positive"));
+	SL_TRY(in_range(context, "momentum", o.momentum, o.momentum >= 0 && o.momentum < 1, "in [0, 1)"));
+	SL_TRY(in_range(context, "beta1", o.beta1, o.beta1 > 0 && o.beta1 < 1, "in (0, 1)"));
+	SL_TRY(in_range(context, "beta2", o.beta2, o.beta2 > 0 && o.beta2 < 1, "in (0, 1)"));
+	SL_TRY(in_range(context, "epsilon", o.epsilon, o.epsilon > 0, "positive"));
+	SL_TRY(in_range(context, "weight_decay", o.weight_decay, true, "finite"));
+	SL_TRY(in_range(context, "l1", o.l1, o.l1 >= 0, "at least 0"));
+	SL_TRY(in_range(context, "l1_proximal", o.l1_proximal, o.l1_proximal >= 0, "at least 0"));
+	SL_TRY(in_range(context, "l2", o.l2, o.l2 >= 0, "at least 0"));
+	SL_TRY(in_range(context, "clip_norm", o.clip_norm, o.clip_norm >= 0, "at least 0"));
+	SL_TRY(in_range(context, "clip_value", o.clip_value, o.clip_value >= 0, "at least 0"));
+	SL_TRY(check_schedule(context, &o.schedule));
+	*options = o;
+	return SL_OK;
+}
+
+sl_optimizer_entry *sli_optimizer_find(const sl_optimizer *optimizer, const sl_layer *layer) {
+	for (int i = 0; i < optimizer->count; i++)
+		if (optimizer->entries[i].layer == layer)
+			return &optimizer->entries[i];
+	return NULL;
+}
+
+static void free_states(sl_optimizer_entry *entry) {
+	for (int p = 0; p < SL_MAX_PARAMETERS; p++)
+		for (int s = 0; s < SL_MAX_STATES; s++)
+			sli_buffer_destroy(&entry->state[p][s]);
+}
+
+static sl_status grow(sl_context *context, sl_optimizer *optimizer) {
+	if (optimizer->count < optimizer->capacity)
+		return SL_OK;
+	int capacity = optimizer->capacity ? 2 * optimizer->capacity : 8;
+	size_t old = (size_t)optimizer->capacity * sizeof(sl_optimizer_entry);
+	sl_optimizer_entry *entries = sli_heap_allocate(optimizer->heap, (size_t)capacity * sizeof *entries);
+	if (!entries)
+		return sli_fail_memory(context, (size_t)capacity * sizeof *entries, "the optimizer's list of layers");
+	if (old)
+		memcpy(entries, optimizer->entries, old);
+	sli_heap_free(optimizer->heap, optimizer->entries, old);
+	optimizer->entries = entries;
+	optimizer->capacity = capacity;
+	return SL_OK;
+}
+
+sl_status sli_optimizer_add(sl_context *context, sl_optimizer *optimizer, sl_layer *layer) {
+	if (sli_optimizer_find(optimizer, layer))
+		return sli_fail(context, SL_ERR_ARGUMENT, "layer \"%s\" has been added to this optimizer already", layer->name);
+	SL_TRY(grow(context, optimizer));
+	SL_TRY(sli_layer_make_gradients(context, layer));
+	sl_optimizer_entry entry = {.layer = layer, .edition = layer->edition};
+	int states = sli_optimizer_states(optimizer->options.kind);
+	for (int p = 0; p < sl_layer_parameter_count(layer); p++) {
+		sl_parameter parameter = {.struct_size = sizeof parameter};
+		sl_status status = sl_layer_parameter(context, layer, p, &parameter);
+		size_t bytes = (size_t)parameter.count * sl_dtype_size(parameter.dtype);
+		for (int s = 0; s < states && status == SL_OK; s++)
+			status = sli_buffer_create(&entry.state[p][s], context, bytes, true, "optimizer state");
+		if (status != SL_OK) {
+			free_states(&entry);
+			return status;
+		}
+	}
+	optimizer->entries[optimizer->count++] = entry;
+	return SL_OK;
+}
+
+void sl_optimizer_destroy(sl_optimizer *optimizer) {
+	if (!optimizer)
+		return;
+	for (int i = 0; i < optimizer->count; i++)
+		free_states(&optimizer->entries[i]);
+	sl_heap *heap = optimizer->heap;
+	sli_heap_free(heap, optimizer->entries, (size_t)optimizer->capacity * sizeof *optimizer->entries);
+	sli_heap_free(heap, optimizer, sizeof *optimizer);
+	sli_heap_release(heap);
+}
+
+/* Call `visit` for every parameter, in order. */
+typedef sl_status (*visitor)(sl_context *context, const sl_optimizer *optimizer, const sl_optimizer_entry *entry,
+                             int index, const sl_parameter *parameter, void *argument);
+
+static sl_status each(sl_context *context, const sl_optimizer *optimizer, visitor visit, void *argument) {
+	for (int i = 0; i < optimizer->count; i++) {
+		const sl_optimizer_entry *entry = &optimizer->entries[i];
+		for (int p = 0; p < sl_layer_parameter_count(entry->layer); p++) {
+			sl_parameter parameter = {.struct_size = sizeof parameter};
+			SL_TRY(sl_layer_parameter(context, entry->layer, p, &parameter));
+			if (parameter.count)
+				SL_TRY(visit(context, optimizer, entry, p, &parameter, argument));
+		}
+	}
+	return SL_OK;
+}
+
+static sl_status elementwise(sl_context *context, sl_elementwise what, const sl_parameter *parameter, double alpha) {
+	sl_op_desc desc = {.kind = SL_OP_ELEMENTWISE, .variant = what, .count = parameter->count};
+	sl_op_args args = {.alpha = alpha, .vector = {parameter->gradient}, .count = parameter->count};
+	desc.a.dtype = parameter->dtype;
+	return sli_run(context, &desc, &args);
+}
+
+static sl_status clamp(sl_context *context, const sl_optimizer *optimizer, const sl_optimizer_entry *entry, int index,
+                       const sl_parameter *parameter, void *argument) {
+	(void)optimizer, (void)entry, (void)index;
+	return elementwise(context, SL_ELEMENTWISE_CLAMP, parameter, *(const double *)argument);
+}
+
+static sl_status scale(sl_context *context, const sl_optimizer *optimizer, const sl_optimizer_entry *entry, int index,
+                       const sl_parameter *parameter, void *argument) {
+	(void)optimizer, (void)entry, (void)index;
+	return elementwise(context, SL_ELEMENTWISE_SCALE, parameter, *(const double *)argument);
+}
+
+static sl_status add_squares(sl_context *context, const sl_optimizer *optimizer, const sl_optimizer_entry *entry,
+                             int index, const sl_parameter *parameter, void *argument) {
+	(void)optimizer, (void)entry, (void)index;
+	sl_op_desc desc = {.kind = SL_OP_REDUCE, .variant = SL_REDUCE_SUM_SQUARES, .count = parameter->count};
+	sl_op_args args = {.vector = {parameter->gradient}, .count = parameter->count, .result = argument};
+	desc.a.dtype = parameter->dtype;
+	return sli_run(context, &desc, &args);
+}
+
+static sl_status global_norm(sl_context *context, const sl_optimizer *optimizer, double *norm) {
+	sl_device_state *state = sli_device(context);
+	sl_arena_mark mark = sli_arena_mark(context);
+	void *sum;
+	double total = 0;
+	sl_status status = sli_arena_take(context, sizeof total, &sum);
+	if (status == SL_OK)
+		status = state->backend->fill(state->device, sum, 0, sizeof total);
+	if (status == SL_OK)
+		status = each(context, optimizer, add_squares, sum);
+	if (status == SL_OK)
+		status = state->backend->copy(state->device, &total, SL_MEMORY_HOST, sum, SL_MEMORY_DEVICE, sizeof total);
+	if (status == SL_OK)
+		status = state->backend->synchronize(state->device);
+	sli_arena_reset(context, mark);
+	*norm = sqrt(total);
+	return status;
+}
+
+static sl_status update(sl_context *context, const sl_optimizer *optimizer, const sl_optimizer_entry *entry, int index,
+                        const sl_parameter *parameter, void *argument) {
+	sl_update numbers = *(const sl_update *)argument;
+	if (!parameter->decays)
+		numbers.l1 = numbers.l2 = numbers.l1_proximal = numbers.weight_decay = 0;
+	sl_op_desc desc = {.kind = SL_OP_UPDATE, .variant = optimizer->options.kind, .count = parameter->count};
+	sl_op_args args = {.vector = {parameter->value, parameter->gradient, entry->state[index][0].data,
+	                              entry->state[index][1].data},
+	                   .count = parameter->count,
+	                   .update = &numbers};
+	desc.a.dtype = parameter->dtype;
+	return sli_run(context, &desc, &args);
+}
+
+double sli_optimizer_rate(const sl_optimizer *optimizer) {
+	return optimizer->options.learning_rate * sl_schedule_factor(&optimizer->options.schedule, optimizer->steps);
+}
+
+sl_status sli_optimizer_scale(sl_context *context, sl_optimizer *optimizer, double factor) {
+	return each(context, optimizer, scale, &factor);
+}
+
+sl_status sli_optimizer_step(sl_context *context, sl_optimizer *optimizer) {
+	const sl_optimizer_options *o = &optimizer->options;
+	double t = (double)optimizer->steps + 1, norm = NAN, clip = o->clip_value;
+	for (int i = 0; i < optimizer->count; i++)
+		if (optimizer->entries[i].edition != optimizer->entries[i].layer->edition)
+			return sli_fail(context, SL_ERR_STATE,
+			                "layer \"%s\" was edited without this optimizer: give the optimizer to the edit",
+			                optimizer->entries[i].layer->name);
+	sl_update numbers = {.learning_rate = sli_optimizer_rate(optimizer),
+	                     .momentum = o->momentum,
+	                     .beta1 = o->beta1,
+	                     .beta2 = o->beta2,
+	                     .epsilon = o->epsilon,
+	                     .correction1 = 1 - pow(o->beta1, t),
+	                     .correction2 = 1 - pow(o->beta2, t),
+	                     .weight_decay = o->weight_decay > 0 ? o->weight_decay : 0,
+	                     .l1 = o->l1,
+	                     .l2 = o->l2,
+	                     .l1_proximal = o->l1_proximal,
+	                     .clip_value = o->clip_value,
+	                     .gradient_factor = 1};
+	if (o->clip_norm > 0) {
+		/* The norm is of the clamped gradients. */
+		if (clip > 0)
+			SL_TRY(each(context, optimizer, clamp, &clip));
+		numbers.clip_value = 0;
+		SL_TRY(global_norm(context, optimizer, &norm));
+		if (!isfinite(norm))
+			return sli_fail(context, SL_ERR_NONFINITE, "the gradients' norm is not finite; nothing was updated");
+		if (norm > o->clip_norm)
+			numbers.gradient_factor = o->clip_norm / norm;
+	}
+	SL_TRY(each(context, optimizer, update, &numbers));
+	optimizer->gradient_norm = norm;
+	optimizer->steps++;
+	return SL_OK;
+}
+
+void sli_optimizer_set_steps(sl_optimizer *optimizer, int64_t steps) {
+	optimizer->steps = steps;
+}
