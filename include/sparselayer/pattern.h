@@ -76,11 +76,12 @@ typedef enum sl_distribution {
  * Densities of `count` layers such that together they hold `density` of all weights. Layers whose
  * share would exceed 1 are dense and the rest is spread over the others.
  * @param shapes count pairs (out, in)
- * @param kernel_sizes count products of the kernel's spatial sizes for ERK; NULL: all 1
+ * @param kernels count pairs (height, width) of the layers' kernels, for ERK; NULL: linear layers. A
+ *        pair with a zero is a linear layer
  * @param densities receives count values in [0, 1]
  */
 SL_API sl_status sl_density_distribute(sl_context *context, sl_distribution distribution, double density, int count,
-                                       const int64_t (*shapes)[2], const int64_t *kernel_sizes, double *densities);
+                                       const int64_t (*shapes)[2], const int64_t (*kernels)[2], double *densities);
 
 /** Take another reference. Thread-safe. Returns `pattern`. */
 SL_API sl_pattern *sl_pattern_retain(sl_pattern *pattern);

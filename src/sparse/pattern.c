@@ -21,7 +21,7 @@ sl_status sli_pattern_new(sl_pattern **pattern, sl_context *context, const sl_pa
 }
 
 sl_status sli_pattern_adopt(sl_pattern **pattern, sl_context *context, int64_t rows, int64_t cols, int64_t nnz,
-                            void *row_offsets, int32_t *col_indices) {
+							void *row_offsets, int32_t *col_indices) {
 	sl_pattern_arrays arrays = {rows, cols, nnz, row_offsets, sli_offset_dtype(nnz), col_indices};
 	sl_status status = sli_pattern_new(pattern, context, &arrays);
 	if (status != SL_OK) {
@@ -74,22 +74,22 @@ size_t sl_pattern_bytes(const sl_pattern *pattern) {
 	size_t bytes = offset_bytes(a->rows, a->offset_dtype) + (size_t)a->nnz * 4;
 	if (p->has_transpose)
 		bytes += offset_bytes(a->cols, p->transposed.offset_dtype) + (size_t)a->nnz * 4 +
-		         (size_t)a->nnz * sl_dtype_size(p->permutation_dtype);
+				 (size_t)a->nnz * sl_dtype_size(p->permutation_dtype);
 	pthread_mutex_unlock(&p->lock);
 	return bytes;
 }
 
 /* A counting sort by column: stable, so rows increase within each column. */
 static void fill_transpose(const sl_pattern_arrays *a, void *offsets, sl_dtype dtype, int32_t *indices,
-                           void *permutation) {
+						   void *permutation) {
 	memset(offsets, 0, offset_bytes(a->cols, dtype));
 	for (int64_t k = 0; k < a->nnz; k++)
 		sli_index_set(offsets, dtype, a->col_indices[k] + 1, sli_index(offsets, dtype, a->col_indices[k] + 1) + 1);
 	for (int64_t c = 0; c < a->cols; c++)
 		sli_index_set(offsets, dtype, c + 1, sli_index(offsets, dtype, c + 1) + sli_index(offsets, dtype, c));
 	for (int64_t r = 0; r < a->rows; r++)
-		for (int64_t k = sli_index(a->row_offsets, a->offset_dtype, r); k < sli_index(a->row_offsets, a->offset_dtype, r + 1);
-		     k++) {
+		for (int64_t k = sli_index(a->row_offsets, a->offset_dtype, r);
+			 k < sli_index(a->row_offsets, a->offset_dtype, r + 1); k++) {
 			int64_t c = a->col_indices[k], to = sli_index(offsets, dtype, c);
 			indices[to] = (int32_t)r;
 			sli_index_set(permutation, dtype, to, k);
@@ -106,7 +106,7 @@ static sl_status make_transpose(sl_context *context, sl_pattern *p) {
 	sl_dtype dtype = sli_offset_dtype(a->nnz);
 	if (a->rows > INT32_MAX)
 		return sli_fail(context, SL_ERR_OVERFLOW, "a pattern of %lld rows has no transpose with int32 columns",
-		                (long long)a->rows);
+						(long long)a->rows);
 	size_t nob = offset_bytes(a->cols, dtype), nib = (size_t)a->nnz * 4, npb = (size_t)a->nnz * sl_dtype_size(dtype);
 	void *offsets = sli_heap_allocate(p->heap, nob), *indices = sli_heap_allocate(p->heap, nib);
 	void *permutation = sli_heap_allocate(p->heap, npb);
@@ -134,7 +134,7 @@ sl_status sli_pattern_make_transpose(sl_context *context, sl_pattern *p) {
 sl_status sli_pattern_view(sl_context *context, sl_pattern *pattern, bool transpose, sl_sparse_view *view) {
 	if (sl_context_device(context) != SL_DEVICE_CPU)
 		return sli_fail(context, SL_ERR_UNSUPPORTED, "patterns are not mirrored to %s yet",
-		                sl_device_name(sl_context_device(context)));
+						sl_device_name(sl_context_device(context)));
 	*view = (sl_sparse_view){.arrays = pattern->arrays, .host = pattern->arrays};
 	if (!transpose)
 		return SL_OK;
@@ -143,4 +143,22 @@ sl_status sli_pattern_view(sl_context *context, sl_pattern *pattern, bool transp
 	view->permutation = pattern->permutation;
 	view->permutation_dtype = pattern->permutation_dtype;
 	return SL_OK;
+}
+
+/* The finalizer of splitmix64 (Steele, Lea and Flood, OOPSLA 2014) over a running sum. */
+static uint64_t mix(uint64_t hash, uint64_t value) {
+	uint64_t z = (hash ^ value) + 0x9E3779B97F4A7C15u;
+	z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+	z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+	return z ^ (z >> 31);
+}
+
+uint64_t sli_pattern_hash(const sl_pattern *pattern) {
+	const sl_pattern_arrays *a = &pattern->arrays;
+	uint64_t hash = mix(mix(mix(0, (uint64_t)a->rows), (uint64_t)a->cols), (uint64_t)a->nnz);
+	for (int64_t r = 1; r < a->rows; r++)
+		hash = mix(hash, (uint64_t)sli_index(a->row_offsets, a->offset_dtype, r));
+	for (int64_t k = 0; k < a->nnz; k++)
+		hash = mix(hash, (uint64_t)a->col_indices[k]);
+	return hash;
 }

@@ -23,5 +23,6 @@ struct sl_pattern {
 /* A pattern that borrows its arrays. */
 sl_status sli_pattern_new(sl_pattern **pattern, sl_context *context, const sl_pattern_arrays *arrays);
 sl_status sli_pattern_make_transpose(sl_context *context, sl_pattern *pattern);
+uint64_t sli_pattern_hash(const sl_pattern *pattern);
 
 #endif

@@ -37,7 +37,7 @@ sl_status sli_pattern_take(sl_context *context, int64_t rows, int64_t nnz, void 
 }
 
 sl_status sli_pattern_random(sl_pattern **pattern, sl_context *context, int64_t rows, int64_t cols, int64_t total,
-                             int64_t nnz, uint64_t stream) {
+							 int64_t nnz, uint64_t stream) {
 	/* Beyond a half it is cheaper to draw what is left out. */
 	bool inverted = nnz > total / 2;
 	int64_t count = inverted ? total - nnz : nnz, at = 0, used = 0;
@@ -66,4 +66,26 @@ sl_status sli_pattern_random(sl_pattern **pattern, sl_context *context, int64_t 
 	}
 	sli_heap_free(sli_heap(context), cells, (size_t)count * sizeof *cells);
 	return status;
+}
+
+sl_status sli_pattern_n_m(sl_pattern **pattern, sl_context *context, int64_t rows, int64_t cols, int n, int m,
+						  uint64_t stream) {
+	int64_t last = cols % m, per_row = cols / m * n + (last < n ? last : n), used = 0;
+	void *offsets;
+	int32_t *columns;
+	sl_rng rng = sli_rng(sli_seed(context), stream);
+	SL_TRY(sli_pattern_take(context, rows, rows * per_row, &offsets, &columns));
+	for (int64_t r = 0; r < rows; r++) {
+		for (int64_t begin = 0; begin < cols; begin += m) {
+			int64_t width = cols - begin < m ? cols - begin : m, need = width < n ? width : n;
+			/* Selection sampling: a column is taken with probability need / columns left. */
+			for (int64_t c = 0; c < width && need; c++)
+				if ((int64_t)sli_rng_below(&rng, (uint64_t)(width - c)) < need) {
+					columns[used++] = (int32_t)(begin + c);
+					need--;
+				}
+		}
+		sli_index_set(offsets, sli_offset_dtype(rows * per_row), r + 1, used);
+	}
+	return sli_pattern_adopt(pattern, context, rows, cols, used, offsets, columns);
 }

@@ -8,6 +8,10 @@
 sl_status sli_pattern_take(sl_context *context, int64_t rows, int64_t nnz, void **offsets, int32_t **columns);
 /* nnz of total = rows * cols cells. */
 sl_status sli_pattern_random(sl_pattern **pattern, sl_context *context, int64_t rows, int64_t cols, int64_t total,
-                             int64_t nnz, uint64_t stream);
+							 int64_t nnz, uint64_t stream);
+
+/* Of each m consecutive columns n. */
+sl_status sli_pattern_n_m(sl_pattern **pattern, sl_context *context, int64_t rows, int64_t cols, int n, int m,
+						  uint64_t stream);
 
 #endif

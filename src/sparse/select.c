@@ -6,8 +6,7 @@
 #include "core/rng.h"
 #include "sparse/random.h"
 
-/* The value that the k-th largest (from 0) of `keys` has. Reorders them; O(n) on average. */
-static double nth_largest(double *keys, int64_t count, int64_t k) {
+double sli_nth_largest(double *keys, int64_t count, int64_t k) {
 	int64_t low = 0, high = count - 1;
 	sl_rng rng = sli_rng(0, 0); /* for pivots: the result does not depend on it */
 	while (low < high) {
@@ -47,7 +46,7 @@ static int64_t choose(const double *magnitudes, int64_t nnz, double threshold, i
 }
 
 static sl_status subset(sl_pattern **result, sl_context *context, const sl_pattern_arrays *a, const int64_t *map,
-                        int64_t keep) {
+						int64_t keep) {
 	void *offsets;
 	int32_t *columns;
 	SL_TRY(sli_pattern_take(context, a->rows, keep, &offsets, &columns));
@@ -63,18 +62,18 @@ static sl_status subset(sl_pattern **result, sl_context *context, const sl_patte
 
 /* Magnitudes of the scores, twice: one to reorder, one to read. */
 static sl_status magnitudes(sl_context *context, const sl_pattern_arrays *a, const void *scores, sl_dtype dtype,
-                            double *keys, double *kept) {
+							double *keys, double *kept) {
 	for (int64_t k = 0; k < a->nnz; k++) {
 		kept[k] = keys[k] = fabs(sli_load(scores, dtype, k));
 		if (isnan(keys[k]))
 			return sli_fail(context, SL_ERR_NONFINITE, "entry %lld (column %d) is NaN: it has no rank", (long long)k,
-			                (int)a->col_indices[k]);
+							(int)a->col_indices[k]);
 	}
 	return SL_OK;
 }
 
 sl_status sli_pattern_keep_largest(sl_pattern **result, int64_t **map, sl_context *context, sl_pattern *pattern,
-                                   const void *scores, sl_dtype dtype, int64_t keep) {
+								   const void *scores, sl_dtype dtype, int64_t keep) {
 	sl_pattern_arrays a = sli_pattern_arrays(pattern);
 	size_t key_bytes = (size_t)a.nnz * sizeof(double), map_bytes = (size_t)keep * sizeof(int64_t);
 	double *keys, *kept;
@@ -91,7 +90,7 @@ sl_status sli_pattern_keep_largest(sl_pattern **result, int64_t **map, sl_contex
 		status = sli_allocate(context, map_bytes, "ranking weights", (void **)map);
 	if (status == SL_OK) {
 		if (keep > 0)
-			choose(kept, a.nnz, nth_largest(keys, a.nnz, keep - 1), keep, *map);
+			choose(kept, a.nnz, sli_nth_largest(keys, a.nnz, keep - 1), keep, *map);
 		status = subset(result, context, &a, *map, keep);
 	}
 	if (status != SL_OK) {

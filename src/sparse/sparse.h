@@ -24,7 +24,7 @@ struct sl_csr {
 	sl_pattern *pattern; /* retained */
 	void *values;        /* nnz elements; host memory (device matrices: see issue of the CUDA backend) */
 	sl_dtype dtype;
-	sl_heap *heap;  /* owns `values`; NULL when wrapped */
+	sl_heap *heap; /* owns `values`; NULL when wrapped */
 	sl_release_callback release;
 	void *release_user;
 	sl_heap *self_heap; /* owns this struct */
@@ -38,10 +38,12 @@ sl_pattern_arrays sli_pattern_arrays(const sl_pattern *pattern);
 /* A pattern over arrays allocated from the context's heap, which it takes over (also on failure).
  * Offsets are of sli_offset_dtype(nnz); the structure is trusted: the caller built it valid. */
 sl_status sli_pattern_adopt(sl_pattern **pattern, sl_context *context, int64_t rows, int64_t cols, int64_t nnz,
-                            void *row_offsets, int32_t *col_indices);
+							void *row_offsets, int32_t *col_indices);
 /* Find the first fault of a structure: SL_OK, or a status with the message. `strict`: columns must increase. */
 sl_status sli_pattern_validate(sl_context *context, const sl_pattern_arrays *arrays, sl_dtype index_dtype,
-                               const void *col_indices, bool strict);
+							   const void *col_indices, bool strict);
+/* The value that the k-th largest (from 0) of `keys` has. Reorders them; O(n) on average. */
+double sli_nth_largest(double *keys, int64_t count, int64_t k);
 /*
  * Keep the `keep` entries of largest |score| (ties: lower index). `scores`: nnz elements of a dtype,
  * in the pattern's order. Returns the smaller pattern and, in `map` (nnz of the new pattern,
@@ -49,6 +51,6 @@ sl_status sli_pattern_validate(sl_context *context, const sl_pattern_arrays *arr
  * of each entry. SL_ERR_NONFINITE names the first NaN.
  */
 sl_status sli_pattern_keep_largest(sl_pattern **result, int64_t **map, sl_context *context, sl_pattern *pattern,
-                                   const void *scores, sl_dtype dtype, int64_t keep);
+								   const void *scores, sl_dtype dtype, int64_t keep);
 
 #endif
