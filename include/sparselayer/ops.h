@@ -18,7 +18,7 @@ typedef enum sl_activation {
 	SL_IDENTITY = 0,
 	SL_RELU = 1,
 	SL_CLIPPED_RELU = 2, /**< min(max(x, 0), parameter) */
-	SL_LEAKY_RELU = 3,   /**< x > 0 ? x : parameter * x */
+	SL_LEAKY_RELU = 3,   /**< x > 0 ? x : parameter * x, parameter >= 0 */
 	SL_SIGMOID = 4,
 	SL_TANH = 5,
 	SL_GELU = 6 /**< x * Phi(x), the exact form with erf */
@@ -29,7 +29,7 @@ typedef struct sl_epilogue {
 	size_t struct_size;
 	const void *bias; /**< one element a row of C, of C's dtype (f32 when C is bf16 or f16); NULL: none */
 	sl_activation activation;
-	double parameter;         /**< see #sl_activation; clipped ReLU needs > 0, leaky ReLU any finite value */
+	double parameter;         /**< see #sl_activation; clipped ReLU needs > 0, leaky ReLU a finite value >= 0 */
 	sl_dense *pre_activation; /**< receives product + bias, same shape, dtype and order as C; NULL: not kept */
 } sl_epilogue;
 #define SL_EPILOGUE_DEFAULTS .struct_size = sizeof(sl_epilogue)
@@ -58,11 +58,19 @@ SL_API sl_status sl_gemm(sl_context *context, double alpha, const sl_dense *A, c
 /** Copy between orders and dtypes, rounding to nearest even. Same shape. A row-major destination of a column-major source is a transpose of the storage. */
 SL_API sl_status sl_dense_copy(sl_context *context, const sl_dense *source, sl_dense *destination);
 
-/** Y = activation(X), same shape; Y may be X. */
+/**
+ * Y = activation(X), same shape; Y may be X. NaN stays NaN.
+ * @param parameter clipped ReLU: above 0. Leaky ReLU: finite and not negative, for with a negative
+ *        one the output, which is all that backward sees, would not tell the input's sign
+ * @return #SL_ERR_ARGUMENT (activation or parameter), #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_ALIAS (Y overlaps X
+ *         without being it), #SL_ERR_NULL
+ */
 SL_API sl_status sl_activate(sl_context *context, sl_activation activation, double parameter, const sl_dense *X,
                              sl_dense *Y);
 /**
- * dX = dY * activation'(.), elementwise; dX may be dY.
+ * dX = dY * activation'(.), elementwise; dX may be dY. Where ReLU or clipped ReLU held the value back dX is
+ * 0 whatever dY is. At 0 their derivative is 0 and that of leaky ReLU `parameter`. NaN in `saved` gives NaN.
+ * @param parameter as sl_activate(); a negative one of leaky ReLU is #SL_ERR_ARGUMENT
  * @param saved the activation's output; for #SL_GELU its input (see sl_activation_saves_input())
  */
 SL_API sl_status sl_activate_backward(sl_context *context, sl_activation activation, double parameter,
@@ -72,7 +80,7 @@ SL_API bool sl_activation_saves_input(sl_activation activation);
 
 /** sums[r] = beta * sums[r] + sum over columns of A(r, .), in a fixed order. `sums`: rows elements of A's dtype (f32 for bf16 and f16). */
 SL_API sl_status sl_sum_columns(sl_context *context, const sl_dense *A, double beta, void *sums);
-/** Square root of the sum of squares of `count` elements of f32 or f64, in a fixed order, in double. */
+/** Square root of the sum of squares of `count` elements of f32 or f64, in a fixed order, in double. Neither overflows nor underflows where the norm itself does not. */
 SL_API sl_status sl_norm2(sl_context *context, const void *values, sl_dtype dtype, int64_t count, double *norm);
 
 SL_END_DECLS

@@ -34,8 +34,10 @@ sl_status sl_context_create(sl_context **context, const sl_context_options *opti
 	SL_OPTIONS_INIT(full);
 	if (options) {
 		/* An older caller's struct is shorter; what it lacks keeps its default. */
-		if (options->struct_size < offsetof(sl_context_options, device_index) || options->struct_size > sizeof full)
+		if (options->struct_size < offsetof(sl_context_options, device_index))
 			return SL_ERR_ARGUMENT;
+		if (options->struct_size > sizeof full)
+			return refuse(options, SL_ERR_ARGUMENT, "struct_size is larger than this library's sl_context_options");
 		memcpy(&full, options, options->struct_size);
 		full.struct_size = sizeof full;
 	}
@@ -130,7 +132,7 @@ sl_status sl_devices(sl_device_info *devices, int *count) {
 	sli_backend_unload(handle);
 	for (int i = 0; i < total && i < capacity; i++) {
 		size_t size = devices[i].struct_size;
-		if (!size || size > sizeof found[i])
+		if (size < sizeof size || size > sizeof found[i])
 			return SL_ERR_ARGUMENT;
 		memcpy(&devices[i], &found[i], size);
 		devices[i].struct_size = size;

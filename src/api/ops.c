@@ -108,6 +108,8 @@ sl_status sli_describe_spmm(sl_context *context, sl_transpose transpose, const s
 	if (!with_data)
 		return SL_OK;
 	sl_dense values = values_view(A);
+	if (epilogue.pre_activation && sli_overlap(epilogue.pre_activation, &values))
+		return sli_fail(context, SL_ERR_ALIAS, "pre_activation overlaps A's values");
 	if (sli_overlap(C, B) || sli_overlap(C, &values))
 		return sli_fail(context, SL_ERR_ALIAS, "C overlaps %s", sli_overlap(C, B) ? "B" : "A's values");
 	args->b = *B;
@@ -244,6 +246,28 @@ SL_API sl_status sl_sum_columns(sl_context *context, const sl_dense *A, double b
 	return sli_run(context, &desc, &args);
 }
 
+/* The sum of (scale * x)^2, by way of the device's memory. */
+static sl_status sum_squares(sl_context *context, const sl_dense *vector, double scale, double *result) {
+	sl_device_state *state = sli_device(context);
+	sl_arena_mark mark = sli_arena_mark(context);
+	void *sum;
+	sl_status status = sli_arena_take(context, sizeof *result, &sum);
+	if (status == SL_OK)
+		status = state->backend->fill(state->device, sum, 0, sizeof *result);
+	if (status == SL_OK) {
+		sl_op_desc desc = {.kind = SL_OP_REDUCE, .variant = SL_REDUCE_SUM_SQUARES, .a = sli_desc(vector),
+		                   .count = vector->cols};
+		sl_op_args args = {.alpha = scale, .a = *vector, .vector = {vector->data}, .count = vector->cols, .result = sum};
+		status = sli_run(context, &desc, &args);
+	}
+	if (status == SL_OK)
+		status = state->backend->copy(state->device, result, SL_MEMORY_HOST, sum, SL_MEMORY_DEVICE, sizeof *result);
+	if (status == SL_OK)
+		status = state->backend->synchronize(state->device);
+	sli_arena_reset(context, mark);
+	return status;
+}
+
 SL_API sl_status sl_norm2(sl_context *context, const void *values, sl_dtype dtype, int64_t count, double *norm) {
 	if (!context)
 		return SL_ERR_NULL;
@@ -260,24 +284,13 @@ SL_API sl_status sl_norm2(sl_context *context, const void *values, sl_dtype dtyp
 		return SL_OK;
 	sl_dense vector = sl_dense_view(values, dtype, 1, count);
 	SL_TRY(sl_dense_check(context, &vector));
-	/* The sum lies in the device's memory. */
-	sl_device_state *state = sli_device(context);
-	sl_arena_mark mark = sli_arena_mark(context);
-	void *sum;
-	double host = 0;
-	sl_status status = sli_arena_take(context, sizeof host, &sum);
-	if (status == SL_OK)
-		status = state->backend->fill(state->device, sum, 0, sizeof host);
-	if (status == SL_OK) {
-		sl_op_desc desc = {.kind = SL_OP_REDUCE, .variant = SL_REDUCE_SUM_SQUARES, .a = sli_desc(&vector),
-		                   .count = count};
-		sl_op_args args = {.a = vector, .vector = {vector.data}, .count = count, .result = sum};
-		status = sli_run(context, &desc, &args);
+	double sum = 0, scale = 1;
+	SL_TRY(sum_squares(context, &vector, scale, &sum));
+	/* Squares of doubles beyond 2^511 or below 2^-511 leave the range: bring them to its middle. */
+	if (dtype == SL_F64 && (sum > 0x1p1000 || sum < 0x1p-900)) {
+		scale = sum > 1 ? 0x1p-600 : 0x1p600;
+		SL_TRY(sum_squares(context, &vector, scale, &sum));
 	}
-	if (status == SL_OK)
-		status = state->backend->copy(state->device, &host, SL_MEMORY_HOST, sum, SL_MEMORY_DEVICE, sizeof host);
-	sli_arena_reset(context, mark);
-	if (status == SL_OK)
-		*norm = __builtin_sqrt(host);
-	return status;
+	*norm = __builtin_sqrt(sum) / scale;
+	return SL_OK;
 }

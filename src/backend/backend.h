@@ -73,7 +73,7 @@ typedef enum sl_op_kind {
 
 typedef enum sl_reduce {
 	SL_REDUCE_ROW_SUMS = 0, /* vector[0][r] = beta * it + sum over columns of a(r, .) */
-	SL_REDUCE_SUM_SQUARES,  /* *(double *)result += sum of x^2 over vector[0][0..count), of desc.a.dtype */
+	SL_REDUCE_SUM_SQUARES,  /* *(double *)result += sum of (alpha x)^2 over vector[0][0..count), of desc.a.dtype; alpha 0: 1 */
 	SL_REDUCE_NONFINITE     /* *(int64_t *)result = index of the first NaN or infinity in vector[0], or -1 */
 } sl_reduce;
 

@@ -246,8 +246,9 @@ sl_status sli_context_open(sl_context **result, const sl_context_options *option
 		return SL_ERR_MEMORY;
 	sl_context *context = sli_heap_allocate(heap, sizeof *context);
 	if (!context) {
+		sl_status why = sli_heap_refused(heap) ? SL_ERR_BUDGET : SL_ERR_MEMORY;
 		sli_heap_release(heap);
-		return options->memory_budget && options->memory_budget < sizeof *context ? SL_ERR_BUDGET : SL_ERR_MEMORY;
+		return why;
 	}
 	memset(context, 0, sizeof *context);
 	context->heap = heap;
@@ -269,6 +270,9 @@ sl_status sli_context_open(sl_context **result, const sl_context_options *option
 		*result = context;
 		return SL_OK;
 	}
+	if (status == SL_ERR_MEMORY && sli_heap_refused(heap))
+		status = sli_fail(context, SL_ERR_BUDGET, "memory_budget of %zu bytes is too small for a context",
+		                  options->memory_budget);
 	if (options->error && options->error_size)
 		snprintf(options->error, options->error_size, "%s", context->message);
 	sli_context_close(context);

@@ -52,6 +52,16 @@ uint16_t sli_f32_to_f16(float value) {
 	return (uint16_t)(sign | (rounded - 0x38000000u) >> 13);
 }
 
+/* To float32 with an odd last bit where inexact, so that rounding on to 16 bits rounds only once. */
+static float to_odd(double value) {
+	float near = (float)value;
+	uint32_t bits = bits_of(near);
+	if (near == value || value != value || bits & 1u)
+		return near;
+	double magnitude = value < 0 ? -value : value;
+	return float_of(float_of(bits & 0x7fffffffu) > magnitude ? bits - 1 : bits + 1);
+}
+
 double sli_load(const void *data, sl_dtype dtype, int64_t index) {
 	switch (dtype) {
 	case SL_F32:
@@ -76,10 +86,10 @@ void sli_store(void *data, sl_dtype dtype, int64_t index, double value) {
 		((double *)data)[index] = value;
 		break;
 	case SL_BF16:
-		((uint16_t *)data)[index] = sli_f32_to_bf16((float)value);
+		((uint16_t *)data)[index] = sli_f32_to_bf16(to_odd(value));
 		break;
 	case SL_F16:
-		((uint16_t *)data)[index] = sli_f32_to_f16((float)value);
+		((uint16_t *)data)[index] = sli_f32_to_f16(to_odd(value));
 		break;
 	default:
 		break;

@@ -10,6 +10,7 @@ struct sl_heap {
 	atomic_int references;
 	atomic_size_t current, peak;
 	atomic_llong allocations;
+	atomic_bool refused;
 };
 
 static void *default_allocate(void *user, size_t bytes, size_t alignment, sl_memory kind) {
@@ -36,6 +37,7 @@ sl_status sli_heap_create(sl_heap **heap, const sl_allocator *allocator, size_t 
 	atomic_init(&created->current, 0);
 	atomic_init(&created->peak, 0);
 	atomic_init(&created->allocations, 0);
+	atomic_init(&created->refused, false);
 	return SL_OK;
 }
 
@@ -54,8 +56,10 @@ void sli_heap_release(sl_heap *heap) {
 bool sli_heap_reserve(sl_heap *heap, size_t bytes) {
 	size_t now = atomic_load(&heap->current);
 	do {
-		if (now + bytes < now || (heap->budget && now + bytes > heap->budget))
+		if (now + bytes < now || (heap->budget && now + bytes > heap->budget)) {
+			atomic_store(&heap->refused, true);
 			return false;
+		}
 	} while (!atomic_compare_exchange_weak(&heap->current, &now, now + bytes));
 	size_t high = now + bytes, peak = atomic_load(&heap->peak);
 	while (high > peak && !atomic_compare_exchange_weak(&heap->peak, &peak, high)) {
@@ -84,6 +88,10 @@ void sli_heap_free(sl_heap *heap, void *pointer, size_t bytes) {
 		return;
 	heap->allocator.release(heap->allocator.user, pointer, bytes ? bytes : 1, SL_MEMORY_HOST);
 	sli_heap_unreserve(heap, bytes);
+}
+
+bool sli_heap_refused(const sl_heap *heap) {
+	return atomic_load(&((sl_heap *)(uintptr_t)heap)->refused);
 }
 
 void sli_heap_usage(const sl_heap *heap, sl_memory_usage *usage) {

@@ -21,6 +21,8 @@ void sli_heap_free(sl_heap *heap, void *pointer, size_t bytes); /* NULL is allow
 /* Count memory that comes from elsewhere. */
 bool sli_heap_reserve(sl_heap *heap, size_t bytes);
 void sli_heap_unreserve(sl_heap *heap, size_t bytes);
+/* Whether the budget ever was what a request failed by. */
+bool sli_heap_refused(const sl_heap *heap);
 void sli_heap_usage(const sl_heap *heap, sl_memory_usage *usage);
 
 #endif

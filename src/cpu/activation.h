@@ -26,26 +26,27 @@
 		}                                                                                                              \
 		return x;                                                                                                      \
 	}                                                                                                                  \
-	/* `s`: the output; for GELU the input. */                                                                         \
-	static inline T sli_act_grad_##suffix(sl_activation kind, T p, T s) {                                              \
+	/* dY times the derivative. `s`: the output; for GELU the input. What ReLU held back takes nothing, */             \
+	/* not even from an infinite dY; a NaN in `s` stays one. */                                                        \
+	static inline T sli_act_back_##suffix(sl_activation kind, T p, T s, T dy) {                                        \
 		switch (kind) {                                                                                                \
 		case SL_RELU:                                                                                                  \
-			return s > 0 ? (T)1 : (T)0;                                                                                \
+			return s > 0 ? dy : s <= 0 ? (T)0 : s;                                                                     \
 		case SL_CLIPPED_RELU:                                                                                          \
-			return s > 0 && s < p ? (T)1 : (T)0;                                                                       \
-		case SL_LEAKY_RELU: /* with p < 0 the output is positive on both sides */                                      \
-			return s > 0 || p < 0 ? (T)1 : p;                                                                          \
+			return s > 0 && s < p ? dy : s <= 0 || s >= p ? (T)0 : s;                                                  \
+		case SL_LEAKY_RELU:                                                                                            \
+			return s > 0 ? dy : s <= 0 ? p * dy : s;                                                                   \
 		case SL_SIGMOID:                                                                                               \
-			return s * (1 - s);                                                                                        \
+			return dy * (s * (1 - s));                                                                                 \
 		case SL_TANH:                                                                                                  \
-			return 1 - s * s;                                                                                          \
+			return dy * (1 - s * s);                                                                                   \
 		case SL_GELU:                                                                                                  \
-			return (T)0.5 * (1 + ERF(s * (T)0.70710678118654752440)) +                                                 \
-			       s * EXP(-s * s / 2) * (T)0.39894228040143267794;                                                    \
+			return dy * ((T)0.5 * (1 + ERF(s * (T)0.70710678118654752440)) +                                           \
+			             s * EXP(-s * s / 2) * (T)0.39894228040143267794);                                             \
 		case SL_IDENTITY:                                                                                              \
 			break;                                                                                                     \
 		}                                                                                                              \
-		return 1;                                                                                                      \
+		return dy;                                                                                                     \
 	}
 SL_ACTIVATION_FUNCTIONS(float, f32, expf, tanhf, erff)
 SL_ACTIVATION_FUNCTIONS(double, f64, exp, tanh, erf)

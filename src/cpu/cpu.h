@@ -34,6 +34,7 @@ typedef struct sl_spmm_task {
 	void *y;
 	int64_t ldx, ldy, begin, end, width;
 	double alpha, beta;
+	bool wide; /* bf16 and f16: y is float32, so that an epilogue sees the sum before it is rounded */
 } sl_spmm_task;
 typedef void (*sl_spmm_kernel)(const sl_spmm_task *task);
 

@@ -83,9 +83,8 @@ static void own_rows(void *argument, size_t index) {
 			}
 			int64_t at = sli_at(c, r, col);
 			double old = j->args->beta == 0 ? 0 : j->args->beta * sli_load(c->data, c->dtype, at);
-			sli_store(c->data, c->dtype, at, j->args->alpha * (wide ? sum : (double)sum32) + old);
+			sli_cpu_finish(j->desc, j->args, c, r, col, j->args->alpha * (wide ? sum : (double)sum32) + old);
 		}
-	sli_cpu_epilogue(j->desc, j->args, c, begin, end, 0, c->cols);
 }
 
 #ifdef SL_WITH_ONEDNN

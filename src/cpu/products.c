@@ -139,11 +139,39 @@ typedef struct spmm_job {
 	int64_t width;
 } spmm_job;
 
+static bool by_rows(const spmm_job *j) {
+	return sl_dtype_size(j->c.dtype) == 2 && sli_has_epilogue(j->desc);
+}
+
+static int64_t tile_width(const spmm_job *j) {
+	return j->width < j->kernel->tile ? j->width : j->kernel->tile;
+}
+
+/* Half types with an epilogue: a row at a time in float32, rounded once when the epilogue is done. */
+static void spmm_tile_halves(const spmm_job *j, sl_spmm_task task, int64_t c0, int64_t n) {
+	float row[64] = {0};
+	const sl_dense *c = &j->c;
+	int64_t end = task.end;
+	task.y = row;
+	task.ldy = 0;
+	task.wide = true;
+	task.width = n;
+	for (int64_t r = task.begin; r < end; r++) {
+		task.begin = r;
+		task.end = r + 1;
+		for (int64_t i = 0; i < n && task.beta != 0; i++)
+			row[i] = (float)sli_load(c->data, c->dtype, sli_at(c, r, c0 + i));
+		j->kernel->spmm(&task);
+		for (int64_t i = 0; i < n; i++)
+			sli_cpu_finish(j->desc, j->args, c, r, c0 + i, row[i]);
+	}
+}
+
 /* index = tile * SL_CHUNKS + chunk, so that neighbours share a panel of B. */
 static void spmm_tile(void *argument, size_t index) {
 	const spmm_job *j = argument;
 	const sl_pattern_arrays *s = structure(j->desc);
-	int64_t tile = j->width < j->kernel->tile ? j->width : j->kernel->tile;
+	int64_t tile = tile_width(j);
 	int64_t tiles = sli_ceil_div(j->width, tile), chunk = (int64_t)(index % SL_CHUNKS);
 	int64_t panel = (int64_t)(index / SL_CHUNKS) / tiles, inner = (int64_t)(index / SL_CHUNKS) % tiles * tile;
 	int64_t c0 = panel * j->width + inner;
@@ -167,6 +195,10 @@ static void spmm_tile(void *argument, size_t index) {
 	                     .width = padded ? room : left,
 	                     .alpha = j->args->alpha,
 	                     .beta = j->args->beta};
+	if (by_rows(j)) {
+		spmm_tile_halves(j, task, c0, left);
+		return;
+	}
 	j->kernel->spmm(&task);
 	sli_cpu_epilogue(j->desc, j->args, &j->c, task.begin, task.end, c0, c0 + left);
 }
@@ -235,8 +267,7 @@ static void run_spmm(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args
 		if (args->beta != 0)
 			sli_cpu_convert(cpu, &args->c, &j.c);
 	}
-	int64_t tile = j.width < j.kernel->tile ? j.width : j.kernel->tile;
-	int64_t tiles = sli_ceil_div(j.c.cols, j.width) * sli_ceil_div(j.width, tile);
+	int64_t tiles = sli_ceil_div(j.c.cols, j.width) * sli_ceil_div(j.width, tile_width(&j));
 	cpu->host->parallel(cpu->host->user, (size_t)(tiles * SL_CHUNKS), spmm_tile, &j);
 	sli_cpu_zero_padding(&j.c);
 	if (desc->pre_activation)
@@ -339,29 +370,37 @@ static int64_t run_end(const sl_dense *m, int64_t c, int64_t limit) {
 	return end < limit ? end : limit;
 }
 
+void sli_cpu_finish(const sl_op_desc *desc, const sl_op_args *args, const sl_dense *c, int64_t r, int64_t j,
+                    double sum) {
+	double z = desc->bias ? sum + bias_of(args, c->dtype, r) : sum, y;
+	if (c->dtype == SL_F64) {
+		y = sli_act_f64(desc->activation, desc->activation_parameter, z);
+	} else {
+		z = (float)z;
+		y = sli_act_f32(desc->activation, (float)desc->activation_parameter, (float)z);
+	}
+	if (desc->pre_activation)
+		sli_store(args->d.data, args->d.dtype, sli_at(&args->d, r, j), z);
+	sli_store(c->data, c->dtype, sli_at(c, r, j), y);
+}
+
 void sli_cpu_epilogue(const sl_op_desc *desc, const sl_op_args *args, const sl_dense *c, int64_t begin, int64_t end,
                       int64_t c0, int64_t c1) {
-	if (!desc->bias && !desc->pre_activation && desc->activation == SL_IDENTITY)
+	if (!sli_has_epilogue(desc))
 		return;
 	for (int64_t r = begin; r < end; r++) {
-		double bias = desc->bias ? bias_of(args, c->dtype, r) : 0;
 		if (c->dtype == SL_F32 && rowlike(c->order) && (!desc->pre_activation || rowlike(args->d.order))) {
+			float bias = desc->bias ? (float)bias_of(args, c->dtype, r) : 0;
 			for (int64_t from = c0, to; from < c1; from = to) {
 				to = run_end(c, from, c1);
 				if (desc->pre_activation)
 					to = run_end(&args->d, from, to);
 				float *pre = desc->pre_activation ? (float *)args->d.data + sli_at(&args->d, r, from) : NULL;
-				epilogue_f32(desc, (float)bias, (float *)c->data + sli_at(c, r, from), pre, to - from);
+				epilogue_f32(desc, bias, (float *)c->data + sli_at(c, r, from), pre, to - from);
 			}
 			continue;
 		}
-		for (int64_t j = c0; j < c1; j++) {
-			double z = sli_load(c->data, c->dtype, sli_at(c, r, j)) + bias;
-			if (desc->pre_activation)
-				sli_store(args->d.data, args->d.dtype, sli_at(&args->d, r, j), z);
-			sli_store(c->data, c->dtype, sli_at(c, r, j),
-			          c->dtype == SL_F64 ? sli_act_f64(desc->activation, desc->activation_parameter, z)
-			                             : sli_act_f32(desc->activation, (float)desc->activation_parameter, (float)z));
-		}
+		for (int64_t j = c0; j < c1; j++)
+			sli_cpu_finish(desc, args, c, r, j, sli_load(c->data, c->dtype, sli_at(c, r, j)));
 	}
 }

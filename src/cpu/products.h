@@ -30,6 +30,11 @@ void sli_cpu_zero_padding(const sl_dense *m);
 /* C = activation(C + bias), pre-activation to D, for rows [begin, end) and columns [c0, c1). */
 void sli_cpu_epilogue(const sl_op_desc *desc, const sl_op_args *args, const sl_dense *c, int64_t begin, int64_t end,
                       int64_t c0, int64_t c1);
+/* The epilogue of one element from its sum, which has not been rounded to storage; stores it. */
+void sli_cpu_finish(const sl_op_desc *desc, const sl_op_args *args, const sl_dense *c, int64_t r, int64_t j, double sum);
+static inline bool sli_has_epilogue(const sl_op_desc *desc) {
+	return desc->bias || desc->pre_activation || desc->activation != SL_IDENTITY;
+}
 sl_status sli_cpu_gemm_plan(sl_cpu *cpu, sl_op_plan *plan);
 sl_status sli_cpu_gemm(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args);
 

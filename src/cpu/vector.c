@@ -40,9 +40,10 @@ static double activate(const sl_op_desc *desc, sl_dtype dtype, double x) {
 	                       : sli_act_f32(desc->activation, (float)desc->activation_parameter, (float)x);
 }
 
-static double slope(const sl_op_desc *desc, sl_dtype dtype, double saved) {
-	return dtype == SL_F64 ? sli_act_grad_f64(desc->activation, desc->activation_parameter, saved)
-	                       : sli_act_grad_f32(desc->activation, (float)desc->activation_parameter, (float)saved);
+static double backward(const sl_op_desc *desc, sl_dtype dtype, double saved, double dy) {
+	return dtype == SL_F64
+	           ? sli_act_back_f64(desc->activation, desc->activation_parameter, saved, dy)
+	           : sli_act_back_f32(desc->activation, (float)desc->activation_parameter, (float)saved, (float)dy);
 }
 
 static bool same_rows(const sl_dense *a, const sl_dense *b) {
@@ -67,10 +68,10 @@ static void gradient_piece_f32(const sl_op_desc *desc, const float *saved, const
 	float p = (float)desc->activation_parameter;
 	if (desc->activation == SL_RELU)
 		for (int64_t i = 0; i < n; i++)
-			dx[i] = saved[i] > 0 ? dy[i] : 0;
+			dx[i] = sli_act_back_f32(SL_RELU, p, saved[i], dy[i]);
 	else
 		for (int64_t i = 0; i < n; i++)
-			dx[i] = dy[i] * sli_act_grad_f32(desc->activation, p, saved[i]);
+			dx[i] = sli_act_back_f32(desc->activation, p, saved[i], dy[i]);
 }
 
 /* A fixed tree over eight running sums: the same order for every thread count, and vectorisable. */
@@ -112,7 +113,7 @@ static void activation_rows(void *argument, size_t index) {
 				continue;
 			}
 			double x = sli_load(a->data, a->dtype, sli_at(a, r, col));
-			double y = gradient ? sli_load(b->data, b->dtype, sli_at(b, r, col)) * slope(desc, c->dtype, x)
+			double y = gradient ? backward(desc, c->dtype, x, sli_load(b->data, b->dtype, sli_at(b, r, col)))
 			                    : activate(desc, c->dtype, x);
 			sli_store(c->data, c->dtype, sli_at(c, r, col), y);
 			sum += sli_load(c->data, c->dtype, sli_at(c, r, col));
@@ -144,10 +145,10 @@ static void reduce_chunk(void *argument, size_t index) {
 	const job *j = argument;
 	sl_dtype dtype = j->desc->a.dtype;
 	int64_t begin = (int64_t)index * CHUNK, end = begin + CHUNK < j->args->count ? begin + CHUNK : j->args->count;
-	double sum = 0, first = -1;
+	double sum = 0, first = -1, scale = j->args->alpha != 0 ? j->args->alpha : 1;
 	for (int64_t i = begin; i < end; i++) {
 		double x = sli_load(j->args->vector[0], dtype, i);
-		sum += x * x;
+		sum += (scale * x) * (scale * x);
 		if (first < 0 && !isfinite(x))
 			first = (double)i;
 	}
@@ -238,7 +239,7 @@ static double softmax(const sample *s, double *correct) {
 			loss += t * (log_sum - x);
 		put(s, r, exp(x - log_sum) - t);
 	}
-	*correct += best == label;
+	*correct += best == label && !nan;
 	return nan ? NAN : loss;
 }
 

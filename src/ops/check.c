@@ -41,8 +41,12 @@ sl_status sli_check_activation(sl_context *context, sl_activation activation, do
 		                SL_GELU);
 	if (activation == SL_CLIPPED_RELU && !(parameter > 0))
 		return sli_fail(context, SL_ERR_ARGUMENT, "parameter of clipped ReLU is %g; it must be above 0", parameter);
-	if (activation == SL_LEAKY_RELU && !(parameter - parameter == 0))
-		return sli_fail(context, SL_ERR_ARGUMENT, "parameter of leaky ReLU is %g; it must be finite", parameter);
+	/* Backward sees only the output, whose sign tells the input's only where the slope is not negative. */
+	if (activation == SL_LEAKY_RELU && !(parameter >= 0 && parameter - parameter == 0))
+		return sli_fail(context, SL_ERR_ARGUMENT,
+		                "parameter of leaky ReLU is %g; it must be finite and not negative, as the output must tell on "
+		                "which side of 0 the input was",
+		                parameter);
 	return SL_OK;
 }
 
