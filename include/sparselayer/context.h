@@ -77,7 +77,7 @@ typedef struct sl_context_options {
 	int threads;                  /**< threads of the pool, the caller's included; default all cores the process may use */
 	uint64_t seed;                /**< of every random choice made through this context; default 0 */
 	bool deterministic;           /**< plan without measuring; only kernels that give the same bits each time */
-	bool flush_to_zero;           /**< treat subnormals as zero inside kernels; the caller's mode is restored on return */
+	bool flush_to_zero;           /**< treat subnormals as zero inside kernels (else they are kept, whatever the caller's mode); the mode is restored on return */
 	sl_allocator allocator;       /**< default: the C library's */
 	sl_parallel_for parallel_for; /**< default: an own pool of `threads` */
 	size_t memory_budget;         /**< most bytes held through this context, caller-owned memory excepted; 0: no limit */

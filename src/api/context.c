@@ -21,6 +21,8 @@ static const char *wrong(const sl_context_options *o) {
 		return "allocator needs both allocate and release, or neither";
 	if (!o->parallel_for.run && (o->parallel_for.user || o->parallel_for.threads))
 		return "parallel_for.run is null";
+	if (o->parallel_for.threads < 0)
+		return "parallel_for.threads must not be negative";
 	if (o->log_level < 0 || o->log_level > SL_LOG_DEBUG)
 		return "log_level is not a level";
 	return NULL;

@@ -40,15 +40,15 @@ static void run_one(void *context, size_t index) {
 	region *r = context;
 	TAKE_OVER(r);
 #if defined(__x86_64__)
-	unsigned saved = 0;
-	if (r->flush_to_zero) {
-		saved = _mm_getcsr();
-		_mm_setcsr(saved | 0x8040u); /* FTZ and DAZ */
-	}
+	/* FTZ and DAZ as the context wants them on every thread: were the caller's own mode left standing,
+	 * results would depend on which thread ran what. */
+	unsigned saved = _mm_getcsr(), wanted = r->flush_to_zero ? saved | 0x8040u : saved & ~0x8040u;
+	if (wanted != saved)
+		_mm_setcsr(wanted);
 #endif
 	r->task(r->argument, index);
 #if defined(__x86_64__)
-	if (r->flush_to_zero)
+	if (wanted != saved)
 		_mm_setcsr(saved);
 #endif
 	HAND_OVER(r);
