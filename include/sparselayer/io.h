@@ -42,20 +42,38 @@ SL_API sl_status sl_csr_read(sl_csr **matrix, sl_context *context, const char *p
 /** Write one sparse matrix; the format by the name's ending where #SL_FORMAT_AUTO. @return also #SL_ERR_NO_SPACE */
 SL_API sl_status sl_csr_write(sl_context *context, const sl_csr *matrix, const char *path, sl_format format);
 
+/** Where a training run stands: what is kept beside a model and its optimizer. */
+typedef struct sl_checkpoint {
+	size_t struct_size;
+	int64_t epochs_done;  /**< whole epochs: sl_fit_options.first_epoch of the run that goes on */
+	int64_t samples_done; /**< of the epoch after them: its first_sample */
+	int64_t batch;        /**< sl_fit_options.batch; 0: not kept */
+	int64_t accumulate;   /**< sl_fit_options.accumulate; 0: not kept */
+	sl_loss loss;
+	uint64_t seed;        /**< of the context; out only: a run goes on bit for bit in a context of this seed */
+} sl_checkpoint;
+#define SL_CHECKPOINT_DEFAULTS .struct_size = sizeof(sl_checkpoint)
+
 /**
- * Save a model and, unless NULL, the training state beside it, as safetensors. Sparse weights are
- * three tensors, `<layer>.weight.row_offsets`, `.col_indices`, `.values`; moments `<layer>.weight.m`
- * and so on.
- * @param epochs_done stored for resuming
+ * Save a model and, unless NULL, the training state beside it, as safetensors. A layer's tensors are
+ * `layers.<index>.weight.row_offsets`, `.col_indices` and `.values` (dense: `layers.<index>.weight`),
+ * `layers.<index>.bias`, and its moments `layers.<index>.weight.m` (momentum or first moment), `.v`
+ * (second moment), `layers.<index>.bias.m` and `.v`.
+ * @param optimizer NULL: the model alone
+ * @param checkpoint may be NULL
+ * @return #SL_ERR_IO, #SL_ERR_NOT_FOUND (the folder), #SL_ERR_NO_SPACE, #SL_ERR_MEMORY; the old file
+ *         is then whole
  */
 SL_API sl_status sl_model_save(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
-                               int64_t epochs_done, const char *path);
+                               const sl_checkpoint *checkpoint, const char *path);
 /**
  * Load a model and, where `optimizer` is not NULL, the training state, ready to go on bit for bit.
  * @param optimizer receives a new optimizer, or NULL if the file holds none; may be NULL
- * @param epochs_done may be NULL
+ * @param checkpoint filled in; may be NULL
+ * @param limits NULL: defaults
+ * @return as sl_csr_read()
  */
-SL_API sl_status sl_model_load(sl_model **model, sl_optimizer **optimizer, int64_t *epochs_done, sl_context *context,
+SL_API sl_status sl_model_load(sl_model **model, sl_optimizer **optimizer, sl_checkpoint *checkpoint, sl_context *context,
                                const char *path, const sl_read_limits *limits);
 
 /** An array of an IDX file (LeCun's format), gzip or not. */

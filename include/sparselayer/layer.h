@@ -26,6 +26,9 @@ typedef enum sl_init {
 	SL_INIT_ZERO = 5
 } sl_init;
 
+/** "glorot-uniform", "glorot-normal", "he-uniform", "he-normal", "uniform", "zero"; "unknown" otherwise. Static. */
+SL_API const char *sl_init_name(sl_init init);
+
 /**
  * Options of sl_linear_create(). fan_in is the number of connections the neuron actually has, and
  * fan_out that of the input it reads, not the layer's sizes. Biases start at zero.

@@ -16,6 +16,9 @@ typedef enum sl_loss {
 	SL_MEAN_SQUARED_ERROR = 2     /**< mean over all elements of (y - t)^2 */
 } sl_loss;
 
+/** "softmax-cross-entropy", "binary-cross-entropy", "mse"; "unknown" otherwise. Static. */
+SL_API const char *sl_loss_name(sl_loss loss);
+
 /** What the outputs should have been: class labels or dense targets. */
 typedef struct sl_targets {
 	const int32_t *labels; /**< batch class indices; for softmax cross-entropy */

@@ -62,6 +62,7 @@ typedef struct sl_fit_options {
 	sl_loss loss;
 	int64_t epochs;       /**< default 1; counted from the first, so a resumed run gives the same total */
 	int64_t first_epoch;  /**< where a resumed run goes on; default 0 */
+	int64_t first_sample; /**< samples of that epoch that are done already: a multiple of batch * accumulate, as sl_progress.done gave it when a run was cancelled; default 0 */
 	int64_t batch;        /**< default 32; the last batch of an epoch may be smaller */
 	int64_t accumulate;   /**< batches whose gradients are averaged before a step; default 1 */
 	bool keep_order;      /**< default: samples are shuffled anew each epoch, from the seed and the epoch's number alone */

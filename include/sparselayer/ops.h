@@ -75,6 +75,8 @@ SL_API sl_status sl_activate(sl_context *context, sl_activation activation, doub
  */
 SL_API sl_status sl_activate_backward(sl_context *context, sl_activation activation, double parameter,
                                       const sl_dense *saved, const sl_dense *dY, sl_dense *dX);
+/** "identity", "relu", "clipped-relu", "leaky-relu", "sigmoid", "tanh", "gelu"; "unknown" otherwise. Static. */
+SL_API const char *sl_activation_name(sl_activation activation);
 /** Whether an activation's backward needs its input (true) or its output (false). */
 SL_API bool sl_activation_saves_input(sl_activation activation);
 

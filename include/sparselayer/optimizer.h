@@ -20,6 +20,9 @@ typedef enum sl_optimizer_kind {
 	SL_ADAMW = 4     /**< Loshchilov and Hutter 2019: Adam with decoupled weight decay, w -= lr * weight_decay * w */
 } sl_optimizer_kind;
 
+/** "sgd", "momentum", "nesterov", "adam", "adamw"; "unknown" otherwise. Static. */
+SL_API const char *sl_optimizer_kind_name(sl_optimizer_kind kind);
+
 typedef enum sl_schedule_kind {
 	SL_SCHEDULE_CONSTANT = 0,
 	SL_SCHEDULE_STEP = 1,  /**< times `gamma` every `interval` steps */

@@ -15,61 +15,30 @@ static sl_status check_dtype(sl_context *context, sl_dtype dtype) {
 	return SL_OK;
 }
 
-static sl_status new_csr(sl_csr **matrix, sl_context *context, sl_pattern *pattern, sl_dtype dtype) {
-	sl_csr *m;
+sl_status sl_csr_create_pattern(sl_csr **matrix, sl_context *context, sl_pattern *pattern, sl_dtype dtype) {
+	void *values;
 	if (!matrix || !pattern || !context)
 		return sli_fail(context, SL_ERR_NULL, "%s is null", pattern ? "matrix" : "pattern");
 	*matrix = NULL;
 	SL_TRY(check_dtype(context, dtype));
-	SL_TRY(sli_allocate_zeroed(context, sizeof *m, "a matrix", (void **)&m));
-	m->self_heap = sli_heap_retain(sli_heap(context));
-	m->pattern = sl_pattern_retain(pattern);
-	m->dtype = dtype;
-	*matrix = m;
-	return SL_OK;
-}
-
-static size_t value_bytes(const sl_csr *m) {
-	return (size_t)sli_pattern_arrays(m->pattern).nnz * sl_dtype_size(m->dtype);
-}
-
-sl_status sl_csr_create_pattern(sl_csr **matrix, sl_context *context, sl_pattern *pattern, sl_dtype dtype) {
-	SL_TRY(new_csr(matrix, context, pattern, dtype));
-	sl_csr *m = *matrix;
-	sl_status status = sli_allocate_zeroed(context, value_bytes(m), "the values of a matrix", &m->values);
-	if (status != SL_OK) {
-		sl_csr_destroy(m);
-		*matrix = NULL;
-		return status;
-	}
-	m->heap = sli_heap_retain(sli_heap(context));
-	return SL_OK;
+	size_t bytes = (size_t)sli_pattern_arrays(pattern).nnz * sl_dtype_size(dtype);
+	SL_TRY(sli_allocate_zeroed(context, bytes, "the values of a matrix", &values));
+	return sli_csr_adopt(matrix, context, sl_pattern_retain(pattern), values, dtype);
 }
 
 sl_status sl_csr_wrap(sl_csr **matrix, sl_context *context, sl_pattern *pattern, void *values, sl_dtype dtype,
-					  sl_release_callback release, void *user) {
-	if (pattern && sli_pattern_arrays(pattern).nnz && !values)
+                      sl_release_callback release, void *user) {
+	if (!matrix || !pattern || !context)
+		return sli_fail(context, SL_ERR_NULL, "%s is null", pattern ? "matrix" : "pattern");
+	*matrix = NULL;
+	if (sli_pattern_arrays(pattern).nnz && !values)
 		return sli_fail(context, SL_ERR_NULL, "values is null");
-	SL_TRY(new_csr(matrix, context, pattern, dtype));
+	SL_TRY(check_dtype(context, dtype));
+	SL_TRY(sli_csr_new(matrix, context, pattern, dtype));
 	(*matrix)->values = values;
 	(*matrix)->release = release;
 	(*matrix)->release_user = user;
 	return SL_OK;
-}
-
-void sl_csr_destroy(sl_csr *m) {
-	if (!m)
-		return;
-	if (m->heap) {
-		sli_heap_free(m->heap, m->values, value_bytes(m));
-		sli_heap_release(m->heap);
-	} else if (m->release) {
-		m->release(m->release_user);
-	}
-	sl_pattern_release(m->pattern);
-	sl_heap *heap = m->self_heap;
-	sli_heap_free(heap, m, sizeof *m);
-	sli_heap_release(heap);
 }
 
 sl_status sl_csr_convert(sl_csr **result, sl_context *context, const sl_csr *matrix, sl_dtype dtype) {
@@ -146,19 +115,6 @@ static sl_status check_entries(sl_context *context, sl_csr **matrix, const sl_en
 	return e->values ? check_dtype(context, e->value_dtype) : SL_OK;
 }
 
-/* A matrix over a pattern and values from the context's heap, both taken over. */
-static sl_status adopt(sl_csr **matrix, sl_context *context, sl_pattern *pattern, void *values, sl_dtype dtype) {
-	sl_status status = new_csr(matrix, context, pattern, dtype);
-	if (status == SL_OK) {
-		(*matrix)->values = values;
-		(*matrix)->heap = sli_heap_retain(sli_heap(context));
-	} else {
-		sli_heap_free(sli_heap(context), values, (size_t)sli_pattern_arrays(pattern).nnz * sl_dtype_size(dtype));
-	}
-	sl_pattern_release(pattern);
-	return status;
-}
-
 static sl_status build(sl_csr **matrix, sl_context *context, const sl_entries *e, const sl_build_options *options) {
 	sl_build_options o;
 	sl_pattern *pattern;
@@ -166,7 +122,7 @@ static sl_status build(sl_csr **matrix, sl_context *context, const sl_entries *e
 	SL_TRY(check_entries(context, matrix, e));
 	SL_TRY(take_options(context, options, e->values ? e->value_dtype : SL_F32, &o));
 	SL_TRY(sli_build(&pattern, &values, o.dtype, context, e, &o));
-	return adopt(matrix, context, pattern, values, o.dtype);
+	return sli_csr_adopt(matrix, context, pattern, values, o.dtype);
 }
 
 sl_status sl_csr_create(sl_csr **matrix, sl_context *context, int64_t rows, int64_t cols, int64_t nnz,
@@ -242,7 +198,7 @@ sl_status sl_csr_create_dense(sl_csr **matrix, sl_context *context, const sl_den
 	if (!(threshold >= 0))
 		return sli_fail(context, SL_ERR_ARGUMENT, "threshold is %g; it must not be negative", threshold);
 	SL_TRY(sli_build_dense(&pattern, &values, o.dtype, context, dense, threshold, -1, &o));
-	return adopt(matrix, context, pattern, values, o.dtype);
+	return sli_csr_adopt(matrix, context, pattern, values, o.dtype);
 }
 
 sl_status sl_csr_create_top_k(sl_csr **matrix, sl_context *context, const sl_dense *dense, int64_t k,
@@ -259,7 +215,7 @@ sl_status sl_csr_create_top_k(sl_csr **matrix, sl_context *context, const sl_den
 	if (k)
 		SL_TRY(sli_dense_threshold(context, dense, k, &threshold));
 	SL_TRY(sli_build_dense(&pattern, &values, o.dtype, context, dense, threshold, k, &o));
-	return adopt(matrix, context, pattern, values, o.dtype);
+	return sli_csr_adopt(matrix, context, pattern, values, o.dtype);
 }
 
 sl_status sl_csr_transpose(sl_csr **result, sl_context *context, const sl_csr *matrix) {
@@ -307,7 +263,7 @@ static sl_status check_out(sl_context *context, const sl_csr *matrix, const void
 }
 
 static void copy_values(void *to, const sl_csr *matrix) {
-	size_t bytes = value_bytes(matrix);
+	size_t bytes = sli_csr_bytes(matrix);
 	if (to && bytes)
 		memcpy(to, matrix->values, bytes);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "io/dataset.h"
 #include "io/io.h"
+#include "layers/model.h"
 #include "ops/ops.h"
 
 sl_status sl_idx_read(sl_context *context, const char *path, const sl_read_limits *limits, sl_idx *array) {
@@ -40,4 +41,77 @@ sl_status sl_dataset_samples(sl_context *context, const sl_dataset *dataset, sl_
 	if (classes)
 		*classes = dataset->classes;
 	return sli_give_struct(context, samples, &own, sizeof own, "samples");
+}
+
+sl_status sl_csr_read(sl_csr **matrix, sl_context *context, const char *path, sl_format format,
+                      const sl_read_limits *limits) {
+	sl_read_limits full;
+	if (matrix)
+		*matrix = NULL;
+	if (!context)
+		return SL_ERR_NULL;
+	if (!matrix || !path)
+		return sli_fail(context, SL_ERR_NULL, "%s is null", matrix ? "path" : "matrix");
+	SL_TRY(sli_read_limits(context, limits, &full));
+	return sli_csr_read(matrix, context, path, format, &full);
+}
+
+sl_status sl_csr_write(sl_context *context, const sl_csr *matrix, const char *path, sl_format format) {
+	if (!context)
+		return SL_ERR_NULL;
+	if (!matrix || !path)
+		return sli_fail(context, SL_ERR_NULL, "%s is null", matrix ? "path" : "matrix");
+	return sli_csr_write(context, matrix, path, format);
+}
+
+static sl_status need_host(sl_context *context) {
+	if (sl_context_device(context) != SL_DEVICE_CPU)
+		return sli_fail(context, SL_ERR_UNSUPPORTED, "models are saved and loaded on the CPU so far");
+	return SL_OK;
+}
+
+sl_status sl_model_save(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
+                        const sl_checkpoint *checkpoint, const char *path) {
+	sl_checkpoint own = {.struct_size = sizeof own};
+	if (!context)
+		return SL_ERR_NULL;
+	if (!model || !path)
+		return sli_fail(context, SL_ERR_NULL, "%s is null", model ? "path" : "model");
+	if (checkpoint)
+		SL_TRY(sli_take_struct(context, &own, sizeof own, checkpoint, "checkpoint"));
+	if (own.epochs_done < 0 || own.samples_done < 0 || own.batch < 0 || own.accumulate < 0 ||
+	    own.loss < SL_SOFTMAX_CROSS_ENTROPY || own.loss > SL_MEAN_SQUARED_ERROR)
+		return sli_fail(context, SL_ERR_ARGUMENT, "checkpoint has a negative count or an unknown loss");
+	own.seed = sli_seed(context);
+	SL_TRY(need_host(context));
+	return sli_model_save(context, model, optimizer, &own, path);
+}
+
+sl_status sl_model_load(sl_model **model, sl_optimizer **optimizer, sl_checkpoint *checkpoint, sl_context *context,
+                        const char *path, const sl_read_limits *limits) {
+	sl_read_limits full;
+	sl_checkpoint own = {.struct_size = sizeof own};
+	if (model)
+		*model = NULL;
+	if (optimizer)
+		*optimizer = NULL;
+	if (!context)
+		return SL_ERR_NULL;
+	if (!model || !path)
+		return sli_fail(context, SL_ERR_NULL, "%s is null", model ? "path" : "model");
+	SL_TRY(sli_read_limits(context, limits, &full));
+	SL_TRY(need_host(context));
+	SL_TRY(sli_model_load(model, optimizer, &own, context, path, &full));
+	if (!checkpoint)
+		return SL_OK;
+	sl_status status = sli_give_struct(context, checkpoint, &own, sizeof own, "checkpoint");
+	if (status != SL_OK) {
+		sl_model_destroy(*model);
+		*model = NULL;
+		if (optimizer) {
+			sl_optimizer_destroy(*optimizer);
+			*optimizer = NULL;
+		}
+	}
+	return status;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 
+#include "core/checked.h"
 #include "train/fit.h"
 
 sl_status sl_model_create(sl_model **result, sl_context *context) {
@@ -212,6 +213,10 @@ static sl_status resolve_fit(sl_context *context, const sl_fit_options *given, s
 	o->epochs = o->epochs ? o->epochs : 1;
 	o->batch = o->batch ? o->batch : 32;
 	o->accumulate = o->accumulate ? o->accumulate : 1;
+	int64_t stride;
+	if (o->first_sample < 0 || (o->first_sample && (!sli_mul(o->batch, o->accumulate, &stride) || o->first_sample % stride)))
+		return sli_fail(context, SL_ERR_ARGUMENT, "first_sample is %lld; it must be a multiple of batch * accumulate",
+		                (long long)o->first_sample);
 	return SL_OK;
 }
 

@@ -38,3 +38,28 @@ sl_status sli_open_read(sl_context *context, const char *path, int *fd, int64_t 
 	*fd = -1;
 	return sli_fail(context, SL_ERR_IO, "%s: %s", path, error ? strerror(error) : "not a regular file");
 }
+
+sl_status sli_read_at(sl_context *context, int fd, const char *path, int64_t offset, void *to, size_t bytes) {
+	while (bytes) {
+		/* Linux reads less than 2 GiB at once. */
+		ssize_t got = pread(fd, to, bytes < (size_t)1 << 30 ? bytes : (size_t)1 << 30, offset);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return sli_fail(context, SL_ERR_IO, "%s: reading at byte %lld failed: %s", path, (long long)offset,
+			                strerror(errno));
+		if (got == 0)
+			return sli_fail(context, SL_ERR_FORMAT, "%s: ends at byte %lld, %zu bytes early", path, (long long)offset, bytes);
+		to = (char *)to + got;
+		offset += got;
+		bytes -= (size_t)got;
+	}
+	return SL_OK;
+}
+
+sl_status sli_check_nonzeros(sl_context *context, const char *path, const sl_read_limits *limits, int64_t nnz) {
+	if (nnz > limits->max_nonzeros)
+		return sli_fail(context, SL_ERR_LIMIT, "%s: declares %lld entries, more than max_nonzeros = %lld allows", path,
+		                (long long)nnz, (long long)limits->max_nonzeros);
+	return SL_OK;
+}

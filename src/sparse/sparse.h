@@ -30,6 +30,13 @@ struct sl_csr {
 	sl_heap *self_heap; /* owns this struct */
 };
 
+/* A matrix without values yet; the pattern is retained. */
+sl_status sli_csr_new(sl_csr **matrix, sl_context *context, sl_pattern *pattern, sl_dtype dtype);
+/* A matrix over a pattern and values of the context's heap, both taken over (also on failure). */
+sl_status sli_csr_adopt(sl_csr **matrix, sl_context *context, sl_pattern *pattern, void *values, sl_dtype dtype);
+/* Bytes of its values. */
+size_t sli_csr_bytes(const sl_csr *matrix);
+
 /* The pattern as the context's backend wants it: on the CPU the host arrays; on another device a
  * mirror that is made once and kept in the pattern. With `transpose` also the transpose. Thread-safe. */
 sl_status sli_pattern_view(sl_context *context, sl_pattern *pattern, bool transpose, sl_sparse_view *view);

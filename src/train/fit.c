@@ -177,9 +177,10 @@ static sl_status update_after(sl_context *context, sl_optimizer *optimizer, int6
 static sl_status train_epoch(pass *p, sl_optimizer *optimizer, const sl_fit_options *o, int64_t epoch, double began,
                              sl_loss_sums *sums) {
 	int64_t gathered = 0;
+	bool stop = false;
 	if (p->order)
 		shuffle(p->context, p->order, p->count, epoch);
-	for (int64_t first = 0; first < p->count; first += p->batch) {
+	for (int64_t first = epoch == o->first_epoch ? o->first_sample : 0; first < p->count; first += p->batch) {
 		int64_t batch = p->count - first < p->batch ? p->count - first : p->batch;
 		sl_loss_sums one = {.bad_row = -1};
 		SL_TRY(run_batch(p, first, batch, true, &one));
@@ -198,7 +199,9 @@ static sl_status train_epoch(pass *p, sl_optimizer *optimizer, const sl_fit_opti
 			SL_TRY(update_after(p->context, optimizer, gathered));
 			gathered = 0;
 		}
-		if (!report(p, "train", first + batch, epoch, o->epochs, sums, began) && gathered == 0)
+		/* Asked to stop between two updates, the next update is waited for. */
+		stop = !report(p, "train", first + batch, epoch, o->epochs, sums, began) || stop;
+		if (stop && gathered == 0)
 			return cancelled(p->context, epoch);
 	}
 	return SL_OK;
