@@ -44,7 +44,7 @@ sl_status sl_dataset_samples(sl_context *context, const sl_dataset *dataset, sl_
 }
 
 sl_status sl_csr_read(sl_csr **matrix, sl_context *context, const char *path, sl_format format,
-                      const sl_read_limits *limits) {
+					  const sl_read_limits *limits) {
 	sl_read_limits full;
 	if (matrix)
 		*matrix = NULL;
@@ -71,7 +71,7 @@ static sl_status need_host(sl_context *context) {
 }
 
 sl_status sl_model_save(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
-                        const sl_checkpoint *checkpoint, const char *path) {
+						const sl_checkpoint *checkpoint, const char *path) {
 	sl_checkpoint own = {.struct_size = sizeof own};
 	if (!context)
 		return SL_ERR_NULL;
@@ -80,7 +80,7 @@ sl_status sl_model_save(sl_context *context, const sl_model *model, const sl_opt
 	if (checkpoint)
 		SL_TRY(sli_take_struct(context, &own, sizeof own, checkpoint, "checkpoint"));
 	if (own.epochs_done < 0 || own.samples_done < 0 || own.batch < 0 || own.accumulate < 0 ||
-	    own.loss < SL_SOFTMAX_CROSS_ENTROPY || own.loss > SL_MEAN_SQUARED_ERROR)
+		own.loss < SL_SOFTMAX_CROSS_ENTROPY || own.loss > SL_MEAN_SQUARED_ERROR)
 		return sli_fail(context, SL_ERR_ARGUMENT, "checkpoint has a negative count or an unknown loss");
 	own.seed = sli_seed(context);
 	SL_TRY(need_host(context));
@@ -88,7 +88,7 @@ sl_status sl_model_save(sl_context *context, const sl_model *model, const sl_opt
 }
 
 sl_status sl_model_load(sl_model **model, sl_optimizer **optimizer, sl_checkpoint *checkpoint, sl_context *context,
-                        const char *path, const sl_read_limits *limits) {
+						const char *path, const sl_read_limits *limits) {
 	sl_read_limits full;
 	sl_checkpoint own = {.struct_size = sizeof own};
 	if (model)

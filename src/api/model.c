@@ -40,11 +40,12 @@ sl_status sl_model_add(sl_context *context, sl_model *model, sl_layer *layer) {
 	if (model->count) {
 		const sl_layer *last = model->layers[model->count - 1];
 		if (last->out_features != layer->in_features)
-			return sli_fail(context, SL_ERR_SHAPE, "layer \"%s\" takes %lld features; the layer before it, \"%s\", gives %lld",
-			                layer->name, (long long)layer->in_features, last->name, (long long)last->out_features);
+			return sli_fail(context, SL_ERR_SHAPE,
+							"layer \"%s\" takes %lld features; the layer before it, \"%s\", gives %lld", layer->name,
+							(long long)layer->in_features, last->name, (long long)last->out_features);
 		if (last->dtype != layer->dtype)
 			return sli_fail(context, SL_ERR_DTYPE, "layer \"%s\" is %s, the model %s", layer->name,
-			                sl_dtype_name(layer->dtype), sl_dtype_name(last->dtype));
+							sl_dtype_name(layer->dtype), sl_dtype_name(last->dtype));
 	}
 	if (model->count == model->capacity) {
 		int capacity = model->capacity ? 2 * model->capacity : 8;
@@ -106,14 +107,14 @@ static int64_t features_out(const sl_model *model) {
 
 /* A [batch, features] argument; batch < 0: any. */
 static sl_status check_matrix(sl_context *context, const sl_model *model, const sl_dense *view, const char *name,
-                              int64_t batch, int64_t features) {
+							  int64_t batch, int64_t features) {
 	SL_TRY(sli_check_dense(context, view, name));
 	if (view->dtype != model->layers[0]->dtype)
 		return sli_fail(context, SL_ERR_DTYPE, "%s is %s; the model is %s", name, sl_dtype_name(view->dtype),
-		                sl_dtype_name(model->layers[0]->dtype));
+						sl_dtype_name(model->layers[0]->dtype));
 	if (view->cols != features || (batch >= 0 && view->rows != batch))
 		return sli_fail(context, SL_ERR_SHAPE, "%s is %lld x %lld; it must be %lld x %lld", name, (long long)view->rows,
-		                (long long)view->cols, (long long)(batch >= 0 ? batch : view->rows), (long long)features);
+						(long long)view->cols, (long long)(batch >= 0 ? batch : view->rows), (long long)features);
 	return SL_OK;
 }
 
@@ -124,7 +125,7 @@ static sl_status pack_inputs(sl_context *context, sl_model *model, const sl_dens
 }
 
 sl_status sl_model_forward(sl_context *context, sl_model *model, const sl_dense *inputs, sl_dense *outputs,
-                           sl_mode mode) {
+						   sl_mode mode) {
 	SL_TRY(need(context, model));
 	SL_TRY(check_matrix(context, model, inputs, "inputs", -1, features_in(model)));
 	SL_TRY(check_matrix(context, model, outputs, "outputs", inputs->rows, features_out(model)));
@@ -139,7 +140,7 @@ sl_status sl_model_forward(sl_context *context, sl_model *model, const sl_dense 
 }
 
 sl_status sl_model_backward(sl_context *context, sl_model *model, const sl_dense *d_outputs, sl_dense *d_inputs,
-                            sl_write write) {
+							sl_write write) {
 	SL_TRY(need(context, model));
 	if (model->batch < 0)
 		return sli_fail(context, SL_ERR_STATE, "there is no training forward to go back from");
@@ -147,7 +148,8 @@ sl_status sl_model_backward(sl_context *context, sl_model *model, const sl_dense
 	if (d_inputs)
 		SL_TRY(check_matrix(context, model, d_inputs, "d_inputs", model->batch, features_in(model)));
 	for (int i = 0; i < model->count; i++)
-		if (model->room.saved[i]->layer != model->layers[i] || model->room.saved[i]->edition != model->layers[i]->edition)
+		if (model->room.saved[i]->layer != model->layers[i] ||
+			model->room.saved[i]->edition != model->layers[i]->edition)
 			return sli_fail(context, SL_ERR_STATE, "layer \"%s\" was edited since the forward", model->layers[i]->name);
 	sl_dense from = sl_dense_transposed(*d_outputs);
 	sl_dense to = sli_model_gradient(context, model, 0, from.rows, from.cols);
@@ -157,21 +159,22 @@ sl_status sl_model_backward(sl_context *context, sl_model *model, const sl_dense
 }
 
 static sl_status check_targets(sl_context *context, const sl_model *model, sl_loss loss, const int32_t *labels,
-                               const sl_dense *dense, int64_t batch) {
+							   const sl_dense *dense, int64_t batch) {
 	if (loss < SL_SOFTMAX_CROSS_ENTROPY || loss > SL_MEAN_SQUARED_ERROR)
 		return sli_fail(context, SL_ERR_ARGUMENT, "loss %d is unknown", (int)loss);
 	if (!labels == !dense)
 		return sli_fail(context, labels ? SL_ERR_ARGUMENT : SL_ERR_NULL, "give %s of labels and dense targets",
-		                labels ? "only one" : "one");
+						labels ? "only one" : "one");
 	if (labels)
 		return loss == SL_SOFTMAX_CROSS_ENTROPY
-		           ? SL_OK
-		           : sli_fail(context, SL_ERR_ARGUMENT, "labels are for softmax cross-entropy; this loss takes dense targets");
+				   ? SL_OK
+				   : sli_fail(context, SL_ERR_ARGUMENT,
+							  "labels are for softmax cross-entropy; this loss takes dense targets");
 	return check_matrix(context, model, dense, "targets", batch, features_out(model));
 }
 
 sl_status sl_model_train_batch(sl_context *context, sl_model *model, sl_loss loss, const sl_dense *inputs,
-                               const sl_targets *targets, sl_write write, sl_loss_result *result) {
+							   const sl_targets *targets, sl_write write, sl_loss_result *result) {
 	SL_TRY(need(context, model));
 	if (!targets || !result)
 		return sli_fail(context, SL_ERR_NULL, "%s is null", targets ? "result" : "targets");
@@ -191,7 +194,7 @@ sl_status sl_model_train_batch(sl_context *context, sl_model *model, sl_loss los
 
 /* Samples of the caller's, copied in whatever version they come. */
 static sl_status take_samples(sl_context *context, const sl_model *model, sl_loss loss, const sl_samples *given,
-                              sl_samples *samples) {
+							  sl_samples *samples) {
 	if (!given)
 		return sli_fail(context, SL_ERR_NULL, "samples is null");
 	SL_TRY(sli_take_struct(context, samples, sizeof *samples, given, "samples"));
@@ -214,14 +217,15 @@ static sl_status resolve_fit(sl_context *context, const sl_fit_options *given, s
 	o->batch = o->batch ? o->batch : 32;
 	o->accumulate = o->accumulate ? o->accumulate : 1;
 	int64_t stride;
-	if (o->first_sample < 0 || (o->first_sample && (!sli_mul(o->batch, o->accumulate, &stride) || o->first_sample % stride)))
+	if (o->first_sample < 0 ||
+		(o->first_sample && (!sli_mul(o->batch, o->accumulate, &stride) || o->first_sample % stride)))
 		return sli_fail(context, SL_ERR_ARGUMENT, "first_sample is %lld; it must be a multiple of batch * accumulate",
-		                (long long)o->first_sample);
+						(long long)o->first_sample);
 	return SL_OK;
 }
 
 sl_status sl_model_fit(sl_context *context, sl_model *model, sl_optimizer *optimizer, const sl_samples *samples,
-                       const sl_fit_options *options) {
+					   const sl_fit_options *options) {
 	sl_fit_options o;
 	sl_samples own, validation;
 	SL_TRY(need(context, model));
@@ -236,8 +240,8 @@ sl_status sl_model_fit(sl_context *context, sl_model *model, sl_optimizer *optim
 	for (int i = 0; i < model->count; i++)
 		if (!sli_optimizer_find(optimizer, model->layers[i]))
 			return sli_fail(context, SL_ERR_STATE,
-			                "layer \"%s\" has not been added to the optimizer: see sl_model_add_to_optimizer()",
-			                model->layers[i]->name);
+							"layer \"%s\" has not been added to the optimizer: see sl_model_add_to_optimizer()",
+							model->layers[i]->name);
 	if (!own.inputs.rows)
 		return SL_OK;
 	return sli_model_fit(context, model, optimizer, &own, &o);
@@ -251,7 +255,7 @@ static sl_status check_batch(sl_context *context, int64_t *batch) {
 }
 
 sl_status sl_model_evaluate(sl_context *context, sl_model *model, sl_loss loss, const sl_samples *samples,
-                            int64_t batch, double *mean_loss, double *accuracy) {
+							int64_t batch, double *mean_loss, double *accuracy) {
 	sl_samples own;
 	SL_TRY(need(context, model));
 	SL_TRY(check_batch(context, &batch));
@@ -260,7 +264,7 @@ sl_status sl_model_evaluate(sl_context *context, sl_model *model, sl_loss loss, 
 }
 
 sl_status sl_model_predict(sl_context *context, sl_model *model, const sl_dense *inputs, sl_dense *outputs,
-                           int64_t batch) {
+						   int64_t batch) {
 	SL_TRY(need(context, model));
 	SL_TRY(check_batch(context, &batch));
 	SL_TRY(check_matrix(context, model, inputs, "inputs", -1, features_in(model)));
@@ -289,12 +293,12 @@ static void count_layer(const sl_layer *layer, sl_model_info *info) {
 }
 
 sl_status sl_model_get_info(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
-                            sl_model_info *info) {
+							sl_model_info *info) {
 	SL_TRY(need(context, model));
 	sl_model_info full = {.struct_size = sizeof full,
-	                      .layers = model->count,
-	                      .in_features = features_in(model),
-	                      .out_features = features_out(model)};
+						  .layers = model->count,
+						  .in_features = features_in(model),
+						  .out_features = features_out(model)};
 	for (int i = 0; i < model->count; i++)
 		count_layer(model->layers[i], &full);
 	if (optimizer) {
@@ -304,7 +308,8 @@ sl_status sl_model_get_info(sl_context *context, const sl_model *model, const sl
 	}
 	const sl_model_room *room = &model->room;
 	if (room->device) {
-		full.activation_bytes = sli_arena_bytes(context) + buffer_bytes(&room->gradient[0]) + buffer_bytes(&room->gradient[1]);
+		full.activation_bytes =
+			sli_arena_bytes(context) + buffer_bytes(&room->gradient[0]) + buffer_bytes(&room->gradient[1]);
 		for (int i = 0; i <= room->layers; i++)
 			full.activation_bytes += buffer_bytes(&room->activations[i]);
 		for (int i = 0; i < room->layers; i++)

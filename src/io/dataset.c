@@ -21,20 +21,21 @@ static sl_status read_one(sl_context *context, const char *directory, const char
 			return sli_idx_read(context, path, &limits, array);
 	}
 	return sli_fail(context, SL_ERR_NOT_FOUND,
-	                "%s[.gz] does not exist; the package dataset-fashion-mnist has it: apt-get install "
-	                "dataset-fashion-mnist",
-	                path);
+					"%s[.gz] does not exist; the package dataset-fashion-mnist has it: apt-get install "
+					"dataset-fashion-mnist",
+					path);
 }
 
 static sl_status take_labels(sl_context *context, const sl_idx *labels, sl_dataset *d) {
 	if (labels->dimensions != 1 || d->images.dimensions < 2 || labels->count != d->images.shape[0])
 		return sli_fail(context, SL_ERR_SHAPE, "%lld labels do not go with %lld images", (long long)labels->count,
-		                (long long)d->images.shape[0]);
+						(long long)d->images.shape[0]);
 	SL_TRY(sli_allocate(context, (size_t)labels->count * sizeof *d->labels, "labels", (void **)&d->labels));
 	for (int64_t i = 0; i < labels->count; i++) {
 		float value = labels->values[i];
 		if (!(value >= 0 && value < 65536) || value != floorf(value))
-			return sli_fail(context, SL_ERR_FORMAT, "label %lld is %g; class numbers from 0 are needed", (long long)i, value);
+			return sli_fail(context, SL_ERR_FORMAT, "label %lld is %g; class numbers from 0 are needed", (long long)i,
+							value);
 		d->labels[i] = (int32_t)value;
 		if (d->labels[i] >= d->classes)
 			d->classes = d->labels[i] + 1;
@@ -50,7 +51,8 @@ sl_status sli_dataset_read(sl_dataset **result, sl_context *context, const char 
 	SL_TRY(sli_allocate_zeroed(context, sizeof(sl_dataset), "a data set", &memory));
 	sl_dataset *d = memory;
 	d->heap = sli_heap_retain(sli_heap(context));
-	sl_status status = read_one(context, from, train ? "train-images-idx3-ubyte" : "t10k-images-idx3-ubyte", &d->images);
+	sl_status status =
+		read_one(context, from, train ? "train-images-idx3-ubyte" : "t10k-images-idx3-ubyte", &d->images);
 	if (status == SL_OK)
 		status = read_one(context, from, train ? "train-labels-idx1-ubyte" : "t10k-labels-idx1-ubyte", &labels);
 	if (status == SL_OK)

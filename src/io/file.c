@@ -28,7 +28,7 @@ sl_status sli_open_read(sl_context *context, const char *path, int *fd, int64_t 
 	*fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (*fd < 0)
 		return sli_fail(context, errno == ENOENT || errno == ENOTDIR ? SL_ERR_NOT_FOUND : SL_ERR_IO,
-		                "%s could not be opened: %s", path, strerror(errno));
+						"%s could not be opened: %s", path, strerror(errno));
 	int error = fstat(*fd, &info) ? errno : 0;
 	if (!error && S_ISREG(info.st_mode)) {
 		*size = info.st_size;
@@ -47,9 +47,10 @@ sl_status sli_read_at(sl_context *context, int fd, const char *path, int64_t off
 			continue;
 		if (got < 0)
 			return sli_fail(context, SL_ERR_IO, "%s: reading at byte %lld failed: %s", path, (long long)offset,
-			                strerror(errno));
+							strerror(errno));
 		if (got == 0)
-			return sli_fail(context, SL_ERR_FORMAT, "%s: ends at byte %lld, %zu bytes early", path, (long long)offset, bytes);
+			return sli_fail(context, SL_ERR_FORMAT, "%s: ends at byte %lld, %zu bytes early", path, (long long)offset,
+							bytes);
 		to = (char *)to + got;
 		offset += got;
 		bytes -= (size_t)got;
@@ -60,6 +61,6 @@ sl_status sli_read_at(sl_context *context, int fd, const char *path, int64_t off
 sl_status sli_check_nonzeros(sl_context *context, const char *path, const sl_read_limits *limits, int64_t nnz) {
 	if (nnz > limits->max_nonzeros)
 		return sli_fail(context, SL_ERR_LIMIT, "%s: declares %lld entries, more than max_nonzeros = %lld allows", path,
-		                (long long)nnz, (long long)limits->max_nonzeros);
+						(long long)nnz, (long long)limits->max_nonzeros);
 	return SL_OK;
 }

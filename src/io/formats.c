@@ -16,12 +16,12 @@ static sl_format by_name(const char *path) {
 		const char *ending;
 		sl_format format;
 	} endings[] = {{".safetensors", SL_FORMAT_SAFETENSORS},
-	               {".npz", SL_FORMAT_NPZ},
-	               {".mtx", SL_FORMAT_MATRIX_MARKET},
-	               {".smtx", SL_FORMAT_SMTX},
-	               {"-ubyte", SL_FORMAT_IDX},
-	               {".idx", SL_FORMAT_IDX},
-	               {".gz", SL_FORMAT_IDX}};
+				   {".npz", SL_FORMAT_NPZ},
+				   {".mtx", SL_FORMAT_MATRIX_MARKET},
+				   {".smtx", SL_FORMAT_SMTX},
+				   {"-ubyte", SL_FORMAT_IDX},
+				   {".idx", SL_FORMAT_IDX},
+				   {".gz", SL_FORMAT_IDX}};
 	for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
 		if (ends_with(path, endings[i].ending))
 			return endings[i].format;
@@ -35,7 +35,8 @@ static sl_format by_content(const unsigned char *bytes, size_t count) {
 		return SL_FORMAT_MATRIX_MARKET;
 	if (count >= 9 && bytes[8] == '{' && !bytes[6] && !bytes[7])
 		return SL_FORMAT_SAFETENSORS;
-	if (count >= 4 && ((bytes[0] == 0x1f && bytes[1] == 0x8b) || (!bytes[0] && !bytes[1] && bytes[2] >= 8 && bytes[2] <= 14)))
+	if (count >= 4 &&
+		((bytes[0] == 0x1f && bytes[1] == 0x8b) || (!bytes[0] && !bytes[1] && bytes[2] >= 8 && bytes[2] <= 14)))
 		return SL_FORMAT_IDX;
 	return SL_FORMAT_AUTO;
 }
@@ -56,10 +57,11 @@ sl_status sli_detect(sl_context *context, const char *path, bool exists, sl_form
 	if (*format == SL_FORMAT_AUTO)
 		*format = by_name(path);
 	if (*format == SL_FORMAT_AUTO)
-		return sli_fail(context, exists ? SL_ERR_FORMAT : SL_ERR_ARGUMENT,
-		                "%s: neither its content nor its name tells the format; name it, or end in .safetensors, .npz, .mtx "
-		                "or .smtx",
-		                path);
+		return sli_fail(
+			context, exists ? SL_ERR_FORMAT : SL_ERR_ARGUMENT,
+			"%s: neither its content nor its name tells the format; name it, or end in .safetensors, .npz, .mtx "
+			"or .smtx",
+			path);
 	return SL_OK;
 }
 
@@ -71,7 +73,8 @@ static sl_status read_idx(sl_csr **matrix, sl_context *context, const char *path
 	sl_dense view = sl_dense_view(x.values, SL_F32, rows, rows ? x.count / rows : 0);
 	sl_status status = sl_csr_create_dense(matrix, context, &view, 0, NULL);
 	sli_idx_free(sli_heap(context), &x);
-	if (status == SL_OK && sli_check_nonzeros(context, path, limits, sli_pattern_arrays((*matrix)->pattern).nnz) != SL_OK) {
+	if (status == SL_OK &&
+		sli_check_nonzeros(context, path, limits, sli_pattern_arrays((*matrix)->pattern).nnz) != SL_OK) {
 		sl_csr_destroy(*matrix);
 		*matrix = NULL;
 		return SL_ERR_LIMIT;
@@ -80,7 +83,7 @@ static sl_status read_idx(sl_csr **matrix, sl_context *context, const char *path
 }
 
 sl_status sli_csr_read(sl_csr **matrix, sl_context *context, const char *path, sl_format format,
-                       const sl_read_limits *limits) {
+					   const sl_read_limits *limits) {
 	*matrix = NULL;
 	if (format == SL_FORMAT_AUTO)
 		SL_TRY(sli_detect(context, path, true, &format));

@@ -67,17 +67,17 @@ static sl_status read_exactly(sl_context *context, gzFile file, const char *path
 	if (got < 0 || code == Z_DATA_ERROR || code == Z_BUF_ERROR)
 		return sli_fail(context, SL_ERR_FORMAT, "%s: damaged near byte %lld: %s", path, (long long)gztell(file), text);
 	return sli_fail(context, SL_ERR_FORMAT, "%s: ends at byte %lld, inside what its header declares", path,
-	                (long long)gztell(file));
+					(long long)gztell(file));
 }
 
 static sl_status read_header(sl_context *context, gzFile file, const char *path, int64_t file_size,
-                             const sl_read_limits *limits, unsigned *type, sl_idx *array) {
+							 const sl_read_limits *limits, unsigned *type, sl_idx *array) {
 	unsigned char bytes[16];
 	SL_TRY(read_exactly(context, file, path, bytes, 4));
 	*type = bytes[2];
 	if (bytes[0] || bytes[1] || !element_size(*type))
 		return sli_fail(context, SL_ERR_FORMAT, "%s: begins with %02x %02x %02x %02x, which is no IDX header", path,
-		                bytes[0], bytes[1], bytes[2], bytes[3]);
+						bytes[0], bytes[1], bytes[2], bytes[3]);
 	if (bytes[3] < 1 || bytes[3] > 4)
 		return sli_fail(context, SL_ERR_UNSUPPORTED, "%s: has %d dimensions; 1 to 4 are read", path, bytes[3]);
 	array->dimensions = bytes[3];
@@ -90,12 +90,12 @@ static sl_status read_header(sl_context *context, gzFile file, const char *path,
 	}
 	int64_t stored, held;
 	if (!sli_mul(array->count, (int64_t)element_size(*type), &stored) || !sli_mul(array->count, 4, &held) ||
-	    stored > limits->max_bytes || held > limits->max_bytes)
+		stored > limits->max_bytes || held > limits->max_bytes)
 		return sli_fail(context, SL_ERR_LIMIT, "%s: declares %lld elements, more than max_bytes = %lld allows", path,
-		                (long long)array->count, (long long)limits->max_bytes);
+						(long long)array->count, (long long)limits->max_bytes);
 	if (stored / MOST_COMPRESSION > file_size)
 		return sli_fail(context, SL_ERR_FORMAT, "%s: declares %lld bytes; a file of %lld bytes cannot hold them", path,
-		                (long long)stored, (long long)file_size);
+						(long long)stored, (long long)file_size);
 	return SL_OK;
 }
 
@@ -111,7 +111,7 @@ static sl_status read_elements(sl_context *context, gzFile file, const char *pat
 	}
 	if (gzread(file, bytes, 1) > 0)
 		return sli_fail(context, SL_ERR_FORMAT, "%s: goes on after the last element, at byte %lld", path,
-		                (long long)gztell(file) - 1);
+						(long long)gztell(file) - 1);
 	return SL_OK;
 }
 

@@ -82,18 +82,18 @@ sl_status sli_smtx_write(sl_context *context, const sl_csr *matrix, const char *
 sl_status sli_npz_read(sl_csr **matrix, sl_context *context, const char *path, const sl_read_limits *limits);
 sl_status sli_npz_write(sl_context *context, const sl_csr *matrix, const char *path);
 sl_status sli_safetensors_read_csr(sl_csr **matrix, sl_context *context, const char *path,
-                                   const sl_read_limits *limits);
+								   const sl_read_limits *limits);
 sl_status sli_safetensors_write_csr(sl_context *context, const sl_csr *matrix, const char *path);
 
 /* Which format a file is in: by its first bytes, else by its name. */
 sl_status sli_detect(sl_context *context, const char *path, bool exists, sl_format *format);
 sl_status sli_csr_read(sl_csr **matrix, sl_context *context, const char *path, sl_format format,
-                       const sl_read_limits *limits);
+					   const sl_read_limits *limits);
 sl_status sli_csr_write(sl_context *context, const sl_csr *matrix, const char *path, sl_format format);
 
 sl_status sli_model_save(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
-                         const sl_checkpoint *checkpoint, const char *path);
+						 const sl_checkpoint *checkpoint, const char *path);
 sl_status sli_model_load(sl_model **model, sl_optimizer **optimizer, sl_checkpoint *checkpoint, sl_context *context,
-                         const char *path, const sl_read_limits *limits);
+						 const char *path, const sl_read_limits *limits);
 
 #endif

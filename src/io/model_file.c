@@ -27,29 +27,29 @@ NAMED(sl_optimizer_kind_name, sl_optimizer_kind)
 
 static json_t *describe_layer(const sl_layer *l) {
 	return json_pack("{s:s,s:I,s:I,s:b,s:b,s:s,s:f,s:s}", "name", l->name, "in_features", (json_int_t)l->in_features,
-	                 "out_features", (json_int_t)l->out_features, "dense", (int)l->dense, "bias", (int)l->has_bias,
-	                 "activation", sl_activation_name(l->activation), "activation_parameter", l->activation_parameter,
-	                 "dtype", sl_dtype_name(l->dtype));
+					 "out_features", (json_int_t)l->out_features, "dense", (int)l->dense, "bias", (int)l->has_bias,
+					 "activation", sl_activation_name(l->activation), "activation_parameter", l->activation_parameter,
+					 "dtype", sl_dtype_name(l->dtype));
 }
 
 static json_t *describe_training(const sl_optimizer *optimizer) {
 	const sl_optimizer_options *o = &optimizer->options;
 	const sl_schedule *s = &o->schedule;
 	return json_pack("{s:s,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:{s:i,s:I,s:I,s:f,s:I,s:f},s:I}", "optimizer",
-	                 sl_optimizer_kind_name(o->kind), "learning_rate", o->learning_rate, "momentum", o->momentum, "beta1",
-	                 o->beta1, "beta2", o->beta2, "epsilon", o->epsilon, "weight_decay", o->weight_decay, "l1", o->l1,
-	                 "l1_proximal", o->l1_proximal, "l2", o->l2, "clip_norm", o->clip_norm, "clip_value", o->clip_value,
-	                 "schedule", "kind", (int)s->kind, "warmup", (json_int_t)s->warmup, "interval", (json_int_t)s->interval,
-	                 "gamma", s->gamma, "total", (json_int_t)s->total, "final_ratio", s->final_ratio, "steps",
-	                 (json_int_t)optimizer->steps);
+					 sl_optimizer_kind_name(o->kind), "learning_rate", o->learning_rate, "momentum", o->momentum,
+					 "beta1", o->beta1, "beta2", o->beta2, "epsilon", o->epsilon, "weight_decay", o->weight_decay, "l1",
+					 o->l1, "l1_proximal", o->l1_proximal, "l2", o->l2, "clip_norm", o->clip_norm, "clip_value",
+					 o->clip_value, "schedule", "kind", (int)s->kind, "warmup", (json_int_t)s->warmup, "interval",
+					 (json_int_t)s->interval, "gamma", s->gamma, "total", (json_int_t)s->total, "final_ratio",
+					 s->final_ratio, "steps", (json_int_t)optimizer->steps);
 }
 
 static json_t *describe_checkpoint(const sl_checkpoint *c) {
 	char seed[24];
 	snprintf(seed, sizeof seed, "%llu", (unsigned long long)c->seed); /* JSON's numbers end at 2^63 - 1 */
 	return json_pack("{s:I,s:I,s:I,s:I,s:s,s:s}", "epochs_done", (json_int_t)c->epochs_done, "samples_done",
-	                 (json_int_t)c->samples_done, "batch", (json_int_t)c->batch, "accumulate", (json_int_t)c->accumulate,
-	                 "loss", sl_loss_name(c->loss), "seed", seed);
+					 (json_int_t)c->samples_done, "batch", (json_int_t)c->batch, "accumulate",
+					 (json_int_t)c->accumulate, "loss", sl_loss_name(c->loss), "seed", seed);
 }
 
 /* JSON as a text of the metadata, whose values are texts. Takes `value` over. */
@@ -79,7 +79,7 @@ static json_t *make_metadata(const sl_model *model, const sl_optimizer *optimize
 }
 
 static void put_array(sl_tensor_source *t, const sl_parameter *p, int layer, int index, const char *ending,
-                      const void *data) {
+					  const void *data) {
 	bool matrix = index == 0 && !p->pattern;
 	*t = (sl_tensor_source){.dtype = p->dtype, .dimensions = matrix ? 2 : 1, .data = data};
 	t->shape[0] = matrix ? p->rows : p->count;
@@ -88,12 +88,12 @@ static void put_array(sl_tensor_source *t, const sl_parameter *p, int layer, int
 }
 
 static sl_status put_layer(sl_context *context, const sl_model *model, const sl_optimizer *optimizer, int i,
-                           sl_tensor_source *tensors, int *count) {
+						   sl_tensor_source *tensors, int *count) {
 	const sl_layer *layer = model->layers[i];
 	const sl_optimizer_entry *entry = optimizer ? sli_optimizer_find(optimizer, layer) : NULL;
 	if (entry && entry->edition != layer->edition)
-		return sli_fail(context, SL_ERR_STATE, "layer \"%s\" was edited without its optimizer, whose state no longer fits",
-		                layer->name);
+		return sli_fail(context, SL_ERR_STATE,
+						"layer \"%s\" was edited without its optimizer, whose state no longer fits", layer->name);
 	for (int p = 0; p < sl_layer_parameter_count(layer); p++) {
 		sl_parameter parameter = {.struct_size = sizeof parameter};
 		SL_TRY(sl_layer_parameter(context, layer, p, &parameter));
@@ -114,7 +114,7 @@ static sl_status put_layer(sl_context *context, const sl_model *model, const sl_
 }
 
 sl_status sli_model_save(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
-                         const sl_checkpoint *checkpoint, const char *path) {
+						 const sl_checkpoint *checkpoint, const char *path) {
 	enum { MOST_PER_LAYER = 3 + 1 + SL_MAX_PARAMETERS * SL_MAX_STATES };
 	sl_tensor_source *tensors;
 	int count = 0;
@@ -140,8 +140,8 @@ static sl_status parse_text(sl_safetensors *f, const char *key, json_t **value) 
 	const char *text = sli_safetensors_text(f, key);
 	*value = text ? json_loads(text, JSON_REJECT_DUPLICATES, NULL) : NULL;
 	return *value ? SL_OK
-	              : sli_fail(f->context, SL_ERR_FORMAT, "%s: the metadata's \"%s\" is %s", f->path, key,
-	                         text ? "no JSON" : "missing");
+				  : sli_fail(f->context, SL_ERR_FORMAT, "%s: the metadata's \"%s\" is %s", f->path, key,
+							 text ? "no JSON" : "missing");
 }
 
 static int64_t integer_of(const json_t *object, const char *key) {
@@ -160,15 +160,15 @@ static sl_dtype dtype_named(const char *text) {
 static sl_status parse_layer(sl_safetensors *f, const json_t *json, sl_linear_options *o) {
 	int activation = sl_activation_named(json_string_value(json_object_get(json, "activation")));
 	*o = (sl_linear_options){SL_LINEAR_DEFAULTS,
-	                         .in_features = integer_of(json, "in_features"),
-	                         .out_features = integer_of(json, "out_features"),
-	                         .dense = json_is_true(json_object_get(json, "dense")),
-	                         .bias = json_is_true(json_object_get(json, "bias")),
-	                         .activation = (sl_activation)activation,
-	                         .activation_parameter = number_of(json, "activation_parameter"),
-	                         .dtype = dtype_named(json_string_value(json_object_get(json, "dtype"))),
-	                         .name = json_string_value(json_object_get(json, "name")),
-	                         .init = SL_INIT_ZERO};
+							 .in_features = integer_of(json, "in_features"),
+							 .out_features = integer_of(json, "out_features"),
+							 .dense = json_is_true(json_object_get(json, "dense")),
+							 .bias = json_is_true(json_object_get(json, "bias")),
+							 .activation = (sl_activation)activation,
+							 .activation_parameter = number_of(json, "activation_parameter"),
+							 .dtype = dtype_named(json_string_value(json_object_get(json, "dtype"))),
+							 .name = json_string_value(json_object_get(json, "name")),
+							 .init = SL_INIT_ZERO};
 	if (o->in_features < 0 || o->out_features < 0 || activation < 0 || !o->dtype || !o->name)
 		return bad(f, "\"layers\" has a layer whose sizes, activation, dtype or name are missing or unknown");
 	return SL_OK;
@@ -180,8 +180,8 @@ static sl_status load_array(sl_safetensors *f, const char *name, const sl_parame
 	bool matrix = index == 0 && !p->pattern;
 	SL_TRY(sli_safetensors_find(f, name, p->dtype, matrix ? 2 : 1, &t));
 	if (t.count != p->count || (matrix && t.shape[0] != p->rows))
-		return sli_fail(f->context, SL_ERR_SHAPE, "%s: tensor \"%s\" has %lld elements; the layer has %lld there", f->path,
-		                name, (long long)t.count, (long long)p->count);
+		return sli_fail(f->context, SL_ERR_SHAPE, "%s: tensor \"%s\" has %lld elements; the layer has %lld there",
+						f->path, name, (long long)t.count, (long long)p->count);
 	return sli_safetensors_load(f, &t, to);
 }
 
@@ -192,14 +192,14 @@ static sl_status check_dense(sl_safetensors *f, int i, const sl_linear_options *
 	snprintf(name, sizeof name, "layers.%d.weight", i);
 	SL_TRY(sli_safetensors_find(f, name, o->dtype, 2, &t));
 	if (t.shape[0] != o->out_features || t.shape[1] != o->in_features)
-		return sli_fail(f->context, SL_ERR_SHAPE, "%s: tensor \"%s\" is %lld x %lld; the layer is %lld x %lld", f->path, name,
-		                (long long)t.shape[0], (long long)t.shape[1], (long long)o->out_features,
-		                (long long)o->in_features);
+		return sli_fail(f->context, SL_ERR_SHAPE, "%s: tensor \"%s\" is %lld x %lld; the layer is %lld x %lld", f->path,
+						name, (long long)t.shape[0], (long long)t.shape[1], (long long)o->out_features,
+						(long long)o->in_features);
 	return SL_OK;
 }
 
 static sl_status make_layer(sl_safetensors *f, int i, const json_t *json, const sl_read_limits *limits,
-                            sl_layer **layer) {
+							sl_layer **layer) {
 	sl_linear_options o;
 	char name[64];
 	sl_pattern *pattern = NULL;
@@ -231,10 +231,10 @@ static sl_status load_layers(sl_safetensors *f, const sl_read_limits *limits, sl
 	const char *format = sli_safetensors_text(f, "format"), *version = sli_safetensors_text(f, "version");
 	if (!format || strcmp(format, "sparselayer.model"))
 		return sli_fail(f->context, SL_ERR_FORMAT, "%s: no model: its metadata's format is \"%.40s\"", f->path,
-		                format ? format : "");
+						format ? format : "");
 	if (!version || strcmp(version, "1"))
-		return sli_fail(f->context, SL_ERR_UNSUPPORTED, "%s: written in version \"%.20s\" of the format; 1 is read", f->path,
-		                version ? version : "");
+		return sli_fail(f->context, SL_ERR_UNSUPPORTED, "%s: written in version \"%.20s\" of the format; 1 is read",
+						f->path, version ? version : "");
 	SL_TRY(parse_text(f, "layers", &layers));
 	sl_status status = json_is_array(layers) ? SL_OK : bad(f, "\"layers\" is no list");
 	for (size_t i = 0; i < json_array_size(layers) && status == SL_OK; i++) {
@@ -259,24 +259,24 @@ static sl_status parse_training(sl_safetensors *f, const json_t *json, sl_optimi
 	if (*steps < 0)
 		return bad(f, "\"training\" has no valid count of steps");
 	*o = (sl_optimizer_options){SL_OPTIMIZER_DEFAULTS,
-	                            .kind = (sl_optimizer_kind)kind,
-	                            .learning_rate = number_of(json, "learning_rate"),
-	                            .momentum = number_of(json, "momentum"),
-	                            .beta1 = number_of(json, "beta1"),
-	                            .beta2 = number_of(json, "beta2"),
-	                            .epsilon = number_of(json, "epsilon"),
-	                            .weight_decay = number_of(json, "weight_decay"),
-	                            .l1 = number_of(json, "l1"),
-	                            .l1_proximal = number_of(json, "l1_proximal"),
-	                            .l2 = number_of(json, "l2"),
-	                            .clip_norm = number_of(json, "clip_norm"),
-	                            .clip_value = number_of(json, "clip_value"),
-	                            .schedule = {.kind = (sl_schedule_kind)integer_of(schedule, "kind"),
-	                                         .warmup = integer_of(schedule, "warmup"),
-	                                         .interval = integer_of(schedule, "interval"),
-	                                         .gamma = number_of(schedule, "gamma"),
-	                                         .total = integer_of(schedule, "total"),
-	                                         .final_ratio = number_of(schedule, "final_ratio")}};
+								.kind = (sl_optimizer_kind)kind,
+								.learning_rate = number_of(json, "learning_rate"),
+								.momentum = number_of(json, "momentum"),
+								.beta1 = number_of(json, "beta1"),
+								.beta2 = number_of(json, "beta2"),
+								.epsilon = number_of(json, "epsilon"),
+								.weight_decay = number_of(json, "weight_decay"),
+								.l1 = number_of(json, "l1"),
+								.l1_proximal = number_of(json, "l1_proximal"),
+								.l2 = number_of(json, "l2"),
+								.clip_norm = number_of(json, "clip_norm"),
+								.clip_value = number_of(json, "clip_value"),
+								.schedule = {.kind = (sl_schedule_kind)integer_of(schedule, "kind"),
+											 .warmup = integer_of(schedule, "warmup"),
+											 .interval = integer_of(schedule, "interval"),
+											 .gamma = number_of(schedule, "gamma"),
+											 .total = integer_of(schedule, "total"),
+											 .final_ratio = number_of(schedule, "final_ratio")}};
 	return SL_OK;
 }
 
@@ -317,24 +317,24 @@ static sl_status load_checkpoint(sl_safetensors *f, sl_checkpoint *c) {
 	int loss = sl_loss_named(json_string_value(json_object_get(json, "loss")));
 	const char *seed = json_string_value(json_object_get(json, "seed"));
 	*c = (sl_checkpoint){.struct_size = sizeof *c,
-	                     .epochs_done = integer_of(json, "epochs_done"),
-	                     .samples_done = integer_of(json, "samples_done"),
-	                     .batch = integer_of(json, "batch"),
-	                     .accumulate = integer_of(json, "accumulate"),
-	                     .loss = (sl_loss)loss,
-	                     .seed = seed ? strtoull(seed, NULL, 10) : 0};
+						 .epochs_done = integer_of(json, "epochs_done"),
+						 .samples_done = integer_of(json, "samples_done"),
+						 .batch = integer_of(json, "batch"),
+						 .accumulate = integer_of(json, "accumulate"),
+						 .loss = (sl_loss)loss,
+						 .seed = seed ? strtoull(seed, NULL, 10) : 0};
 	json_decref(json);
 	if (c->epochs_done < 0 || c->samples_done < 0 || c->batch < 0 || c->accumulate < 0 || loss < 0)
 		return bad(f, "\"checkpoint\" is not valid");
 	if (c->seed != sli_seed(f->context))
 		sli_log(f->context, SL_LOG_WARNING,
-		        "%s was trained with seed %llu, this context has %llu: training goes on, but not bit for bit", f->path,
-		        (unsigned long long)c->seed, (unsigned long long)sli_seed(f->context));
+				"%s was trained with seed %llu, this context has %llu: training goes on, but not bit for bit", f->path,
+				(unsigned long long)c->seed, (unsigned long long)sli_seed(f->context));
 	return SL_OK;
 }
 
 sl_status sli_model_load(sl_model **model, sl_optimizer **optimizer, sl_checkpoint *checkpoint, sl_context *context,
-                         const char *path, const sl_read_limits *limits) {
+						 const char *path, const sl_read_limits *limits) {
 	sl_safetensors f;
 	SL_TRY(sli_safetensors_open(&f, context, path, limits));
 	sl_status status = sl_model_create(model, context);

@@ -28,15 +28,16 @@ static sl_status read_banner(sl_text *t, header *h) {
 		return sli_text_fail(t, SL_ERR_FORMAT, "\"%.40s\" is no layout; coordinate or array is", t->token);
 	SL_TRY(sli_text_token(t, false));
 	h->pattern = !strcasecmp(t->token, "pattern");
-	if (!h->pattern && strcasecmp(t->token, "real") && strcasecmp(t->token, "integer") && strcasecmp(t->token, "double"))
-		return sli_text_fail(t, SL_ERR_UNSUPPORTED, "values of kind \"%.40s\" are not read; real, integer and pattern are",
-		                     t->token);
+	if (!h->pattern && strcasecmp(t->token, "real") && strcasecmp(t->token, "integer") &&
+		strcasecmp(t->token, "double"))
+		return sli_text_fail(t, SL_ERR_UNSUPPORTED,
+							 "values of kind \"%.40s\" are not read; real, integer and pattern are", t->token);
 	SL_TRY(sli_text_token(t, false));
 	h->skew = !strcasecmp(t->token, "skew-symmetric");
 	h->symmetric = h->skew || !strcasecmp(t->token, "symmetric");
 	if (!h->symmetric && strcasecmp(t->token, "general"))
 		return sli_text_fail(t, SL_ERR_UNSUPPORTED,
-		                     "symmetry \"%.40s\" is not read; general, symmetric and skew-symmetric are", t->token);
+							 "symmetry \"%.40s\" is not read; general, symmetric and skew-symmetric are", t->token);
 	if (h->array && (h->pattern || h->symmetric))
 		return sli_text_fail(t, SL_ERR_UNSUPPORTED, "an array that is pattern or symmetric is not read");
 	return SL_OK;
@@ -63,13 +64,13 @@ static sl_status read_header(sl_text *t, const sl_read_limits *limits, header *h
 	/* The shortest line is "1 1" and its end, or "0" and its end. */
 	if (h->lines > (t->size + 1) / (h->array ? 2 : 4))
 		return sli_text_fail(t, SL_ERR_FORMAT, "%lld entries are declared; a file of %lld bytes cannot hold them",
-		                     (long long)h->lines, (long long)t->size);
+							 (long long)h->lines, (long long)t->size);
 	if (h->rows > limits->max_bytes / 8)
 		return sli_text_fail(t, SL_ERR_LIMIT, "%lld rows are more than max_bytes = %lld allows", (long long)h->rows,
-		                     (long long)limits->max_bytes);
+							 (long long)limits->max_bytes);
 	if (h->symmetric && h->rows != h->cols)
 		return sli_text_fail(t, SL_ERR_FORMAT, "a symmetric matrix of %lld x %lld", (long long)h->rows,
-		                     (long long)h->cols);
+							 (long long)h->cols);
 	return SL_OK;
 }
 
@@ -93,7 +94,7 @@ static sl_status read_entry(sl_text *t, const header *h, int64_t i, entries *e) 
 		value = strtod(t->token, &end);
 		if (!t->token[0] || *end)
 			return sli_text_fail(t, SL_ERR_FORMAT, "\"%.40s\" where value %lld of %lld is needed", t->token,
-			                     (long long)i + 1, (long long)h->lines);
+								 (long long)i + 1, (long long)h->lines);
 		if (value != 0)
 			put(e, i % h->rows, i / h->rows, value);
 		return SL_OK;
@@ -105,7 +106,7 @@ static sl_status read_entry(sl_text *t, const header *h, int64_t i, entries *e) 
 	put(e, row - 1, col - 1, value);
 	if (h->symmetric && col > row)
 		return sli_text_fail(t, SL_ERR_FORMAT, "row %lld, column %lld of a symmetric matrix lies above its diagonal",
-		                     (long long)row, (long long)col);
+							 (long long)row, (long long)col);
 	if (h->skew && row == col)
 		return sli_text_fail(t, SL_ERR_FORMAT, "a skew-symmetric matrix has no diagonal");
 	if (h->symmetric && row != col)
@@ -118,7 +119,8 @@ static sl_status read_entries(sl_text *t, const header *h, entries *e) {
 		SL_TRY(read_entry(t, h, i, e));
 	SL_TRY(sli_text_token(t, true));
 	if (t->token[0])
-		return sli_text_fail(t, SL_ERR_FORMAT, "\"%.40s\" after the last of %lld entries", t->token, (long long)h->lines);
+		return sli_text_fail(t, SL_ERR_FORMAT, "\"%.40s\" after the last of %lld entries", t->token,
+							 (long long)h->lines);
 	return SL_OK;
 }
 
@@ -144,7 +146,7 @@ sl_status sli_mtx_read(sl_csr **matrix, sl_context *context, const char *path, c
 	sli_text_close(t);
 	if (status == SL_OK)
 		status = sl_csr_create_coo(matrix, context, h.rows, h.cols, e.count, e.rows, e.cols, SL_I64, e.values, SL_F64,
-		                           &(sl_build_options){SL_BUILD_DEFAULTS, .duplicates = SL_DUPLICATES_SUM});
+								   &(sl_build_options){SL_BUILD_DEFAULTS, .duplicates = SL_DUPLICATES_SUM});
 	sli_heap_free(sli_heap(context), memory, bytes);
 	return status;
 }
@@ -155,13 +157,13 @@ sl_status sli_mtx_write(sl_context *context, const sl_csr *matrix, const char *p
 	SL_TRY(sli_writer_open(&w, context, path));
 	locale_t before = sli_locale_enter();
 	sli_print(w, "%%%%MatrixMarket matrix coordinate real general\n%lld %lld %lld\n", (long long)a.rows,
-	          (long long)a.cols, (long long)a.nnz);
+			  (long long)a.cols, (long long)a.nnz);
 	int digits = matrix->dtype == SL_F64 ? 17 : 9;
 	for (int64_t r = 0; r < a.rows; r++)
-		for (int64_t k = sli_index(a.row_offsets, a.offset_dtype, r); k < sli_index(a.row_offsets, a.offset_dtype, r + 1);
-		     k++)
+		for (int64_t k = sli_index(a.row_offsets, a.offset_dtype, r);
+			 k < sli_index(a.row_offsets, a.offset_dtype, r + 1); k++)
 			sli_print(w, "%lld %d %.*g\n", (long long)r + 1, (int)a.col_indices[k] + 1, digits,
-			          sli_load(matrix->values, matrix->dtype, k));
+					  sli_load(matrix->values, matrix->dtype, k));
 	sli_locale_leave(before);
 	return sli_writer_close(w, SL_OK);
 }

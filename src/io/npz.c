@@ -14,7 +14,14 @@
 /* Deflate cannot shrink more than this. */
 #define MOST_COMPRESSION 1032
 
-typedef enum kind { KIND_FLOAT = 'f', KIND_INT = 'i', KIND_UNSIGNED = 'u', KIND_BOOL = 'b', KIND_BYTES = 'S', KIND_TEXT = 'U' } kind;
+typedef enum kind {
+	KIND_FLOAT = 'f',
+	KIND_INT = 'i',
+	KIND_UNSIGNED = 'u',
+	KIND_BOOL = 'b',
+	KIND_BYTES = 'S',
+	KIND_TEXT = 'U'
+} kind;
 
 typedef struct array {
 	char kind;
@@ -41,7 +48,7 @@ static sl_status read_bytes(archive *a, const char *name, zip_file_t *file, void
 		zip_int64_t got = zip_fread(file, (char *)to + have, bytes - have);
 		if (got < 0)
 			return sli_fail(a->context, SL_ERR_FORMAT, "%s: %s.npy is damaged near byte %zu: %s", a->path, name, have,
-			                zip_file_strerror(file));
+							zip_file_strerror(file));
 		if (got == 0)
 			return sli_fail(a->context, SL_ERR_FORMAT, "%s: %s.npy ends %zu bytes early", a->path, name, bytes - have);
 		have += (size_t)got;
@@ -127,8 +134,8 @@ static sl_status read_content(archive *a, const char *name, zip_file_t *file, in
 	char after;
 	SL_TRY(read_header(a, name, file, out, &header));
 	if (!sli_mul(out->count, out->size, &bytes) || bytes != declared - header)
-		return sli_fail(a->context, SL_ERR_FORMAT, "%s: %s.npy declares %lld elements of %d bytes in %lld bytes", a->path,
-		                name, (long long)out->count, out->size, (long long)(declared - header));
+		return sli_fail(a->context, SL_ERR_FORMAT, "%s: %s.npy declares %lld elements of %d bytes in %lld bytes",
+						a->path, name, (long long)out->count, out->size, (long long)(declared - header));
 	out->bytes = (size_t)bytes;
 	SL_TRY(sli_allocate(a->context, out->bytes, "reading a matrix", &out->data));
 	SL_TRY(read_bytes(a, name, file, out->data, out->bytes));
@@ -210,8 +217,8 @@ static sl_status read_format(archive *a, char format[4]) {
 		format[i] = ((const char *)x.data)[x.kind == 'U' ? 4 * i : i];
 	free_array(a, &x);
 	if (status == SL_OK && strcmp(format, "csr") && strcmp(format, "csc") && strcmp(format, "coo"))
-		status = sli_fail(a->context, SL_ERR_UNSUPPORTED, "%s: a matrix in the layout \"%s\"; csr, csc and coo are read",
-		                  a->path, format);
+		status = sli_fail(a->context, SL_ERR_UNSUPPORTED,
+						  "%s: a matrix in the layout \"%s\"; csr, csc and coo are read", a->path, format);
 	return status;
 }
 
@@ -247,15 +254,16 @@ static sl_status read_parts(archive *a, const sl_read_limits *limits, parts *p) 
 	SL_TRY(take_values(a, &p->data, &p->value_dtype));
 	int64_t lines = strcmp(p->format, "csc") ? p->shape[0] : p->shape[1];
 	if (p->second.count != p->data.count || p->shape[0] < 0 || p->shape[1] < 0 ||
-	    (coo ? p->first.count != p->data.count : p->first.count - 1 != lines))
-		return sli_fail(a->context, SL_ERR_FORMAT, "%s: %lld values with %lld and %lld indices do not make a %s matrix of %lld x %lld",
-		                a->path, (long long)p->data.count, (long long)p->first.count, (long long)p->second.count, p->format,
-		                (long long)p->shape[0], (long long)p->shape[1]);
+		(coo ? p->first.count != p->data.count : p->first.count - 1 != lines))
+		return sli_fail(a->context, SL_ERR_FORMAT,
+						"%s: %lld values with %lld and %lld indices do not make a %s matrix of %lld x %lld", a->path,
+						(long long)p->data.count, (long long)p->first.count, (long long)p->second.count, p->format,
+						(long long)p->shape[0], (long long)p->shape[1]);
 	if (coo && p->first_dtype != p->second_dtype)
 		return fail(a, "row", SL_ERR_DTYPE, "and col.npy hold indices of different width");
 	if (p->shape[0] > limits->max_bytes / 8)
 		return sli_fail(a->context, SL_ERR_LIMIT, "%s: %lld rows are more than max_bytes allows", a->path,
-		                (long long)p->shape[0]);
+						(long long)p->shape[0]);
 	return SL_OK;
 }
 
@@ -264,12 +272,12 @@ static sl_status build(sl_csr **matrix, sl_context *context, const parts *p) {
 	int64_t rows = p->shape[0], cols = p->shape[1], nnz = p->data.count;
 	if (!strcmp(p->format, "coo"))
 		return sl_csr_create_coo(matrix, context, rows, cols, nnz, p->first.data, p->second.data, p->first_dtype,
-		                         p->data.data, p->value_dtype, &o);
+								 p->data.data, p->value_dtype, &o);
 	if (!strcmp(p->format, "csc"))
 		return sl_csr_create_csc(matrix, context, rows, cols, nnz, p->first.data, p->first_dtype, p->second.data,
-		                         p->second_dtype, p->data.data, p->value_dtype, &o);
+								 p->second_dtype, p->data.data, p->value_dtype, &o);
 	return sl_csr_create(matrix, context, rows, cols, nnz, p->first.data, p->first_dtype, p->second.data,
-	                     p->second_dtype, p->data.data, p->value_dtype, &o);
+						 p->second_dtype, p->data.data, p->value_dtype, &o);
 }
 
 sl_status sli_npz_read(sl_csr **matrix, sl_context *context, const char *path, const sl_read_limits *limits) {
@@ -283,9 +291,9 @@ sl_status sli_npz_read(sl_csr **matrix, sl_context *context, const char *path, c
 		zip_error_t text;
 		close(fd);
 		zip_error_init_with_code(&text, error);
-		sl_status status = error == ZIP_ER_MEMORY
-		                       ? sli_fail_memory(context, 0, "reading a zip file")
-		                       : sli_fail(context, SL_ERR_FORMAT, "%s: no zip file: %s", path, zip_error_strerror(&text));
+		sl_status status = error == ZIP_ER_MEMORY ? sli_fail_memory(context, 0, "reading a zip file")
+												  : sli_fail(context, SL_ERR_FORMAT, "%s: no zip file: %s", path,
+															 zip_error_strerror(&text));
 		zip_error_fini(&text);
 		return status;
 	}
@@ -347,14 +355,14 @@ static zip_int64_t member_source(void *state, void *data, zip_uint64_t length, z
 		return zip_error_to_data(&(zip_error_t){0}, data, length);
 	case ZIP_SOURCE_SUPPORTS:
 		return zip_source_make_command_bitmap(ZIP_SOURCE_OPEN, ZIP_SOURCE_READ, ZIP_SOURCE_CLOSE, ZIP_SOURCE_STAT,
-		                                      ZIP_SOURCE_ERROR, ZIP_SOURCE_FREE, -1);
+											  ZIP_SOURCE_ERROR, ZIP_SOURCE_FREE, -1);
 	default:
 		return -1;
 	}
 }
 
 static bool add(zip_t *zip, member *m, const char *name, const char *descr, int64_t count, const void *data,
-                size_t bytes) {
+				size_t bytes) {
 	char shape[32];
 	snprintf(shape, sizeof shape, count < 0 ? "()" : "(%lld,)", (long long)count);
 	make_header(m->header, descr, shape);
@@ -381,18 +389,18 @@ static sl_status write_archive(sl_writer *w, const sl_csr *matrix) {
 	zip_source_t *file = zip_source_file_create(w->temporary, 0, -1, &error);
 	zip_t *zip = file ? zip_open_from_source(file, ZIP_TRUNCATE, &error) : NULL;
 	bool ok = zip && add(zip, &m[0], "indices.npy", "<i4", a.nnz, a.col_indices, (size_t)a.nnz * 4) &&
-	          add(zip, &m[1], "indptr.npy", offset_size == 4 ? "<i4" : "<i8", a.rows + 1, a.row_offsets,
-	              (size_t)(a.rows + 1) * offset_size) &&
-	          add(zip, &m[2], "format.npy", "|S3", -1, "csr", 3) && add(zip, &m[3], "shape.npy", "<i8", 2, shape, 16) &&
-	          add(zip, &m[4], "data.npy", descr, a.nnz, matrix->values, (size_t)a.nnz * sl_dtype_size(matrix->dtype));
+			  add(zip, &m[1], "indptr.npy", offset_size == 4 ? "<i4" : "<i8", a.rows + 1, a.row_offsets,
+				  (size_t)(a.rows + 1) * offset_size) &&
+			  add(zip, &m[2], "format.npy", "|S3", -1, "csr", 3) && add(zip, &m[3], "shape.npy", "<i8", 2, shape, 16) &&
+			  add(zip, &m[4], "data.npy", descr, a.nnz, matrix->values, (size_t)a.nnz * sl_dtype_size(matrix->dtype));
 	if (ok && zip_close(zip) == 0) {
 		zip_error_fini(&error);
 		return SL_OK;
 	}
 	int system = zip ? zip_error_code_system(zip_get_error(zip)) : zip_error_code_system(&error);
-	sl_status status = sli_fail(w->context, system == ENOSPC || system == EDQUOT || system == EFBIG ? SL_ERR_NO_SPACE : SL_ERR_IO,
-	                            "%s: writing the zip file failed: %s", w->path,
-	                            zip ? zip_strerror(zip) : zip_error_strerror(&error));
+	sl_status status =
+		sli_fail(w->context, system == ENOSPC || system == EDQUOT || system == EFBIG ? SL_ERR_NO_SPACE : SL_ERR_IO,
+				 "%s: writing the zip file failed: %s", w->path, zip ? zip_strerror(zip) : zip_error_strerror(&error));
 	if (zip)
 		zip_discard(zip);
 	else if (file)

@@ -14,8 +14,8 @@ static const struct {
 	sl_dtype dtype;
 	int size;
 } dtypes[] = {{"F32", SL_F32, 4}, {"F64", SL_F64, 8}, {"BF16", SL_BF16, 2}, {"F16", SL_F16, 2}, {"I32", SL_I32, 4},
-              {"I64", SL_I64, 8}, {"U8", 0, 1},       {"I8", 0, 1},         {"I16", 0, 2},      {"U16", 0, 2},
-              {"U32", 0, 4},      {"U64", 0, 8},      {"BOOL", 0, 1},       {"F8_E5M2", 0, 1},  {"F8_E4M3", 0, 1}};
+			  {"I64", SL_I64, 8}, {"U8", 0, 1},       {"I8", 0, 1},         {"I16", 0, 2},      {"U16", 0, 2},
+			  {"U32", 0, 4},      {"U64", 0, 8},      {"BOOL", 0, 1},       {"F8_E5M2", 0, 1},  {"F8_E4M3", 0, 1}};
 enum { DTYPES = sizeof dtypes / sizeof *dtypes };
 
 static sl_status bad(sl_safetensors *f, const char *name, const char *what) {
@@ -32,15 +32,16 @@ static int dtype_row(const json_t *tensor) {
 }
 
 static sl_status parse_tensor(sl_safetensors *f, const char *name, const json_t *json, int64_t data_bytes,
-                              sl_tensor *t) {
+							  sl_tensor *t) {
 	int row = dtype_row(json);
 	const json_t *shape = json_object_get(json, "shape"), *offsets = json_object_get(json, "data_offsets");
 	if (row < 0)
 		return bad(f, name, "has no dtype that is known");
 	if (!json_is_array(shape) || json_array_size(offsets) != 2 || !json_is_integer(json_array_get(offsets, 0)) ||
-	    !json_is_integer(json_array_get(offsets, 1)))
+		!json_is_integer(json_array_get(offsets, 1)))
 		return bad(f, name, "lacks a shape or two data_offsets");
-	int64_t begin = json_integer_value(json_array_get(offsets, 0)), end = json_integer_value(json_array_get(offsets, 1));
+	int64_t begin = json_integer_value(json_array_get(offsets, 0)),
+			end = json_integer_value(json_array_get(offsets, 1));
 	t->dtype = dtypes[row].dtype;
 	t->dimensions = (int)json_array_size(shape);
 	t->count = 1;
@@ -53,10 +54,10 @@ static sl_status parse_tensor(sl_safetensors *f, const char *name, const json_t 
 	}
 	int64_t bytes = 0;
 	if (!sli_mul(t->count, dtypes[row].size, &bytes) || begin < 0 || end < begin || end > data_bytes ||
-	    end - begin != bytes)
+		end - begin != bytes)
 		return sli_fail(f->context, SL_ERR_FORMAT,
-		                "%s: tensor \"%.60s\" lies at bytes %lld to %lld of %lld; its shape takes %lld bytes", f->path, name,
-		                (long long)begin, (long long)end, (long long)data_bytes, (long long)bytes);
+						"%s: tensor \"%.60s\" lies at bytes %lld to %lld of %lld; its shape takes %lld bytes", f->path,
+						name, (long long)begin, (long long)end, (long long)data_bytes, (long long)bytes);
 	t->at = f->data + begin;
 	t->bytes = (size_t)bytes;
 	return SL_OK;
@@ -78,12 +79,12 @@ static sl_status check_layout(sl_safetensors *f, range *ranges, size_t count, in
 	for (size_t i = 0; i < count; i++) {
 		if (ranges[i].begin != at)
 			return sli_fail(f->context, SL_ERR_FORMAT, "%s: tensors %s at byte %lld of the data", f->path,
-			                ranges[i].begin < at ? "overlap" : "leave a gap", (long long)at);
+							ranges[i].begin < at ? "overlap" : "leave a gap", (long long)at);
 		at = ranges[i].end;
 	}
 	if (at != data_bytes)
 		return sli_fail(f->context, SL_ERR_FORMAT, "%s: the tensors end at byte %lld of %lld", f->path, (long long)at,
-		                (long long)data_bytes);
+						(long long)data_bytes);
 	return SL_OK;
 }
 
@@ -95,9 +96,8 @@ static sl_status check_header(sl_safetensors *f, int64_t data_bytes) {
 	f->metadata = json_object_get(f->header, "__metadata__");
 	if (f->metadata && !json_is_object(f->metadata))
 		return sli_fail(f->context, SL_ERR_FORMAT, "%s: __metadata__ is no object", f->path);
-	json_object_foreach(f->metadata, key, text)
-		if (!json_is_string(text))
-			return sli_fail(f->context, SL_ERR_FORMAT, "%s: metadata \"%.60s\" is no text", f->path, key);
+	json_object_foreach(f->metadata, key, text) if (!json_is_string(text)) return sli_fail(
+		f->context, SL_ERR_FORMAT, "%s: metadata \"%.60s\" is no text", f->path, key);
 	SL_TRY(sli_allocate(f->context, room * sizeof *ranges, "reading a header", (void **)&ranges));
 	sl_status status = SL_OK;
 	json_object_foreach(f->header, name, json) {
@@ -125,34 +125,33 @@ static sl_status read_header(sl_safetensors *f, int64_t size, const sl_read_limi
 		length = length << 8 | bytes[i];
 	if (length > (uint64_t)size - 8)
 		return sli_fail(f->context, SL_ERR_FORMAT, "%s: declares a header of %llu bytes; the file has %lld", f->path,
-		                (unsigned long long)length, (long long)size);
+						(unsigned long long)length, (long long)size);
 	if (length > (uint64_t)limits->max_header)
-		return sli_fail(f->context, SL_ERR_LIMIT, "%s: a header of %llu bytes, more than max_header = %lld allows", f->path,
-		                (unsigned long long)length, (long long)limits->max_header);
+		return sli_fail(f->context, SL_ERR_LIMIT, "%s: a header of %llu bytes, more than max_header = %lld allows",
+						f->path, (unsigned long long)length, (long long)limits->max_header);
 	if (size > limits->max_bytes)
 		return sli_fail(f->context, SL_ERR_LIMIT, "%s: %lld bytes, more than max_bytes = %lld allows", f->path,
-		                (long long)size, (long long)limits->max_bytes);
+						(long long)size, (long long)limits->max_bytes);
 	SL_TRY(sli_allocate(f->context, (size_t)length, "reading a header", (void **)&text));
 	sl_status status = sli_read_at(f->context, f->fd, f->path, 8, text, (size_t)length);
 	if (status == SL_OK) {
 		f->header = json_loadb(text, (size_t)length, JSON_REJECT_DUPLICATES, &error);
 		if (!json_is_object(f->header))
 			status = sli_fail(f->context, SL_ERR_FORMAT, "%s: the header is no JSON object: %s at byte %d", f->path,
-			                  f->header ? "another value" : error.text, f->header ? 8 : error.position + 8);
+							  f->header ? "another value" : error.text, f->header ? 8 : error.position + 8);
 	}
 	sli_heap_free(sli_heap(f->context), text, (size_t)length);
 	f->data = 8 + (int64_t)length;
 	return status == SL_OK ? check_header(f, size - f->data) : status;
 }
 
-sl_status sli_safetensors_open(sl_safetensors *f, sl_context *context, const char *path,
-                               const sl_read_limits *limits) {
+sl_status sli_safetensors_open(sl_safetensors *f, sl_context *context, const char *path, const sl_read_limits *limits) {
 	int64_t size;
 	*f = (sl_safetensors){.context = context, .path = path};
 	SL_TRY(sli_open_read(context, path, &f->fd, &size));
-	sl_status status = size < 8 ? sli_fail(context, SL_ERR_FORMAT, "%s: %lld bytes are no safetensors file", path,
-	                                       (long long)size)
-	                            : read_header(f, size, limits);
+	sl_status status =
+		size < 8 ? sli_fail(context, SL_ERR_FORMAT, "%s: %lld bytes are no safetensors file", path, (long long)size)
+				 : read_header(f, size, limits);
 	if (status != SL_OK)
 		sli_safetensors_close(f);
 	return status;
@@ -175,10 +174,10 @@ sl_status sli_safetensors_find(sl_safetensors *f, const char *name, sl_dtype dty
 	SL_TRY(parse_tensor(f, name, json, INT64_MAX, t)); /* its place was checked when the file was opened */
 	if (!t->dtype || (dtype && t->dtype != dtype))
 		return sli_fail(f->context, SL_ERR_DTYPE, "%s: tensor \"%.60s\" has dtype %.10s, not %s", f->path, name,
-		                json_string_value(json_object_get(json, "dtype")), sl_dtype_name(dtype));
+						json_string_value(json_object_get(json, "dtype")), sl_dtype_name(dtype));
 	if (t->dimensions != dimensions)
 		return sli_fail(f->context, SL_ERR_FORMAT, "%s: tensor \"%.60s\" has %d dimensions, not %d", f->path, name,
-		                t->dimensions, dimensions);
+						t->dimensions, dimensions);
 	return SL_OK;
 }
 
@@ -201,8 +200,8 @@ static sl_status load_offsets(sl_safetensors *f, const sl_tensor *t, int64_t nnz
 	for (int64_t i = 0; i < t->count && status == SL_OK; i++) {
 		int64_t value = sli_index(raw, t->dtype, i);
 		if (value < 0 || value > nnz)
-			status = sli_fail(f->context, SL_ERR_STRUCTURE, "%s: row_offsets[%lld] is %lld; there are %lld entries", f->path,
-			                  (long long)i, (long long)value, (long long)nnz);
+			status = sli_fail(f->context, SL_ERR_STRUCTURE, "%s: row_offsets[%lld] is %lld; there are %lld entries",
+							  f->path, (long long)i, (long long)value, (long long)nnz);
 		else
 			sli_index_set(offsets, wanted, i, value);
 	}
@@ -211,7 +210,7 @@ static sl_status load_offsets(sl_safetensors *f, const sl_tensor *t, int64_t nnz
 }
 
 sl_status sli_safetensors_pattern(sl_safetensors *f, const char *prefix, int64_t rows, int64_t cols,
-                                  const sl_read_limits *limits, sl_pattern **pattern) {
+								  const sl_read_limits *limits, sl_pattern **pattern) {
 	char name[96];
 	sl_tensor row_offsets, col_indices;
 	void *offsets;
@@ -222,8 +221,8 @@ sl_status sli_safetensors_pattern(sl_safetensors *f, const char *prefix, int64_t
 	if (row_offsets.dtype != SL_I32 && row_offsets.dtype != SL_I64)
 		return bad(f, name, "must be I32 or I64");
 	if (rows < 0 || cols < 0 || cols > INT32_MAX || row_offsets.count - 1 != rows)
-		return sli_fail(f->context, SL_ERR_FORMAT, "%s: tensor \"%.60s\" has %lld elements; %lld rows need one more", f->path,
-		                name, (long long)row_offsets.count, (long long)rows);
+		return sli_fail(f->context, SL_ERR_FORMAT, "%s: tensor \"%.60s\" has %lld elements; %lld rows need one more",
+						f->path, name, (long long)row_offsets.count, (long long)rows);
 	snprintf(name, sizeof name, "%s.col_indices", prefix);
 	SL_TRY(sli_safetensors_find(f, name, SL_I32, 1, &col_indices));
 	int64_t nnz = col_indices.count;
@@ -244,7 +243,8 @@ sl_status sli_safetensors_pattern(sl_safetensors *f, const char *prefix, int64_t
 
 void sli_safetensors_put_pattern(sl_tensor_source tensors[2], const char *prefix, const sl_pattern *pattern) {
 	sl_pattern_arrays a = sli_pattern_arrays(pattern);
-	tensors[0] = (sl_tensor_source){.dtype = a.offset_dtype, .shape = {a.rows + 1}, .dimensions = 1, .data = a.row_offsets};
+	tensors[0] =
+		(sl_tensor_source){.dtype = a.offset_dtype, .shape = {a.rows + 1}, .dimensions = 1, .data = a.row_offsets};
 	tensors[1] = (sl_tensor_source){.dtype = SL_I32, .shape = {a.nnz}, .dimensions = 1, .data = a.col_indices};
 	snprintf(tensors[0].name, sizeof tensors[0].name, "%s.row_offsets", prefix);
 	snprintf(tensors[1].name, sizeof tensors[1].name, "%s.col_indices", prefix);
@@ -270,11 +270,12 @@ static json_t *make_header(json_t *metadata, const sl_tensor_source *tensors, in
 		json_decref(metadata);
 	for (int i = 0; i < count && ok; i++) {
 		json_int_t end = at + (json_int_t)source_bytes(&tensors[i]);
-		json_t *shape = tensors[i].dimensions > 1 ? json_pack("[II]", (json_int_t)tensors[i].shape[0], (json_int_t)tensors[i].shape[1])
-		                                          : json_pack("[I]", (json_int_t)tensors[i].shape[0]);
+		json_t *shape = tensors[i].dimensions > 1
+							? json_pack("[II]", (json_int_t)tensors[i].shape[0], (json_int_t)tensors[i].shape[1])
+							: json_pack("[I]", (json_int_t)tensors[i].shape[0]);
 		ok = json_object_set_new(header, tensors[i].name,
-		                         json_pack("{s:s,s:o,s:[II]}", "dtype", source_dtype(&tensors[i]), "shape", shape,
-		                                   "data_offsets", at, end)) == 0;
+								 json_pack("{s:s,s:o,s:[II]}", "dtype", source_dtype(&tensors[i]), "shape", shape,
+										   "data_offsets", at, end)) == 0;
 		at = end;
 	}
 	if (ok)
@@ -284,7 +285,7 @@ static json_t *make_header(json_t *metadata, const sl_tensor_source *tensors, in
 }
 
 sl_status sli_safetensors_write(sl_context *context, const char *path, json_t *metadata,
-                                const sl_tensor_source *tensors, int count) {
+								const sl_tensor_source *tensors, int count) {
 	sl_writer *w;
 	json_t *header = metadata ? make_header(metadata, tensors, count) : NULL;
 	char *text = header ? json_dumps(header, JSON_COMPACT) : NULL;
@@ -317,10 +318,9 @@ sl_status sli_safetensors_write_csr(sl_context *context, const sl_csr *matrix, c
 	t[2] = (sl_tensor_source){"matrix.values", matrix->dtype, {a.nnz}, 1, matrix->values};
 	snprintf(rows, sizeof rows, "%lld", (long long)a.rows);
 	snprintf(cols, sizeof cols, "%lld", (long long)a.cols);
-	return sli_safetensors_write(context, path,
-	                             json_pack("{s:s,s:s,s:s,s:s}", "format", "sparselayer.csr", "version", "1", "rows", rows,
-	                                       "cols", cols),
-	                             t, 3);
+	return sli_safetensors_write(
+		context, path,
+		json_pack("{s:s,s:s,s:s,s:s}", "format", "sparselayer.csr", "version", "1", "rows", rows, "cols", cols), t, 3);
 }
 
 static sl_status read_side(sl_safetensors *f, const char *key, int64_t *value) {
@@ -328,8 +328,8 @@ static sl_status read_side(sl_safetensors *f, const char *key, int64_t *value) {
 	char *end = NULL;
 	*value = text ? strtoll(text, &end, 10) : -1;
 	if (!text || end == text || *end || *value < 0)
-		return sli_fail(f->context, SL_ERR_FORMAT, "%s: metadata \"%s\" is %.40s; a number of %s is needed", f->path, key,
-		                text ? text : "missing", key);
+		return sli_fail(f->context, SL_ERR_FORMAT, "%s: metadata \"%s\" is %.40s; a number of %s is needed", f->path,
+						key, text ? text : "missing", key);
 	return SL_OK;
 }
 
@@ -339,15 +339,16 @@ static sl_status read_csr(sl_safetensors *f, const sl_read_limits *limits, sl_cs
 	sl_tensor values;
 	const char *format = sli_safetensors_text(f, "format");
 	if (!format || strcmp(format, "sparselayer.csr"))
-		return sli_fail(f->context, SL_ERR_FORMAT, "%s: holds no single matrix: its metadata's format is \"%.40s\"%s", f->path,
-		                format ? format : "", format && !strcmp(format, "sparselayer.model") ? "; it is a model" : "");
+		return sli_fail(f->context, SL_ERR_FORMAT, "%s: holds no single matrix: its metadata's format is \"%.40s\"%s",
+						f->path, format ? format : "",
+						format && !strcmp(format, "sparselayer.model") ? "; it is a model" : "");
 	SL_TRY(read_side(f, "rows", &rows));
 	SL_TRY(read_side(f, "cols", &cols));
 	SL_TRY(sli_safetensors_find(f, "matrix.values", 0, 1, &values));
 	SL_TRY(sli_safetensors_pattern(f, "matrix", rows, cols, limits, &pattern));
 	sl_status status = values.count == sli_pattern_arrays(pattern).nnz && values.dtype < SL_I32
-	                       ? sl_csr_create_pattern(matrix, f->context, pattern, values.dtype)
-	                       : bad(f, "matrix.values", "does not hold one value an entry");
+						   ? sl_csr_create_pattern(matrix, f->context, pattern, values.dtype)
+						   : bad(f, "matrix.values", "does not hold one value an entry");
 	sl_pattern_release(pattern);
 	if (status == SL_OK)
 		status = sli_safetensors_load(f, &values, (*matrix)->values);
@@ -355,7 +356,7 @@ static sl_status read_csr(sl_safetensors *f, const sl_read_limits *limits, sl_cs
 }
 
 sl_status sli_safetensors_read_csr(sl_csr **matrix, sl_context *context, const char *path,
-                                   const sl_read_limits *limits) {
+								   const sl_read_limits *limits) {
 	sl_safetensors f;
 	*matrix = NULL;
 	SL_TRY(sli_safetensors_open(&f, context, path, limits));

@@ -29,18 +29,18 @@ typedef struct sl_safetensors {
 	int64_t data;              /* where tensors begin */
 } sl_safetensors;
 sl_status sli_safetensors_open(sl_safetensors *file, sl_context *context, const char *path,
-                               const sl_read_limits *limits);
+							   const sl_read_limits *limits);
 void sli_safetensors_close(sl_safetensors *file);
 bool sli_safetensors_has(const sl_safetensors *file, const char *name);
 /* A tensor of this dtype (0: any) and number of dimensions. */
 sl_status sli_safetensors_find(sl_safetensors *file, const char *name, sl_dtype dtype, int dimensions,
-                               sl_tensor *tensor);
+							   sl_tensor *tensor);
 sl_status sli_safetensors_load(sl_safetensors *file, const sl_tensor *tensor, void *to);
 /* A text of the metadata, or NULL. */
 const char *sli_safetensors_text(const sl_safetensors *file, const char *key);
 /* The three tensors of a pattern and, unless `values` is NULL, its values. */
 sl_status sli_safetensors_pattern(sl_safetensors *file, const char *prefix, int64_t rows, int64_t cols,
-                                  const sl_read_limits *limits, sl_pattern **pattern);
+								  const sl_read_limits *limits, sl_pattern **pattern);
 
 /* What will be written: tensors are borrowed until then. */
 typedef struct sl_tensor_source {
@@ -52,7 +52,7 @@ typedef struct sl_tensor_source {
 } sl_tensor_source;
 /* `metadata` maps names to texts; it is taken over. */
 sl_status sli_safetensors_write(sl_context *context, const char *path, json_t *metadata,
-                                const sl_tensor_source *tensors, int count);
+								const sl_tensor_source *tensors, int count);
 /* Row offsets and columns as tensors named after `prefix`. */
 void sli_safetensors_put_pattern(sl_tensor_source tensors[2], const char *prefix, const sl_pattern *pattern);
 

@@ -14,8 +14,9 @@ static sl_status read_sizes(sl_text *t, const sl_read_limits *limits, parts *p) 
 	SL_TRY(sli_check_nonzeros(t->context, t->path, limits, p->nnz));
 	/* Each number takes a digit and a space. */
 	if (p->rows + p->nnz > t->size / 2)
-		return sli_text_fail(t, SL_ERR_FORMAT, "%lld rows and %lld entries are declared; a file of %lld bytes cannot hold them",
-		                     (long long)p->rows, (long long)p->nnz, (long long)t->size);
+		return sli_text_fail(t, SL_ERR_FORMAT,
+							 "%lld rows and %lld entries are declared; a file of %lld bytes cannot hold them",
+							 (long long)p->rows, (long long)p->nnz, (long long)t->size);
 	return SL_OK;
 }
 

@@ -104,8 +104,8 @@ sl_status sli_text_integer(sl_text *t, bool lines, const char *what, int64_t lea
 	if (!t->token[0] || *end || errno)
 		return sli_text_fail(t, SL_ERR_FORMAT, "%s is \"%.40s\"; a whole number is needed", what, t->token);
 	if (n < least || n > most)
-		return sli_text_fail(t, SL_ERR_FORMAT, "%s is %lld; it must be between %lld and %lld", what, n, (long long)least,
-		                     (long long)most);
+		return sli_text_fail(t, SL_ERR_FORMAT, "%s is %lld; it must be between %lld and %lld", what, n,
+							 (long long)least, (long long)most);
 	*value = n;
 	return SL_OK;
 }

@@ -54,7 +54,7 @@ static sl_status open_temporary(sl_writer *w) {
 			break;
 	}
 	return errno == ENOENT ? sli_fail(w->context, SL_ERR_NOT_FOUND, "%s: the folder does not exist", w->path)
-	                       : io_error(w->context, w->temporary, "creating the file", errno);
+						   : io_error(w->context, w->temporary, "creating the file", errno);
 }
 
 sl_status sli_writer_open(sl_writer **writer, sl_context *context, const char *path) {

@@ -62,7 +62,7 @@ static void clear_padding(const sl_dense *m) {
 }
 
 static void gather_inputs(sl_context *context, const sl_model *model, const sl_dense *inputs, const int64_t *order,
-                          int64_t first, int64_t batch) {
+						  int64_t first, int64_t batch) {
 	gather g = {inputs, order, first, sli_model_activation(context, model, 0, batch)};
 	int64_t tasks = sli_ceil_div(batch, GATHER_COLUMNS) * sli_ceil_div(inputs->cols, GATHER_FEATURES);
 	sli_parallel(context, (size_t)tasks, gather_block, &g);
@@ -76,9 +76,9 @@ typedef struct pass {
 	const sl_samples *samples;
 	sl_loss loss;
 	int64_t batch, count;
-	int64_t *order;   /* count, or NULL */
-	int32_t *labels;  /* batch, or NULL */
-	char *targets;    /* batch rows, or NULL */
+	int64_t *order;  /* count, or NULL */
+	int32_t *labels; /* batch, or NULL */
+	char *targets;   /* batch rows, or NULL */
 	size_t order_bytes, label_bytes, target_bytes, row_bytes;
 } pass;
 
@@ -119,8 +119,8 @@ static sl_status run_batch(pass *p, int64_t first, int64_t batch, bool training,
 			p->labels[i] = s->labels[at];
 		if (p->targets)
 			memcpy(p->targets + (size_t)i * p->row_bytes,
-			       (const char *)s->targets->data + (size_t)(at * s->targets->ld) * sl_dtype_size(s->targets->dtype),
-			       p->row_bytes);
+				   (const char *)s->targets->data + (size_t)(at * s->targets->ld) * sl_dtype_size(s->targets->dtype),
+				   p->row_bytes);
 	}
 	if (p->targets)
 		dense = sl_dense_view(p->targets, s->targets->dtype, batch, s->targets->cols);
@@ -150,17 +150,17 @@ static void shuffle(sl_context *context, int64_t *order, int64_t count, int64_t 
 }
 
 static bool report(const pass *p, const char *what, int64_t done, int64_t epoch, int64_t epochs,
-                   const sl_loss_sums *sums, double began) {
+				   const sl_loss_sums *sums, double began) {
 	if (!sli_has_progress(p->context))
 		return true;
 	sl_progress progress = {.what = what,
-	                        .done = done,
-	                        .total = p->count,
-	                        .epoch = epoch,
-	                        .epochs = epochs,
-	                        .loss = mean_loss_of(sums),
-	                        .accuracy = accuracy_of(sums),
-	                        .seconds = seconds() - began};
+							.done = done,
+							.total = p->count,
+							.epoch = epoch,
+							.epochs = epochs,
+							.loss = mean_loss_of(sums),
+							.accuracy = accuracy_of(sums),
+							.seconds = seconds() - began};
 	return sli_progress(p->context, &progress);
 }
 
@@ -175,7 +175,7 @@ static sl_status update_after(sl_context *context, sl_optimizer *optimizer, int6
 }
 
 static sl_status train_epoch(pass *p, sl_optimizer *optimizer, const sl_fit_options *o, int64_t epoch, double began,
-                             sl_loss_sums *sums) {
+							 sl_loss_sums *sums) {
 	int64_t gathered = 0;
 	bool stop = false;
 	if (p->order)
@@ -186,9 +186,9 @@ static sl_status train_epoch(pass *p, sl_optimizer *optimizer, const sl_fit_opti
 		SL_TRY(run_batch(p, first, batch, true, &one));
 		if (!isfinite(one.loss))
 			return sli_fail(p->context, SL_ERR_NONFINITE,
-			                "the loss is not finite in epoch %lld, batch %lld: look for NaN in the inputs or lower the "
-			                "learning rate",
-			                (long long)epoch, (long long)(first / p->batch));
+							"the loss is not finite in epoch %lld, batch %lld: look for NaN in the inputs or lower the "
+							"learning rate",
+							(long long)epoch, (long long)(first / p->batch));
 		sums->loss += one.loss;
 		sums->rows += one.rows;
 		sums->correct += one.correct;
@@ -211,16 +211,17 @@ static sl_status end_epoch(pass *p, const sl_optimizer *optimizer, const sl_fit_
 	figures->validation_loss = figures->validation_accuracy = NAN;
 	if (o->validation)
 		SL_TRY(sli_model_evaluate(p->context, p->model, o->loss, o->validation, p->batch, &figures->validation_loss,
-		                          &figures->validation_accuracy));
-	figures->learning_rate = optimizer->options.learning_rate *
-	                         sl_schedule_factor(&optimizer->options.schedule, optimizer->steps ? optimizer->steps - 1 : 0);
+								  &figures->validation_accuracy));
+	figures->learning_rate =
+		optimizer->options.learning_rate *
+		sl_schedule_factor(&optimizer->options.schedule, optimizer->steps ? optimizer->steps - 1 : 0);
 	if (o->on_epoch && !o->on_epoch(o->user, figures))
 		return cancelled(p->context, figures->epoch);
 	return SL_OK;
 }
 
 sl_status sli_model_fit(sl_context *context, sl_model *model, sl_optimizer *optimizer, const sl_samples *samples,
-                        const sl_fit_options *o) {
+						const sl_fit_options *o) {
 	pass p = {.context = context, .model = model, .samples = samples, .loss = o->loss, .batch = o->batch};
 	if (p.batch > samples->inputs.rows && samples->inputs.rows)
 		p.batch = samples->inputs.rows;
@@ -234,10 +235,8 @@ sl_status sli_model_fit(sl_context *context, sl_model *model, sl_optimizer *opti
 		status = sli_model_prepare(context, model, p.batch, SL_MODE_TRAINING);
 		if (status == SL_OK)
 			status = train_epoch(&p, optimizer, o, epoch, began, &sums);
-		sl_epoch figures = {.epoch = epoch,
-		                    .loss = mean_loss_of(&sums),
-		                    .accuracy = accuracy_of(&sums),
-		                    .seconds = seconds() - began};
+		sl_epoch figures = {
+			.epoch = epoch, .loss = mean_loss_of(&sums), .accuracy = accuracy_of(&sums), .seconds = seconds() - began};
 		if (status == SL_OK)
 			status = end_epoch(&p, optimizer, o, &figures);
 	}
@@ -246,7 +245,7 @@ sl_status sli_model_fit(sl_context *context, sl_model *model, sl_optimizer *opti
 }
 
 sl_status sli_model_evaluate(sl_context *context, sl_model *model, sl_loss loss, const sl_samples *samples,
-                             int64_t batch, double *mean_loss, double *accuracy) {
+							 int64_t batch, double *mean_loss, double *accuracy) {
 	pass p = {.context = context, .model = model, .samples = samples, .loss = loss, .batch = batch};
 	SL_TRY(sli_model_prepare(context, model, batch, SL_MODE_INFERENCE));
 	SL_TRY(open_pass(&p, false));
@@ -268,7 +267,7 @@ sl_status sli_model_evaluate(sl_context *context, sl_model *model, sl_loss loss,
 }
 
 sl_status sli_model_predict(sl_context *context, sl_model *model, const sl_dense *inputs, sl_dense *outputs,
-                            int64_t batch) {
+							int64_t batch) {
 	SL_TRY(sli_model_prepare(context, model, batch, SL_MODE_INFERENCE));
 	for (int64_t first = 0; first < inputs->rows; first += batch) {
 		int64_t n = inputs->rows - first < batch ? inputs->rows - first : batch;
