@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The command from outside: a small data set is made, a network trained, interrupted, resumed, evaluated,
+and every exit status met. Usage: test_command.py COMMAND TEST_DATA"""
+import gzip
+import json
+import pathlib
+import random
+import re
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+
+COMMAND, DATA = sys.argv[1], pathlib.Path(sys.argv[2])
+SIDE, CLASSES = 6, 4
+
+
+def write_idx(path, shape, values, packed):
+    content = struct.pack(f">BBBB{len(shape)}i", 0, 0, 8, len(shape), *shape) + bytes(values)
+    path.write_bytes(gzip.compress(content) if packed else content)
+
+
+def make_data(folder, train=600, test=200):
+    """Pictures whose class is the quarter that is bright."""
+    draw = random.Random(1)
+    for name, count, packed in (("train", train, True), ("t10k", test, False)):
+        labels, pixels = [], []
+        for _ in range(count):
+            label = draw.randrange(CLASSES)
+            labels.append(label)
+            for i in range(SIDE * SIDE):
+                quarter = (i // SIDE >= SIDE // 2) * 2 + (i % SIDE >= SIDE // 2)
+                pixels.append(draw.randrange(60, 256) if quarter == label else draw.randrange(0, 160))
+        end = ".gz" if packed else ""
+        write_idx(folder / f"{name}-images-idx3-ubyte{end}", (count, SIDE, SIDE), pixels, packed)
+        write_idx(folder / f"{name}-labels-idx1-ubyte{end}", (count,), labels, packed)
+    return labels
+
+
+def run(*arguments, code=0):
+    result = subprocess.run([COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=240)
+    if result.returncode != code:
+        raise AssertionError(f"{arguments} ended with {result.returncode}, not {code}:\n{result.stdout}{result.stderr}")
+    return result
+
+
+class Command(unittest.TestCase):
+    def setUp(self):
+        self.scratch = tempfile.TemporaryDirectory()
+        self.folder = pathlib.Path(self.scratch.name)
+        self.labels = make_data(self.folder)
+        self.train = ["train", "--data", self.folder, "--hidden", "32,32", "--density", "0.3", "--batch", "32", "--threads", "1", "--learning-rate", "0.01"]
+
+    def tearDown(self):
+        self.scratch.cleanup()
+
+    def test_help(self):
+        self.assertIn("Exit status", run("--help").stdout)
+        self.assertRegex(run("--version").stdout, r"sparselayer \d+\.\d+\.\d+")
+        for name in ("train", "eval", "predict", "info", "convert", "devices"):
+            self.assertIn(f"sparselayer {name}", run(name, "--help").stdout)
+
+    def test_wrong_command_lines(self):
+        for arguments in ((), ("fly",), ("train", "--flight"), ("train", "--density", "1.5"), ("train", "--density", "x"),
+                          ("train", "--hidden", "3,,4"), ("train", "--optimizer", "best"), ("train", "extra"), ("eval",),
+                          ("info",), ("info", "a", "b"), ("convert", "a"), ("predict", "a"), ("train", "--epochs", "0"),
+                          ("convert", "a", "b", "--dtype", "i32")):
+            result = run(*arguments, code=2)
+            self.assertEqual(result.stdout, "")
+            self.assertNotEqual(result.stderr, "")
+
+    def test_missing_and_bad_files(self):
+        self.assertIn("dataset-fashion-mnist", run("train", "--data", "/nowhere", code=3).stderr)
+        run("info", "/nowhere.npz", code=3)
+        run("eval", DATA / "matrix.safetensors", code=3)
+        run("train", "--resume", DATA / "matrix.safetensors", code=3)
+        (self.folder / "short.mtx").write_text("%%MatrixMarket matrix coordinate real general\n3 3 1\n")
+        self.assertIn("line 3", run("info", self.folder / "short.mtx", code=3).stderr)
+        run(*self.train, "--log", "/nowhere/log", code=1)
+        self.assertIn("folder", run(*self.train, "--epochs", "1", "-o", "/nowhere/m.safetensors", code=3).stderr)
+
+    def test_no_gpu(self):
+        if "not usable" in run("devices").stdout:
+            self.assertIn("cuda", run(*self.train, "--device", "cuda", code=4).stderr.lower())
+
+    def test_train_eval_predict_info(self):
+        model, log = self.folder / "m.safetensors", self.folder / "log"
+        out = run(*self.train, "--epochs", "12", "-o", model, "--log", log).stdout
+        self.assertEqual(len(re.findall(r"^epoch ", out, re.M)), 12)
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        self.assertEqual([line["epoch"] for line in lines], list(range(1, 13)))
+        self.assertGreater(lines[-1]["validation_accuracy"], 0.9)
+        self.assertLess(lines[-1]["loss"], lines[0]["loss"])
+        evaluated = run("eval", model, "--data", self.folder).stdout
+        accuracy = float(re.search(r"accuracy ([\d.]+)%", evaluated)[1])
+        self.assertAlmostEqual(accuracy / 100, lines[-1]["validation_accuracy"], places=4)
+        images = self.folder / "t10k-images-idx3-ubyte"
+        classes = [int(line) for line in run("predict", model, images).stdout.split()]
+        right = sum(a == b for a, b in zip(classes, self.labels)) / len(self.labels)
+        self.assertEqual(len(classes), len(self.labels))
+        self.assertAlmostEqual(100 * right, accuracy, places=1)
+        scores = [list(map(float, line.split("\t"))) for line in run("predict", "--scores", model, images).stdout.splitlines()]
+        self.assertEqual([row.index(max(row)) for row in scores], classes)
+        info = run("info", model).stdout
+        self.assertIn("linear0", info)
+        self.assertGreater(float(re.search(r"RESULT memory.bytes_per_nonzero ([\d.]+)", info)[1]), 16)
+        self.assertEqual(run(*self.train, "--epochs", "1", "-q", "-o", model).stdout, "")
+
+    def test_interrupted_and_resumed_is_the_same(self):
+        whole, half = self.folder / "whole.safetensors", self.folder / "half.safetensors"
+        options = [*self.train, "--epochs", "60", "--accumulate", "2"]
+        run(*options, "-o", whole)
+        process = subprocess.Popen([COMMAND, *map(str, options), "-o", str(half)], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True)
+        for _ in range(4): # the heading and three epochs
+            process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+        self.assertEqual(process.returncode, 130, errors)
+        self.assertIn("--resume", errors)
+        run("train", "--data", self.folder, "--resume", half, "--epochs", "60", "-o", half)
+        self.assertEqual(whole.read_bytes(), half.read_bytes())
+
+    def test_convert(self):
+        first, second = self.folder / "a.npz", self.folder / "b.mtx"
+        run("convert", DATA / "general.mtx", first)
+        run("convert", "--transpose", "--dtype", "f32", first, second)
+        self.assertEqual(second.read_text().splitlines()[1].split()[:2], ["11", "17"])
+        self.assertIn("matrix 11 x 17", run("info", second).stdout)
+        run("convert", "--transpose", second, self.folder / "c.mtx")
+        back = [line.split() for line in (self.folder / "c.mtx").read_text().splitlines()[2:]]
+        given = [line.split() for line in (DATA / "general.mtx").read_text().splitlines() if not line.startswith("%")][1:]
+        key = lambda e: (int(e[0]), int(e[1]), float(e[2]))
+        self.assertEqual(sorted(map(key, back)), sorted(map(key, given)))
+        self.assertIn("bf16", run("convert", "--dtype", "bf16", first, self.folder / "d.npz", code=1).stderr)
+        self.assertIn("rows without nonzeros 1", run("info", DATA / "csr.npz").stdout)
+
+
+unittest.main(argv=sys.argv[:1], verbosity=2)

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
+#include <stdio.h>
+
+#include "command.h"
+
+typedef struct options {
+	common common;
+	const char *model, *data;
+	int64_t batch;
+	bool train_split;
+} options;
+
+static error_t parse(int key, char *text, struct argp_state *state) {
+	options *o = state->input;
+	const char **slots[] = {&o->model};
+	switch (key) {
+	case ARGP_KEY_INIT:
+		state->child_inputs[0] = &o->common;
+		return 0;
+	case 'D':
+		o->data = text;
+		return 0;
+	case 'b':
+		o->batch = integer_option(state, "batch", text, 1, 1 << 24);
+		return 0;
+	case 'S':
+		o->train_split = true;
+		return 0;
+	case ARGP_KEY_ARG:
+		return take_argument(state, text, slots, 1);
+	case ARGP_KEY_END:
+		if (!o->model)
+			argp_error(state, "MODEL is missing");
+		return 0;
+	}
+	return ARGP_ERR_UNKNOWN;
+}
+
+static sl_status evaluate(sl_context *context, const options *o, sl_model **model, sl_dataset **data, double *loss,
+						  double *accuracy) {
+	sl_samples samples = {SL_SAMPLES_DEFAULTS};
+	sl_checkpoint checkpoint = {SL_CHECKPOINT_DEFAULTS};
+	SL_TRY(sl_model_load(model, NULL, &checkpoint, context, o->model, NULL));
+	SL_TRY(sl_dataset_read_mnist(data, context, o->data, o->train_split));
+	SL_TRY(sl_dataset_samples(context, *data, &samples, NULL));
+	SL_TRY(sl_context_set_progress(context, show_progress, (void *)&o->common.quiet));
+	return sl_model_evaluate(context, *model, checkpoint.loss, &samples, o->batch, loss, accuracy);
+}
+
+int command_eval(int argc, char **argv) {
+	static const struct argp_option list[] = {
+		{"data", 'D', "DIR", 0, "Folder of IDX files (default: the package dataset-fashion-mnist's)", 0},
+		{"batch", 'b', "N", 0, "Samples at once (default 256)", 0},
+		{"training-samples", 'S', NULL, 0, "Use the training samples, not the test samples", 0},
+		{0}};
+	static const struct argp_child children[] = {{&common_argp, 0, "Running", 90}, {0}};
+	static const struct argp argp = {list,     parse, "MODEL", "Loss and accuracy of a saved network.",
+									 children, NULL,  NULL};
+	options o = {.batch = 256};
+	sl_context *context = NULL;
+	sl_model *model = NULL;
+	sl_dataset *data = NULL;
+	double loss = NAN, accuracy = NAN;
+	argp_parse(&argp, argc, argv, 0, NULL, &o);
+	int code = open_context(&context, &o.common, 0, false);
+	if (code != EXIT_OK)
+		return code;
+	sl_context_set_log(context, NULL, SL_LOG_ERROR, NULL); /* a seed does not matter here */
+	catch_signals();
+	sl_status status = evaluate(context, &o, &model, &data, &loss, &accuracy);
+	end_progress();
+	if (status == SL_OK)
+		printf("loss %.6f  accuracy %.2f%%\n", loss, 100 * accuracy);
+	else
+		code = fail(context, status);
+	sl_dataset_destroy(data);
+	sl_model_destroy(model);
+	sl_context_destroy(context);
+	return code;
+}

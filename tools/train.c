@@ -1,0 +1,448 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "command.h"
+
+enum { MOST_HIDDEN = 64 };
+
+typedef struct options {
+	common common;
+	const char *data, *output, *resume, *log;
+	int64_t hidden[MOST_HIDDEN], epochs, batch, accumulate, warmup, step_interval;
+	int layers;
+	double density, learning_rate, l1, l1_proximal, l2, weight_decay, clip_norm;
+	sl_distribution distribution;
+	sl_activation activation;
+	sl_init init;
+	sl_optimizer_kind optimizer;
+	sl_schedule_kind schedule;
+	uint64_t seed;
+	bool sparse_output, deterministic, rate_given;
+} options;
+
+static const char *activation_name(int i) {
+	return sl_activation_name((sl_activation)i);
+}
+static const char *init_name(int i) {
+	return sl_init_name((sl_init)i);
+}
+static const char *kind_name(int i) {
+	return sl_optimizer_kind_name((sl_optimizer_kind)i);
+}
+static const char *schedule_name(int i) {
+	static const char *const names[] = {"constant", "step", "cosine"};
+	return i < 3 ? names[i] : "unknown";
+}
+static const char *distribution_name(int i) {
+	static const char *const names[] = {"uniform", "er", "erk"};
+	return i < 3 ? names[i] : "unknown";
+}
+
+static void parse_hidden(options *o, const char *text, struct argp_state *state) {
+	char *end;
+	o->layers = 0;
+	for (const char *at = text;; at = end + 1) {
+		errno = 0;
+		long long n = strtoll(at, &end, 10);
+		if (end == at || errno || n < 1 || n > INT32_MAX || o->layers == MOST_HIDDEN || (*end && *end != ',')) {
+			argp_error(state, "--hidden is \"%s\"; up to %d sizes with commas between are needed, as in 1024,1024",
+					   text, MOST_HIDDEN);
+			return;
+		}
+		o->hidden[o->layers++] = n;
+		if (!*end)
+			return;
+	}
+}
+
+enum {
+	KEY_DISTRIBUTION = 300,
+	KEY_ACTIVATION,
+	KEY_INIT,
+	KEY_SCHEDULE,
+	KEY_WARMUP,
+	KEY_INTERVAL,
+	KEY_L1,
+	KEY_PROXIMAL,
+	KEY_L2,
+	KEY_DECAY,
+	KEY_CLIP,
+	KEY_ACCUMULATE,
+	KEY_SEED,
+	KEY_SPARSE,
+	KEY_DETERMINISTIC,
+	KEY_LOG,
+	KEY_HIDDEN
+};
+
+static const struct argp_option list[] = {
+	{NULL, 0, NULL, 0, "Network", 1},
+	{"hidden", KEY_HIDDEN, "N,N,...", 0, "Sizes of the hidden layers (default 1024,1024)", 1},
+	{"density", 'd', "D", 0, "Share of the weights that exist, 1 for dense layers (default 0.1)", 1},
+	{"distribution", KEY_DISTRIBUTION, "NAME", 0, "How the density is spread over layers: uniform (default), er or erk",
+	 1},
+	{"sparse-output", KEY_SPARSE, NULL, 0, "Make the last layer sparse too", 1},
+	{"activation", KEY_ACTIVATION, "NAME", 0, "Of hidden layers: relu (default), gelu, tanh ...", 1},
+	{"init", KEY_INIT, "NAME", 0, "he-uniform (default), glorot-uniform ...", 1},
+	{NULL, 0, NULL, 0, "Training", 2},
+	{"epochs", 'e', "N", 0, "In all, those before a --resume included (default 10)", 2},
+	{"batch", 'b', "N", 0, "Samples a batch (default 256)", 2},
+	{"accumulate", KEY_ACCUMULATE, "N", 0, "Batches a step (default 1)", 2},
+	{"optimizer", 'p', "NAME", 0, "sgd, momentum, nesterov, adam (default) or adamw", 2},
+	{"learning-rate", 'l', "R", 0, "Default: 0.001 / sqrt(density) for adam and adamw, else 0.01", 2},
+	{"schedule", KEY_SCHEDULE, "NAME", 0, "constant, step or cosine (default)", 2},
+	{"warmup", KEY_WARMUP, "N", 0, "Steps of linear warm-up (default 0)", 2},
+	{"step-interval", KEY_INTERVAL, "N", 0, "Steps between drops of the step schedule (default 1000)", 2},
+	{"l1", KEY_L1, "X", 0, "L1 penalty", 2},
+	{"l1-proximal", KEY_PROXIMAL, "X", 0, "L1 by soft threshold, which makes exact zeros", 2},
+	{"l2", KEY_L2, "X", 0, "L2 penalty", 2},
+	{"weight-decay", KEY_DECAY, "X", 0, "Of adamw (default 0.01)", 2},
+	{"clip-norm", KEY_CLIP, "X", 0, "Bound on the norm of all gradients", 2},
+	{"seed", KEY_SEED, "N", 0, "Of every random choice (default 1)", 2},
+	{"deterministic", KEY_DETERMINISTIC, NULL, 0, "Plan without measuring", 2},
+	{NULL, 0, NULL, 0, "Files", 3},
+	{"data", 'D', "DIR", 0, "Folder of IDX files (default: the package dataset-fashion-mnist's)", 3},
+	{"output", 'o', "FILE", 0, "Model and training state, written after each epoch (default model.safetensors)", 3},
+	{"resume", 'r', "FILE", 0,
+	 "Go on from a file that train wrote; options of the network, optimizer, batch and seed come from it", 3},
+	{"log", KEY_LOG, "FILE", 0, "Write a line of JSON an epoch", 3},
+	{0}};
+
+static error_t parse(int key, char *text, struct argp_state *state) {
+	options *o = state->input;
+	const int64_t most = INT64_C(1) << 40;
+	switch (key) {
+	case ARGP_KEY_INIT:
+		state->child_inputs[0] = &o->common;
+		return 0;
+	case KEY_HIDDEN:
+		parse_hidden(o, text, state);
+		return 0;
+	case 'd':
+		o->density = number_option(state, "density", text, 1e-9, 1);
+		return 0;
+	case KEY_DISTRIBUTION:
+		o->distribution = (sl_distribution)named_option(state, "distribution", text, distribution_name);
+		return 0;
+	case KEY_SPARSE:
+		o->sparse_output = true;
+		return 0;
+	case KEY_ACTIVATION:
+		o->activation = (sl_activation)named_option(state, "activation", text, activation_name);
+		return 0;
+	case KEY_INIT:
+		o->init = (sl_init)named_option(state, "init", text, init_name);
+		return 0;
+	case 'e':
+		o->epochs = integer_option(state, "epochs", text, 1, most);
+		return 0;
+	case 'b':
+		o->batch = integer_option(state, "batch", text, 1, 1 << 24);
+		return 0;
+	case KEY_ACCUMULATE:
+		o->accumulate = integer_option(state, "accumulate", text, 1, 1 << 24);
+		return 0;
+	case 'p':
+		o->optimizer = (sl_optimizer_kind)named_option(state, "optimizer", text, kind_name);
+		return 0;
+	case 'l':
+		o->learning_rate = number_option(state, "learning-rate", text, 1e-300, 1e300);
+		o->rate_given = true;
+		return 0;
+	case KEY_SCHEDULE:
+		o->schedule = (sl_schedule_kind)named_option(state, "schedule", text, schedule_name);
+		return 0;
+	case KEY_WARMUP:
+		o->warmup = integer_option(state, "warmup", text, 0, most);
+		return 0;
+	case KEY_INTERVAL:
+		o->step_interval = integer_option(state, "step-interval", text, 1, most);
+		return 0;
+	case KEY_L1:
+		o->l1 = number_option(state, "l1", text, 0, 1e300);
+		return 0;
+	case KEY_PROXIMAL:
+		o->l1_proximal = number_option(state, "l1-proximal", text, 0, 1e300);
+		return 0;
+	case KEY_L2:
+		o->l2 = number_option(state, "l2", text, 0, 1e300);
+		return 0;
+	case KEY_DECAY:
+		o->weight_decay = number_option(state, "weight-decay", text, 0, 1e300);
+		o->weight_decay = o->weight_decay > 0 ? o->weight_decay : -1;
+		return 0;
+	case KEY_CLIP:
+		o->clip_norm = number_option(state, "clip-norm", text, 0, 1e300);
+		return 0;
+	case KEY_SEED:
+		o->seed = (uint64_t)integer_option(state, "seed", text, 0, INT64_MAX);
+		return 0;
+	case KEY_DETERMINISTIC:
+		o->deterministic = true;
+		return 0;
+	case 'D':
+		o->data = text;
+		return 0;
+	case 'o':
+		o->output = text;
+		return 0;
+	case 'r':
+		o->resume = text;
+		return 0;
+	case KEY_LOG:
+		o->log = text;
+		return 0;
+	case ARGP_KEY_ARG:
+		argp_error(state, "\"%s\": train takes no arguments", text);
+		return 0;
+	}
+	return ARGP_ERR_UNKNOWN;
+}
+
+/* One training run. */
+typedef struct run {
+	const options *o;
+	sl_context *context;
+	sl_model *model;
+	sl_optimizer *optimizer;
+	sl_dataset *train_set, *test_set;
+	sl_checkpoint checkpoint;
+	FILE *log;
+	bool save_failed;
+} run;
+
+static sl_status add_layers(run *r, int64_t in, int64_t classes) {
+	const options *o = r->o;
+	int count = o->layers + 1, sparse = o->layers + (o->sparse_output ? 1 : 0);
+	int64_t shapes[MOST_HIDDEN + 1][2];
+	double densities[MOST_HIDDEN + 1];
+	for (int i = 0; i < count; i++) {
+		shapes[i][1] = i ? o->hidden[i - 1] : in;
+		shapes[i][0] = i < o->layers ? o->hidden[i] : classes;
+	}
+	SL_TRY(sl_density_distribute(r->context, o->distribution, o->density, sparse, (const int64_t(*)[2])shapes, NULL,
+								 densities));
+	for (int i = 0; i < count; i++) {
+		sl_layer *layer;
+		bool dense = i >= sparse || o->density == 1;
+		char name[24];
+		snprintf(name, sizeof name, "linear%d", i);
+		SL_TRY(sl_linear_create(&layer, r->context,
+								&(sl_linear_options){SL_LINEAR_DEFAULTS, .in_features = shapes[i][1],
+													 .out_features = shapes[i][0], .dense = dense,
+													 .density = dense ? 1 : densities[i], .init = o->init, .bias = true,
+													 .activation = i < o->layers ? o->activation : SL_IDENTITY,
+													 .stream = (uint64_t)i + 1, .name = name}));
+		sl_status status = sl_model_add(r->context, r->model, layer);
+		if (status != SL_OK) {
+			sl_layer_destroy(layer);
+			return status;
+		}
+	}
+	return SL_OK;
+}
+
+static sl_status make(run *r, const sl_samples *samples, int classes) {
+	const options *o = r->o;
+	int64_t per_epoch = (samples->inputs.rows + o->batch - 1) / o->batch;
+	int64_t steps = o->epochs * ((per_epoch + o->accumulate - 1) / o->accumulate) - o->warmup;
+	bool adam = o->optimizer >= SL_ADAM;
+	sl_optimizer_options oo = {
+		SL_OPTIMIZER_DEFAULTS,
+		.kind = o->optimizer,
+		.learning_rate = o->rate_given ? o->learning_rate
+						 : adam        ? 0.001 / sqrt(o->density)
+									   : 0.01,
+		.weight_decay = o->weight_decay,
+		.l1 = o->l1,
+		.l1_proximal = o->l1_proximal,
+		.l2 = o->l2,
+		.clip_norm = o->clip_norm,
+		.schedule = {
+			.kind = o->schedule, .warmup = o->warmup, .interval = o->step_interval, .total = steps > 0 ? steps : 1}};
+	r->checkpoint.batch = o->batch;
+	r->checkpoint.accumulate = o->accumulate;
+	SL_TRY(sl_model_create(&r->model, r->context));
+	SL_TRY(add_layers(r, samples->inputs.cols, classes));
+	SL_TRY(sl_optimizer_create(&r->optimizer, r->context, &oo));
+	return sl_model_add_to_optimizer(r->context, r->model, r->optimizer);
+}
+
+static sl_status save(run *r) {
+	return sl_model_save(r->context, r->model, r->optimizer, &r->checkpoint, r->o->output);
+}
+
+static void write_log(run *r, const sl_epoch *e) {
+	if (!r->log)
+		return;
+	json_t *line = json_pack("{s:I,s:f,s:f}", "epoch", (json_int_t)e->epoch + 1, "learning_rate", e->learning_rate,
+							 "seconds", e->seconds);
+	/* JSON has no NaN: what is not known is left out. */
+	const struct {
+		const char *name;
+		double value;
+	} figures[] = {{"loss", e->loss},
+				   {"accuracy", e->accuracy},
+				   {"validation_loss", e->validation_loss},
+				   {"validation_accuracy", e->validation_accuracy}};
+	for (int i = 0; i < 4; i++)
+		if (isfinite(figures[i].value))
+			json_object_set_new(line, figures[i].name, json_real(figures[i].value));
+	json_dumpf(line, r->log, JSON_COMPACT | JSON_REAL_PRECISION(9));
+	fputc('\n', r->log);
+	fflush(r->log);
+	json_decref(line);
+}
+
+static bool after_epoch(void *user, const sl_epoch *e) {
+	run *r = user;
+	end_progress();
+	if (!r->o->common.quiet)
+		printf("epoch %lld/%lld  loss %.4f  accuracy %.2f%%  test loss %.4f  test accuracy %.2f%%  %.2f s\n",
+			   (long long)e->epoch + 1, (long long)r->o->epochs, e->loss, 100 * e->accuracy, e->validation_loss,
+			   100 * e->validation_accuracy, e->seconds);
+	fflush(stdout);
+	write_log(r, e);
+	r->checkpoint.epochs_done = e->epoch + 1;
+	r->checkpoint.samples_done = 0;
+	r->save_failed = save(r) != SL_OK;
+	return !r->save_failed && !interrupted;
+}
+
+static bool while_training(void *user, const sl_progress *p) {
+	run *r = user;
+	if (p->epoch >= 0 && p->epoch == r->checkpoint.epochs_done)
+		r->checkpoint.samples_done = p->done < p->total ? p->done : 0;
+	if (p->epoch < 0) /* validation: a whole epoch waits to be kept */
+		return true;
+	bool go_on = show_progress((void *)&r->o->common.quiet, p);
+	/* The last batch of an epoch is followed by its end, where is stopped as well. */
+	return go_on || p->done == p->total;
+}
+
+static sl_status train(run *r) {
+	const options *o = r->o;
+	sl_samples samples = {SL_SAMPLES_DEFAULTS}, test = {SL_SAMPLES_DEFAULTS};
+	sl_model_info info = {.struct_size = sizeof info};
+	int classes;
+	SL_TRY(sl_dataset_read_mnist(&r->train_set, r->context, o->data, true));
+	SL_TRY(sl_dataset_read_mnist(&r->test_set, r->context, o->data, false));
+	SL_TRY(sl_dataset_samples(r->context, r->train_set, &samples, &classes));
+	SL_TRY(sl_dataset_samples(r->context, r->test_set, &test, NULL));
+	if (!o->resume)
+		SL_TRY(make(r, &samples, classes));
+	SL_TRY(sl_model_get_info(r->context, r->model, r->optimizer, &info));
+	if (!o->common.quiet)
+		printf("%lld samples, %d layers, %lld of %lld weights, on %s\n", (long long)samples.inputs.rows, info.layers,
+			   (long long)info.nonzeros, (long long)info.dense_weights, sl_context_describe(r->context));
+	SL_TRY(sl_context_set_progress(r->context, while_training, r));
+	sl_status status =
+		sl_model_fit(r->context, r->model, r->optimizer, &samples,
+					 &(sl_fit_options){SL_FIT_DEFAULTS, .epochs = o->epochs, .first_epoch = r->checkpoint.epochs_done,
+									   .first_sample = r->checkpoint.samples_done, .batch = r->checkpoint.batch,
+									   .accumulate = r->checkpoint.accumulate, .validation = &test,
+									   .on_epoch = after_epoch, .user = r});
+	end_progress();
+	if (r->save_failed)
+		return save(r); /* once more, for its status and message */
+	if (status == SL_ERR_CANCELLED) {
+		SL_TRY(save(r));
+		fprintf(
+			stderr,
+			"sparselayer: interrupted after %lld epochs and %lld samples; go on with: sparselayer train --resume %s\n",
+			(long long)r->checkpoint.epochs_done, (long long)r->checkpoint.samples_done, o->output);
+	}
+	return status;
+}
+
+/* The context needs the seed, which a file to resume holds: it is read twice. */
+static int open_run(run *r) {
+	const options *o = r->o;
+	uint64_t seed = o->seed;
+	for (int pass = o->resume ? 0 : 1; pass < 2; pass++) {
+		int code = open_context(&r->context, &o->common, seed, o->deterministic);
+		if (code != EXIT_OK)
+			return code;
+		if (!o->resume)
+			return EXIT_OK;
+		if (pass == 0)
+			sl_context_set_log(r->context, NULL, SL_LOG_ERROR, NULL);
+		sl_status status = sl_model_load(&r->model, &r->optimizer, &r->checkpoint, r->context, o->resume, NULL);
+		if (status != SL_OK)
+			return fail(r->context, status);
+		if (!r->optimizer || !r->checkpoint.batch) {
+			fprintf(stderr, "sparselayer: %s holds no training state to resume\n", o->resume);
+			return EXIT_INPUT;
+		}
+		seed = r->checkpoint.seed;
+		if (pass == 0) {
+			sl_optimizer_destroy(r->optimizer);
+			sl_model_destroy(r->model);
+			sl_context_destroy(r->context);
+		}
+	}
+	return EXIT_OK;
+}
+
+static int open_log(run *r) {
+	if (!r->o->log)
+		return EXIT_OK;
+	r->log = fopen(r->o->log, r->o->resume ? "a" : "w");
+	if (r->log)
+		return EXIT_OK;
+	fprintf(stderr, "sparselayer: %s could not be opened: %s\n", r->o->log, strerror(errno));
+	return EXIT_FAILED;
+}
+
+int command_train(int argc, char **argv) {
+	static const struct argp_child children[] = {{&common_argp, 0, "Running", 90}, {0}};
+	static const struct argp argp = {list,
+									 parse,
+									 "",
+									 "Train a network of linear layers, sparse but for the last, to classify pictures; "
+									 "print a line an epoch and save model and training state.\vCtrl-C ends after the "
+									 "current step and saves; --resume goes on from there bit for bit.",
+									 children,
+									 NULL,
+									 NULL};
+	options o = {.output = "model.safetensors",
+				 .hidden = {1024, 1024},
+				 .layers = 2,
+				 .epochs = 10,
+				 .batch = 256,
+				 .accumulate = 1,
+				 .density = 0.1,
+				 .activation = SL_RELU,
+				 .init = SL_INIT_HE_UNIFORM,
+				 .optimizer = SL_ADAM,
+				 .schedule = SL_SCHEDULE_COSINE,
+				 .seed = 1,
+				 .step_interval = 1000};
+	run r = {.o = &o, .checkpoint = {SL_CHECKPOINT_DEFAULTS}};
+	argp_parse(&argp, argc, argv, 0, NULL, &o);
+	catch_signals();
+	int code = open_run(&r);
+	if (code == EXIT_OK)
+		code = open_log(&r);
+	if (code == EXIT_OK) {
+		sl_status status = train(&r);
+		if (status == SL_ERR_CANCELLED)
+			code = EXIT_INTERRUPTED;
+		else if (status != SL_OK)
+			code = fail(r.context, status);
+	}
+	if (r.log && (ferror(r.log) | fclose(r.log)) && code == EXIT_OK) {
+		fprintf(stderr, "sparselayer: %s could not be written whole\n", o.log);
+		code = EXIT_FAILED;
+	}
+	sl_dataset_destroy(r.train_set);
+	sl_dataset_destroy(r.test_set);
+	sl_optimizer_destroy(r.optimizer);
+	sl_model_destroy(r.model);
+	sl_context_destroy(r.context);
+	return code;
+}
