@@ -119,9 +119,9 @@ static void check_product(sl_context *context, int product, sl_dtype dtype, shap
 						  epilogue_case e) {
 	operand *a = make_operand(context, dtype, s.m, s.k, product, l.a, e.exact);
 	view_block b = view_create(dtype, (sl_order)l.b, s.k, s.n, 16),
-			   c = view_create(dtype, (sl_order)l.c, s.m, s.n, l.a & 1 ? 16 : 5);
+			   c = (beta == 0 ? view_output : view_create)(dtype, (sl_order)l.c, s.m, s.n, l.a & 1 ? 16 : 5);
 	view_block old = view_create(dtype, (sl_order)l.c, s.m, s.n, 16),
-			   d = view_create(dtype, (sl_order)l.c, s.m, s.n, c.view.ld);
+			   d = (e.pre ? view_output : view_create)(dtype, (sl_order)l.c, s.m, s.n, c.view.ld);
 	view_block bias = make_bias(dtype, s.m, e.exact);
 	fill(&b, 3, e.exact);
 	fill(&old, 4, e.exact);

@@ -119,6 +119,13 @@ static inline view_block view_create(sl_dtype dtype, sl_order order, int64_t row
 	return b;
 }
 
+/* The same with guard bytes in the padding of panels too, which whoever writes the matrix must zero. */
+static inline view_block view_output(sl_dtype dtype, sl_order order, int64_t rows, int64_t cols, int64_t width) {
+	view_block b = view_create(dtype, order, rows, cols, width);
+	memset(b.view.data, VIEW_BYTE, (size_t)b.elements * sl_dtype_size(dtype));
+	return b;
+}
+
 static inline void view_free(view_block *b) {
 	free(b->bytes);
 	b->bytes = NULL;

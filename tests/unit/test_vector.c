@@ -122,7 +122,7 @@ SL_TEST(elementwise, activations_against_libm) {
 			for (int from = 0; from < 4; from++) {
 				view_block x = activation_input(dtypes[t], from), kept = activation_input(dtypes[t], from);
 				for (int to = 0; to < 4; to++) {
-					view_block y = view_create(dtypes[t], (sl_order)to, ROWS, COLS, to == from ? WIDTH : 5);
+					view_block y = view_output(dtypes[t], (sl_order)to, ROWS, COLS, to == from ? WIDTH : 5);
 					CHECK_OK(context, sl_activate(context, (sl_activation)a, parameter_of(a), &x.view, &y.view));
 					check_activation(context, a, &x.view, &y);
 					view_free(&y);
@@ -172,7 +172,7 @@ SL_TEST(elementwise, derivatives_by_finite_differences) {
 static void check_backward(sl_context *context, int a, sl_dtype dtype, const int orders[3]) {
 	view_block s = view_create(dtype, (sl_order)orders[0], ROWS, COLS, WIDTH);
 	view_block dy = view_create(dtype, (sl_order)orders[1], ROWS, COLS, WIDTH);
-	view_block dx = view_create(dtype, (sl_order)orders[2], ROWS, COLS, orders[2] == orders[0] ? WIDTH : 7);
+	view_block dx = view_output(dtype, (sl_order)orders[2], ROWS, COLS, orders[2] == orders[0] ? WIDTH : 7);
 	view_fill(&s, 5, a == SL_SIGMOID || a == SL_TANH ? 1 : 3);
 	put(&s, 0, 0, 0);
 	put(&s, 1, 1, 1.25);
@@ -439,7 +439,7 @@ static void check_copy(sl_context *context, sl_dtype from, sl_dtype to, int from
 									 0x1.fffffefp127};
 	enum { SPECIAL = sizeof special / sizeof *special };
 	view_block a = view_create(from, (sl_order)from_order, rows, cols, WIDTH),
-			   b = view_create(to, (sl_order)to_order, rows, cols, 5);
+			   b = view_output(to, (sl_order)to_order, rows, cols, 5);
 	view_fill(&a, (uint64_t)(rows * cols + 1), 4);
 	for (int64_t i = 0; i < SPECIAL && i < rows * cols; i++)
 		put(&a, i / cols, i % cols, special[i]);
@@ -513,7 +513,7 @@ static problem make_problem(int kind, sl_dtype dtype, const int orders[3], int64
 				 .features = features};
 	p.outputs = view_create(dtype, (sl_order)orders[0], batch, features, WIDTH);
 	p.targets = view_create(dtype, (sl_order)orders[1], batch, features, WIDTH);
-	p.gradient = view_create(dtype, (sl_order)orders[2], batch, features, 5);
+	p.gradient = view_output(dtype, (sl_order)orders[2], batch, features, 5);
 	view_fill(&p.outputs, 21, 4);
 	view_fill(&p.targets, 22, 1);
 	for (int64_t i = 0; i < batch; i++) {
