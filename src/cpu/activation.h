@@ -42,7 +42,7 @@
 			return dy * (1 - s * s);                                                                                   \
 		case SL_GELU:                                                                                                  \
 			return dy * ((T)0.5 * (1 + ERF(s * (T)0.70710678118654752440)) +                                           \
-			             s * EXP(-s * s / 2) * (T)0.39894228040143267794);                                             \
+						 s * EXP(-s * s / 2) * (T)0.39894228040143267794);                                             \
 		case SL_IDENTITY:                                                                                              \
 			break;                                                                                                     \
 		}                                                                                                              \

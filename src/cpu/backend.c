@@ -11,9 +11,9 @@ static int devices(sl_device_info *infos, int capacity) {
 		infos[0].usable = true;
 		sli_cpu_model(infos[0].name, sizeof infos[0].name);
 		snprintf(infos[0].detail, sizeof infos[0].detail, "%s",
-		         sli_cpu_has(SL_ISA_AVX512) ? "avx512, avx2"
-		         : sli_cpu_has(SL_ISA_AVX2) ? "avx2"
-		                                    : "scalar");
+				 sli_cpu_has(SL_ISA_AVX512) ? "avx512, avx2"
+				 : sli_cpu_has(SL_ISA_AVX2) ? "avx2"
+											: "scalar");
 		infos[0].units = (int)sysconf(_SC_NPROCESSORS_ONLN);
 		infos[0].memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGE_SIZE);
 	}
@@ -104,12 +104,12 @@ static sl_status synchronize(void *device) {
 static sl_status plan_op(void *device, const sl_op_desc *desc, sl_op_plan *plan) {
 	*plan = (sl_op_plan){.desc = *desc};
 	return desc->kind <= SL_OP_GATHER ? sli_cpu_product_plan(device, desc, plan)
-	                                  : sli_cpu_vector_plan(device, desc, plan);
+									  : sli_cpu_vector_plan(device, desc, plan);
 }
 
 static sl_status execute(void *device, const sl_op_plan *plan, const sl_op_args *args) {
 	return plan->desc.kind <= SL_OP_GATHER ? sli_cpu_product_execute(device, plan, args)
-	                                       : sli_cpu_vector_execute(device, plan, args);
+										   : sli_cpu_vector_execute(device, plan, args);
 }
 
 static void destroy(void *device, sl_op_plan *plan) {

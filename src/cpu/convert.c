@@ -48,7 +48,7 @@ static void copy_block(const sl_dense *from, const sl_dense *to, int64_t r0, int
 	for (int64_t r = 0; r < r1 - r0; r++)
 		for (int64_t c = 0; c < c1 - c0; c++)
 			sli_store(to->data, to->dtype, t0 + r * tr + c * tc,
-			          sli_load(from->data, from->dtype, f0 + r * fr + c * fc));
+					  sli_load(from->data, from->dtype, f0 + r * fr + c * fc));
 }
 
 static void copy_rows(void *argument, size_t index) {

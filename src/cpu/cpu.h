@@ -53,6 +53,10 @@ typedef struct sl_sddmm_task {
 } sl_sddmm_task;
 typedef void (*sl_sddmm_kernel)(const sl_sddmm_task *task);
 
+/* Update n parameters of a dtype: w from g, the moments m and v (NULL where `kind` has none) in place. */
+typedef void (*sl_update_kernel)(const sl_update *update, int kind, void *w, const void *g, void *m, void *v,
+								 int64_t n);
+
 /* One row of kernels.def. */
 typedef struct sl_kernel {
 	sl_op_kind kind;
@@ -62,16 +66,19 @@ typedef struct sl_kernel {
 	const char *name;
 	sl_spmm_kernel spmm;
 	sl_sddmm_kernel sddmm;
+	sl_update_kernel update;
 } sl_kernel;
 const sl_kernel *sli_cpu_kernels(int *count);
+/* The best kernel for an op and dtype; `name` (may be NULL) asks for one. NULL: there is none. */
+const sl_kernel *sli_cpu_choose(const sl_cpu *cpu, sl_op_kind kind, sl_dtype dtype, const char *name);
 
-#define KERNEL_SPMM(dtype, isa, tile, function) void function(const sl_spmm_task *task);
+#define KERNEL_SPMM(dtype, isa, tile, function)  void function(const sl_spmm_task *task);
 #define KERNEL_SDDMM(dtype, isa, tile, function) void function(const sl_sddmm_task *task);
+#define KERNEL_UPDATE(dtype, isa, function)                                                                            \
+	void function(const sl_update *update, int kind, void *w, const void *g, void *m, void *v, int64_t n);
 #include "cpu/kernels.def"
-#undef KERNEL_SPMM
-#undef KERNEL_SDDMM
 
-/* products.c: SPMM, SDDMM, GEMM, CONVERT, GATHER; vector_*.c: the rest. */
+/* products.c: SPMM, SDDMM, GEMM, CONVERT, GATHER; vector.c: the rest. */
 sl_status sli_cpu_product_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *plan);
 sl_status sli_cpu_product_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args);
 void sli_cpu_product_destroy(sl_cpu *cpu, sl_op_plan *plan);

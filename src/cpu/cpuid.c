@@ -14,7 +14,7 @@ bool sli_cpu_has(sl_isa isa) {
 	/* The compiler's own check asks the system whether the registers are saved, too. */
 	if (isa == SL_ISA_AVX512)
 		return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-		       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
+			   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
 	if (isa == SL_ISA_AVX2)
 		return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #endif

@@ -17,7 +17,7 @@ typedef struct operand {
 
 static bool whole(const sl_matrix_desc *m) {
 	return m->order == SL_ROW_MAJOR || m->order == SL_COL_MAJOR || (m->order == SL_COL_PANELS && m->cols <= m->ld) ||
-	       (m->order == SL_ROW_PANELS && m->rows <= m->ld);
+		   (m->order == SL_ROW_PANELS && m->rows <= m->ld);
 }
 
 static bool turned(sl_order order) {
@@ -37,21 +37,34 @@ static bool by_library(const sl_op_desc *desc) {
 #endif
 }
 
+/* B and C in panels of the same columns: a product a panel. */
+static bool by_columns(const sl_op_desc *desc) {
+	return desc->b.order == SL_COL_PANELS && desc->c.order == SL_COL_PANELS && desc->b.ld == desc->c.ld &&
+		   !whole(&desc->b);
+}
+
+/* A and B in panels of the same depth: a sum of products. */
+static bool by_depth(const sl_op_desc *desc) {
+	return desc->a.order == SL_COL_PANELS && desc->b.order == SL_ROW_PANELS && desc->a.ld == desc->b.ld &&
+		   !whole(&desc->a) && whole(&desc->c) && !turned(desc->c.order);
+}
+
 sl_status sli_cpu_gemm_plan(sl_cpu *cpu, sl_op_plan *plan) {
 	const sl_op_desc *desc = &plan->desc;
 	if (desc->kernel)
 		return cpu->host->fail(cpu->host->user, SL_ERR_UNSUPPORTED, "cpu: gemm has no kernel %s", desc->kernel);
 	if (by_library(desc)) {
 		/* A turned A is copied: oneDNN runs that case at less than half its speed. */
-		if (!whole(&desc->a) || turned(desc->a.order))
+		bool columns = by_columns(desc), depth = by_depth(desc);
+		if (!depth && (!whole(&desc->a) || turned(desc->a.order)))
 			plan->workspace += dense_bytes(&desc->a);
-		if (!whole(&desc->b))
+		if (!columns && !depth && !whole(&desc->b))
 			plan->workspace += dense_bytes(&desc->b);
-		if (!whole(&desc->c) || turned(desc->c.order))
+		if (!columns && (!whole(&desc->c) || turned(desc->c.order)))
 			plan->workspace += dense_bytes(&desc->c);
 	}
 	snprintf(plan->text, sizeof plan->text, "gemm %lldx%lldx%lld: %s", (long long)desc->c.rows, (long long)desc->c.cols,
-	         (long long)desc->a.cols, by_library(desc) ? "oneDNN" : "own loops");
+			 (long long)desc->a.cols, by_library(desc) ? "oneDNN" : "own loops");
 	return SL_OK;
 }
 
@@ -62,7 +75,8 @@ typedef struct gemm_job {
 	operand a, b;
 	sl_dense c;
 	int64_t k, tile_rows, tile_cols, row_tiles;
-	int failed; /* atomic */
+	int64_t columns, depth; /* of a panel, where products go by them; else all */
+	int failed;             /* atomic */
 } gemm_job;
 
 static void own_rows(void *argument, size_t index) {
@@ -75,7 +89,8 @@ static void own_rows(void *argument, size_t index) {
 			double sum = 0;
 			float sum32 = 0;
 			for (int64_t k = 0; k < j->k; k++) {
-				double x = sli_load(a->data, a->dtype, sli_at(a, r, k)), y = sli_load(b->data, b->dtype, sli_at(b, k, col));
+				double x = sli_load(a->data, a->dtype, sli_at(a, r, k)),
+					   y = sli_load(b->data, b->dtype, sli_at(b, k, col));
 				if (wide)
 					sum += x * y;
 				else
@@ -88,18 +103,26 @@ static void own_rows(void *argument, size_t index) {
 }
 
 #ifdef SL_WITH_ONEDNN
+/* One tile of C, over all the depth. Where C goes by columns, a tile does not leave its panel. */
 static void library_tile(void *argument, size_t index) {
 	gemm_job *j = argument;
 	int64_t r0 = (int64_t)index % j->row_tiles * j->tile_rows, c0 = (int64_t)index / j->row_tiles * j->tile_cols;
 	int64_t m = j->c.rows - r0 < j->tile_rows ? j->c.rows - r0 : j->tile_rows;
 	int64_t n = j->c.cols - c0 < j->tile_cols ? j->c.cols - c0 : j->tile_cols;
-	const float *a = j->a.data + r0 * j->a.ld, *b = j->b.data + (j->b.turned ? c0 * j->b.ld : c0);
-	float *c = (float *)j->c.data + r0 * j->c.ld + c0;
+	int64_t panel = c0 / j->columns, inside = c0 % j->columns;
+	const float *a = j->a.data + r0 * j->a.ld;
+	const float *b = j->b.data + panel * j->k * j->b.ld + (j->b.turned ? inside * j->b.ld : inside);
+	float *c = (float *)j->c.data + panel * j->c.rows * j->c.ld + r0 * j->c.ld + inside;
+	float beta = (float)j->args->beta;
+	dnnl_status_t status = dnnl_success;
 	/* The pool is the parallelism; oneDNN's own team would fight it. */
 	int threads = omp_get_max_threads();
 	omp_set_num_threads(1);
-	dnnl_status_t status = dnnl_sgemm('N', j->b.turned ? 'T' : 'N', m, n, j->k, (float)j->args->alpha, a, j->a.ld, b,
-	                                  j->b.ld, (float)j->args->beta, c, j->c.ld);
+	for (int64_t k = 0; k < j->k && status == dnnl_success; k += j->depth) {
+		int64_t depth = j->k - k < j->depth ? j->k - k : j->depth;
+		status = dnnl_sgemm('N', j->b.turned ? 'T' : 'N', m, n, depth, (float)j->args->alpha, a + k * j->c.rows,
+							j->a.ld, b + k * j->c.cols, j->b.ld, k ? 1.0f : beta, c, j->c.ld);
+	}
 	omp_set_num_threads(threads);
 	if (status != dnnl_success)
 		__atomic_store_n(&j->failed, (int)status, __ATOMIC_RELAXED);
@@ -111,10 +134,20 @@ static void choose_tiles(gemm_job *j) {
 	int64_t m = j->c.rows, n = j->c.cols;
 	j->tile_rows = m;
 	j->tile_cols = n;
+	if (j->columns < n) {
+		j->tile_cols = j->columns;
+		j->tile_rows = m >= 512 ? 256 : m;
+		j->row_tiles = sli_ceil_div(m, j->tile_rows);
+		return;
+	}
 	if (m >= n)
-		j->tile_rows = m >= 512 ? sli_ceil_div(sli_ceil_div(m, 4), 16) * 16 : m >= 128 ? sli_ceil_div(sli_ceil_div(m, 2), 16) * 16 : m;
+		j->tile_rows = m >= 512   ? sli_ceil_div(sli_ceil_div(m, 4), 16) * 16
+					   : m >= 128 ? sli_ceil_div(sli_ceil_div(m, 2), 16) * 16
+								  : m;
 	else
-		j->tile_cols = n >= 512 ? sli_ceil_div(sli_ceil_div(n, 4), 16) * 16 : n >= 64 ? sli_ceil_div(sli_ceil_div(n, 2), 16) * 16 : n;
+		j->tile_cols = n >= 512  ? sli_ceil_div(sli_ceil_div(n, 4), 16) * 16
+					   : n >= 64 ? sli_ceil_div(sli_ceil_div(n, 2), 16) * 16
+								 : n;
 	j->row_tiles = sli_ceil_div(m, j->tile_rows);
 }
 
@@ -136,9 +169,13 @@ static operand take(sl_cpu *cpu, const sl_dense *m, const sl_matrix_desc *desc, 
 static sl_status run_library(gemm_job *j) {
 	const sl_op_desc *desc = j->desc;
 	void *at = j->args->workspace;
-	j->a = take(j->cpu, &j->args->a, &desc->a, true, &at);
-	j->b = take(j->cpu, &j->args->b, &desc->b, false, &at);
-	bool direct = whole(&desc->c) && !turned(desc->c.order);
+	bool columns = by_columns(desc), depth = by_depth(desc);
+	j->columns = columns ? j->c.ld : j->c.cols;
+	j->depth = depth ? j->args->a.ld : j->k;
+	j->a = depth ? (operand){j->args->a.data, j->args->a.ld, false} : take(j->cpu, &j->args->a, &desc->a, true, &at);
+	j->b = columns || depth ? (operand){j->args->b.data, j->args->b.ld, depth}
+							: take(j->cpu, &j->args->b, &desc->b, false, &at);
+	bool direct = columns || (whole(&desc->c) && !turned(desc->c.order));
 	if (!direct) {
 		j->c.order = SL_ROW_MAJOR;
 		j->c.ld = j->c.cols;

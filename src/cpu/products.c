@@ -6,29 +6,6 @@
 
 #include "cpu/activation.h"
 
-static const sl_kernel kernels[] = {
-#define KERNEL_SPMM(dtype, isa, tile, function) {SL_OP_SPMM, dtype, isa, tile, &#function[4], function, NULL},
-#define KERNEL_SDDMM(dtype, isa, tile, function) {SL_OP_SDDMM, dtype, isa, tile, &#function[4], NULL, function},
-#include "cpu/kernels.def"
-};
-
-const sl_kernel *sli_cpu_kernels(int *count) {
-	*count = (int)(sizeof kernels / sizeof *kernels);
-	return kernels;
-}
-
-static const sl_kernel *choose(const sl_cpu *cpu, const sl_op_desc *desc) {
-	const sl_kernel *found = NULL;
-	for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++) {
-		const sl_kernel *k = &kernels[i];
-		if (k->kind != desc->kind || k->dtype != desc->b.dtype)
-			continue;
-		if (desc->kernel ? !strcmp(desc->kernel, k->name) && sli_cpu_has(k->isa) : k->isa <= cpu->isa)
-			found = k;
-	}
-	return found;
-}
-
 static sl_chunks *make_chunks(sl_cpu *cpu, const sl_pattern_arrays *s) {
 	sl_chunks *chunks = cpu->host->allocate(cpu->host->user, sizeof *chunks);
 	if (!chunks)
@@ -39,7 +16,7 @@ static sl_chunks *make_chunks(sl_cpu *cpu, const sl_pattern_arrays *s) {
 		/* An entry costs 1, a row as much as 4 entries: loading, storing and the epilogue. */
 		double share = ((double)s->nnz + 4.0 * (double)s->rows) * (i + 1) / SL_CHUNKS;
 		while (row < s->rows &&
-		       (double)sli_cpu_offset(s->row_offsets, s->offset_dtype, row + 1) + 4.0 * (double)(row + 1) <= share)
+			   (double)sli_cpu_offset(s->row_offsets, s->offset_dtype, row + 1) + 4.0 * (double)(row + 1) <= share)
 			row++;
 	}
 	chunks->begin[SL_CHUNKS] = s->rows;
@@ -108,18 +85,17 @@ sl_status sli_cpu_product_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *
 		snprintf(plan->text, sizeof plan->text, "%s", desc->kind == SL_OP_CONVERT ? "convert" : "gather");
 		return SL_OK;
 	}
-	const sl_kernel *kernel = choose(cpu, desc);
+	const sl_kernel *kernel = sli_cpu_choose(cpu, desc->kind, desc->b.dtype, desc->kernel);
 	if (!kernel)
 		return cpu->host->fail(cpu->host->user, SL_ERR_UNSUPPORTED, "cpu: no kernel %s for %s of %s",
-		                       desc->kernel ? desc->kernel : "", desc->kind == SL_OP_SPMM ? "spmm" : "sddmm",
-		                       sl_dtype_name(desc->b.dtype));
+							   desc->kernel ? desc->kernel : "", desc->kind == SL_OP_SPMM ? "spmm" : "sddmm",
+							   sl_dtype_name(desc->b.dtype));
 	plan->kernel = kernel;
 	const sl_pattern_arrays *s = &desc->sparse.arrays;
 	snprintf(plan->text, sizeof plan->text, "%s%s %lldx%lld nnz %lld batch %lld: %s, panels of %lld",
-	         desc->kind == SL_OP_SPMM ? "spmm" : "sddmm", desc->transpose ? " transposed" : "", (long long)s->rows,
-	         (long long)s->cols, (long long)s->nnz,
-	         (long long)(desc->kind == SL_OP_SPMM ? desc->c.cols : desc->a.cols), kernel->name,
-	         (long long)(desc->kind == SL_OP_SPMM ? run_width(desc) : sample_width(desc)));
+			 desc->kind == SL_OP_SPMM ? "spmm" : "sddmm", desc->transpose ? " transposed" : "", (long long)s->rows,
+			 (long long)s->cols, (long long)s->nnz, (long long)(desc->kind == SL_OP_SPMM ? desc->c.cols : desc->a.cols),
+			 kernel->name, (long long)(desc->kind == SL_OP_SPMM ? run_width(desc) : sample_width(desc)));
 	return desc->kind == SL_OP_SPMM ? plan_spmm(cpu, plan) : plan_sddmm(cpu, plan);
 }
 
@@ -183,18 +159,18 @@ static void spmm_tile(void *argument, size_t index) {
 	bool padded = j->b.order == SL_COL_PANELS && j->c.order == SL_COL_PANELS;
 	size_t size = sl_dtype_size(j->b.dtype);
 	sl_spmm_task task = {.offsets = s->row_offsets,
-	                     .offset_dtype = s->offset_dtype,
-	                     .columns = s->col_indices,
-	                     .values = j->values,
-	                     .x = (const char *)j->b.data + (size_t)sli_at(&j->b, 0, c0) * size,
-	                     .y = (char *)j->c.data + (size_t)sli_at(&j->c, 0, c0) * size,
-	                     .ldx = j->b.ld,
-	                     .ldy = j->c.ld,
-	                     .begin = j->chunks->begin[chunk],
-	                     .end = j->chunks->begin[chunk + 1],
-	                     .width = padded ? room : left,
-	                     .alpha = j->args->alpha,
-	                     .beta = j->args->beta};
+						 .offset_dtype = s->offset_dtype,
+						 .columns = s->col_indices,
+						 .values = j->values,
+						 .x = (const char *)j->b.data + (size_t)sli_at(&j->b, 0, c0) * size,
+						 .y = (char *)j->c.data + (size_t)sli_at(&j->c, 0, c0) * size,
+						 .ldx = j->b.ld,
+						 .ldy = j->c.ld,
+						 .begin = j->chunks->begin[chunk],
+						 .end = j->chunks->begin[chunk + 1],
+						 .width = padded ? room : left,
+						 .alpha = j->args->alpha,
+						 .beta = j->args->beta};
 	if (by_rows(j)) {
 		spmm_tile_halves(j, task, c0, left);
 		return;
@@ -225,19 +201,19 @@ static void gather_chunk(void *argument, size_t index) {
 }
 
 static void gather(sl_cpu *cpu, const void *from, void *to, const void *permutation, sl_dtype index_dtype, size_t size,
-                   int64_t count) {
+				   int64_t count) {
 	gather_job j = {from, to, permutation, index_dtype, size, count};
 	cpu->host->parallel(cpu->host->user, (size_t)sli_ceil_div(count, 16384), gather_chunk, &j);
 }
 
 static sl_dense panels(void *data, sl_dtype dtype, int64_t rows, int64_t cols, int64_t width) {
 	return (sl_dense){.data = data,
-	                  .dtype = dtype,
-	                  .order = SL_COL_PANELS,
-	                  .device = SL_DEVICE_CPU,
-	                  .rows = rows,
-	                  .cols = cols,
-	                  .ld = width};
+					  .dtype = dtype,
+					  .order = SL_COL_PANELS,
+					  .device = SL_DEVICE_CPU,
+					  .rows = rows,
+					  .cols = cols,
+					  .ld = width};
 }
 
 static void run_spmm(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args) {
@@ -253,7 +229,7 @@ static void run_spmm(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args
 	if (desc->transpose) {
 		void *permuted = sli_carve(&at, sli_align64((size_t)s->nnz * sl_dtype_size(desc->b.dtype)));
 		gather(cpu, args->values, permuted, desc->sparse.permutation, desc->sparse.permutation_dtype,
-		       sl_dtype_size(desc->b.dtype), s->nnz);
+			   sl_dtype_size(desc->b.dtype), s->nnz);
 		j.values = permuted;
 	}
 	if (!b_direct(desc)) {
@@ -287,19 +263,19 @@ static void sddmm_chunk(void *argument, size_t index) {
 	const sl_pattern_arrays *s = &j->plan->desc.sparse.arrays;
 	const sl_chunks *chunks = j->plan->state;
 	sl_sddmm_task task = {.offsets = s->row_offsets,
-	                      .offset_dtype = s->offset_dtype,
-	                      .columns = s->col_indices,
-	                      .values = j->args->values_out,
-	                      .a = j->a->data,
-	                      .b = j->b->data,
-	                      .a_rows = j->a->rows,
-	                      .b_rows = j->b->rows,
-	                      .ld = j->a->ld,
-	                      .n = j->a->cols,
-	                      .begin = chunks->begin[index],
-	                      .end = chunks->begin[index + 1],
-	                      .alpha = j->args->alpha,
-	                      .beta = j->args->beta};
+						  .offset_dtype = s->offset_dtype,
+						  .columns = s->col_indices,
+						  .values = j->args->values_out,
+						  .a = j->a->data,
+						  .b = j->b->data,
+						  .a_rows = j->a->rows,
+						  .b_rows = j->b->rows,
+						  .ld = j->a->ld,
+						  .n = j->a->cols,
+						  .begin = chunks->begin[index],
+						  .end = chunks->begin[index + 1],
+						  .alpha = j->args->alpha,
+						  .beta = j->args->beta};
 	((const sl_kernel *)j->plan->kernel)->sddmm(&task);
 }
 
@@ -330,7 +306,7 @@ sl_status sli_cpu_product_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_
 		return SL_OK;
 	case SL_OP_GATHER:
 		gather(cpu, args->vector[0], args->vector[1], args->vector[2], plan->desc.index_dtype,
-		       sl_dtype_size(plan->desc.a.dtype), args->count);
+			   sl_dtype_size(plan->desc.a.dtype), args->count);
 		return SL_OK;
 	case SL_OP_SPMM:
 		run_spmm(cpu, plan, args);
@@ -371,7 +347,7 @@ static int64_t run_end(const sl_dense *m, int64_t c, int64_t limit) {
 }
 
 void sli_cpu_finish(const sl_op_desc *desc, const sl_op_args *args, const sl_dense *c, int64_t r, int64_t j,
-                    double sum) {
+					double sum) {
 	double z = desc->bias ? sum + bias_of(args, c->dtype, r) : sum, y;
 	if (c->dtype == SL_F64) {
 		y = sli_act_f64(desc->activation, desc->activation_parameter, z);
@@ -385,7 +361,7 @@ void sli_cpu_finish(const sl_op_desc *desc, const sl_op_args *args, const sl_den
 }
 
 void sli_cpu_epilogue(const sl_op_desc *desc, const sl_op_args *args, const sl_dense *c, int64_t begin, int64_t end,
-                      int64_t c0, int64_t c1) {
+					  int64_t c0, int64_t c1) {
 	if (!sli_has_epilogue(desc))
 		return;
 	for (int64_t r = begin; r < end; r++) {

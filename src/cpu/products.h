@@ -29,9 +29,10 @@ void sli_cpu_convert(sl_cpu *cpu, const sl_dense *from, const sl_dense *to);
 void sli_cpu_zero_padding(const sl_dense *m);
 /* C = activation(C + bias), pre-activation to D, for rows [begin, end) and columns [c0, c1). */
 void sli_cpu_epilogue(const sl_op_desc *desc, const sl_op_args *args, const sl_dense *c, int64_t begin, int64_t end,
-                      int64_t c0, int64_t c1);
+					  int64_t c0, int64_t c1);
 /* The epilogue of one element from its sum, which has not been rounded to storage; stores it. */
-void sli_cpu_finish(const sl_op_desc *desc, const sl_op_args *args, const sl_dense *c, int64_t r, int64_t j, double sum);
+void sli_cpu_finish(const sl_op_desc *desc, const sl_op_args *args, const sl_dense *c, int64_t r, int64_t j,
+					double sum);
 static inline bool sli_has_epilogue(const sl_op_desc *desc) {
 	return desc->bias || desc->pre_activation || desc->activation != SL_IDENTITY;
 }

@@ -4,33 +4,34 @@
 
 #include <immintrin.h>
 
+/* Every loop over vectors is unrolled: an array that is indexed by a loop's counter lives in memory. */
+#define UNROLLED _Pragma("GCC unroll 8")
+
 /* A row times 8 * VECTORS columns, the sums staying in registers over the row's entries. Narrow
  * tiles keep two entries in flight, so that there are sums enough to hide the FMA's latency. */
 #define SPMM_TILE(name, VECTORS, FLIGHT)                                                                               \
 	static inline void name(const float *values, const int32_t *columns, int64_t count, const float *x, int64_t ldx,   \
-	                        __m256 alpha, float beta, float *y) {                                                      \
+							__m256 alpha, float beta, float *y) {                                                      \
 		__m256 sum[FLIGHT][VECTORS];                                                                                   \
-		for (int f = 0; f < FLIGHT; f++)                                                                               \
-			for (int v = 0; v < VECTORS; v++)                                                                          \
-				sum[f][v] = _mm256_setzero_ps();                                                                       \
+		UNROLLED for (int f = 0; f < FLIGHT; f++) UNROLLED for (int v = 0; v < VECTORS; v++) sum[f][v] =               \
+			_mm256_setzero_ps();                                                                                       \
 		int64_t k = 0;                                                                                                 \
 		for (; k + FLIGHT <= count; k += FLIGHT)                                                                       \
-			_Pragma("GCC unroll 4") for (int f = 0; f < FLIGHT; f++) {                                                 \
+			UNROLLED for (int f = 0; f < FLIGHT; f++) {                                                                \
 				const float *row = x + columns[k + f] * ldx;                                                           \
 				__m256 value = _mm256_broadcast_ss(values + k + f);                                                    \
-				_Pragma("GCC unroll 8") for (int v = 0; v < VECTORS; v++) sum[f][v] =                                  \
+				UNROLLED for (int v = 0; v < VECTORS; v++) sum[f][v] =                                                 \
 					_mm256_fmadd_ps(value, _mm256_loadu_ps(row + 8 * v), sum[f][v]);                                   \
 			}                                                                                                          \
 		for (; k < count; k++) {                                                                                       \
 			const float *row = x + columns[k] * ldx;                                                                   \
 			__m256 value = _mm256_broadcast_ss(values + k);                                                            \
-			_Pragma("GCC unroll 8") for (int v = 0; v < VECTORS; v++) sum[0][v] =                                      \
+			UNROLLED for (int v = 0; v < VECTORS; v++) sum[0][v] =                                                     \
 				_mm256_fmadd_ps(value, _mm256_loadu_ps(row + 8 * v), sum[0][v]);                                       \
 		}                                                                                                              \
-		for (int v = 0; v < VECTORS; v++) {                                                                            \
+		UNROLLED for (int v = 0; v < VECTORS; v++) {                                                                   \
 			__m256 total = sum[0][v];                                                                                  \
-			for (int f = 1; f < FLIGHT; f++)                                                                           \
-				total = _mm256_add_ps(total, sum[f][v]);                                                               \
+			UNROLLED for (int f = 1; f < FLIGHT; f++) total = _mm256_add_ps(total, sum[f][v]);                         \
 			total = _mm256_mul_ps(alpha, total);                                                                       \
 			if (beta != 0)                                                                                             \
 				total = _mm256_fmadd_ps(_mm256_set1_ps(beta), _mm256_loadu_ps(y + 8 * v), total);                      \
@@ -85,17 +86,16 @@ static inline float reduce1(__m256 s) {
  * panels' sums are added in the values array, in the order of the panels. */
 #define SDDMM_ROW(name, VECTORS)                                                                                       \
 	static inline void name(const int32_t *columns, int64_t count, const float *a, const float *b, __m256 alpha,       \
-	                        float alpha1, float beta, float *out) {                                                    \
+							float alpha1, float beta, float *out) {                                                    \
 		__m256 held[VECTORS];                                                                                          \
-		for (int v = 0; v < VECTORS; v++)                                                                              \
-			held[v] = _mm256_loadu_ps(a + 8 * v);                                                                      \
+		UNROLLED for (int v = 0; v < VECTORS; v++) held[v] = _mm256_loadu_ps(a + 8 * v);                               \
 		int64_t k = 0;                                                                                                 \
 		for (; k + 8 <= count; k += 8) {                                                                               \
 			__m256 sum[8];                                                                                             \
-			_Pragma("GCC unroll 8") for (int e = 0; e < 8; e++) {                                                      \
+			UNROLLED for (int e = 0; e < 8; e++) {                                                                     \
 				const float *row = b + (int64_t)columns[k + e] * (8 * VECTORS);                                        \
 				sum[e] = _mm256_mul_ps(held[0], _mm256_loadu_ps(row));                                                 \
-				_Pragma("GCC unroll 8") for (int v = 1; v < VECTORS; v++) sum[e] =                                     \
+				UNROLLED for (int v = 1; v < VECTORS; v++) sum[e] =                                                    \
 					_mm256_fmadd_ps(held[v], _mm256_loadu_ps(row + 8 * v), sum[e]);                                    \
 			}                                                                                                          \
 			__m256 total = _mm256_mul_ps(alpha, reduce8(sum));                                                         \
@@ -106,8 +106,8 @@ static inline float reduce1(__m256 s) {
 		for (; k < count; k++) {                                                                                       \
 			const float *row = b + (int64_t)columns[k] * (8 * VECTORS);                                                \
 			__m256 sum = _mm256_mul_ps(held[0], _mm256_loadu_ps(row));                                                 \
-			for (int v = 1; v < VECTORS; v++)                                                                          \
-				sum = _mm256_fmadd_ps(held[v], _mm256_loadu_ps(row + 8 * v), sum);                                     \
+			UNROLLED for (int v = 1; v < VECTORS; v++) sum =                                                           \
+				_mm256_fmadd_ps(held[v], _mm256_loadu_ps(row + 8 * v), sum);                                           \
 			out[k] = alpha1 * reduce1(sum) + (beta != 0 ? beta * out[k] : 0);                                          \
 		}                                                                                                              \
 	}

@@ -9,37 +9,37 @@
 #include <immintrin.h>
 #endif
 
+/* Every loop over vectors is unrolled: an array that is indexed by a loop's counter lives in memory. */
+#define UNROLLED _Pragma("GCC unroll 16")
+
 /* A row times 16 * VECTORS columns, of which the last vector has `mask`. FLIGHT entries are under
  * way at once, so that there are sums enough to hide the FMA's latency. */
 #define SPMM_TILE(name, VECTORS, FLIGHT)                                                                               \
 	static inline void name(const float *values, const int32_t *columns, int64_t count, const float *x, int64_t ldx,   \
-	                        __m512 alpha, float beta, float *y, __mmask16 mask) {                                      \
+							__m512 alpha, float beta, float *y, __mmask16 mask) {                                      \
 		__m512 sum[FLIGHT][VECTORS];                                                                                   \
-		for (int f = 0; f < FLIGHT; f++)                                                                               \
-			for (int v = 0; v < VECTORS; v++)                                                                          \
-				sum[f][v] = _mm512_setzero_ps();                                                                       \
+		UNROLLED for (int f = 0; f < FLIGHT; f++) UNROLLED for (int v = 0; v < VECTORS; v++) sum[f][v] =               \
+			_mm512_setzero_ps();                                                                                       \
 		int64_t k = 0;                                                                                                 \
 		for (; k + FLIGHT <= count; k += FLIGHT)                                                                       \
-			_Pragma("GCC unroll 4") for (int f = 0; f < FLIGHT; f++) {                                                 \
+			UNROLLED for (int f = 0; f < FLIGHT; f++) {                                                                \
 				const float *row = x + columns[k + f] * ldx;                                                           \
 				__m512 value = _mm512_set1_ps(values[k + f]);                                                          \
-				_Pragma("GCC unroll 4") for (int v = 0; v < VECTORS - 1; v++) sum[f][v] =                              \
+				UNROLLED for (int v = 0; v < VECTORS - 1; v++) sum[f][v] =                                             \
 					_mm512_fmadd_ps(value, _mm512_loadu_ps(row + 16 * v), sum[f][v]);                                  \
-				sum[f][VECTORS - 1] = _mm512_fmadd_ps(                                                                 \
-					value, _mm512_maskz_loadu_ps(mask, row + 16 * (VECTORS - 1)), sum[f][VECTORS - 1]);                \
+				sum[f][VECTORS - 1] = _mm512_fmadd_ps(value, _mm512_maskz_loadu_ps(mask, row + 16 * (VECTORS - 1)),    \
+													  sum[f][VECTORS - 1]);                                            \
 			}                                                                                                          \
 		for (; k < count; k++) {                                                                                       \
 			const float *row = x + columns[k] * ldx;                                                                   \
 			__m512 value = _mm512_set1_ps(values[k]);                                                                  \
-			for (int v = 0; v < VECTORS; v++)                                                                          \
-				sum[0][v] = _mm512_fmadd_ps(                                                                           \
-					value, _mm512_maskz_loadu_ps(v == VECTORS - 1 ? mask : 0xffff, row + 16 * v), sum[0][v]);          \
+			UNROLLED for (int v = 0; v < VECTORS; v++) sum[0][v] = _mm512_fmadd_ps(                                    \
+				value, _mm512_maskz_loadu_ps(v == VECTORS - 1 ? mask : 0xffff, row + 16 * v), sum[0][v]);              \
 		}                                                                                                              \
-		for (int v = 0; v < VECTORS; v++) {                                                                            \
+		UNROLLED for (int v = 0; v < VECTORS; v++) {                                                                   \
 			__mmask16 m = v == VECTORS - 1 ? mask : 0xffff;                                                            \
 			__m512 total = sum[0][v];                                                                                  \
-			for (int f = 1; f < FLIGHT; f++)                                                                           \
-				total = _mm512_add_ps(total, sum[f][v]);                                                               \
+			UNROLLED for (int f = 1; f < FLIGHT; f++) total = _mm512_add_ps(total, sum[f][v]);                         \
 			total = _mm512_mul_ps(alpha, total);                                                                       \
 			if (beta != 0)                                                                                             \
 				total = _mm512_fmadd_ps(_mm512_set1_ps(beta), _mm512_maskz_loadu_ps(m, y + 16 * v), total);            \
@@ -77,48 +77,59 @@ void sli_spmm_f32_avx512(const sl_spmm_task *t) {
 	}
 }
 
+/* Four sums, once in each 128-bit lane: that lane's share of them. */
+static inline __m512 reduce4(const __m512 s[4]) {
+	__m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(s[0], s[1]), _mm512_unpackhi_ps(s[0], s[1]));
+	__m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(s[2], s[3]), _mm512_unpackhi_ps(s[2], s[3]));
+	return _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
+}
+
 /* Sums of 16 vectors, one a lane: a transpose that adds as it goes. */
 static inline __m512 reduce16(const __m512 s[16]) {
 	__m512 quad[4];
-	for (int i = 0; i < 4; i++) {
-		const __m512 *q = s + 4 * i;
-		__m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(q[0], q[1]), _mm512_unpackhi_ps(q[0], q[1]));
-		__m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(q[2], q[3]), _mm512_unpackhi_ps(q[2], q[3]));
-		/* Each 128-bit lane: its share of the four sums, in order. */
-		quad[i] = _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
-	}
-	__m512 low = _mm512_add_ps(_mm512_shuffle_f32x4(quad[0], quad[1], 0x88), _mm512_shuffle_f32x4(quad[0], quad[1], 0xdd));
-	__m512 high = _mm512_add_ps(_mm512_shuffle_f32x4(quad[2], quad[3], 0x88), _mm512_shuffle_f32x4(quad[2], quad[3], 0xdd));
+	UNROLLED for (int i = 0; i < 4; i++) quad[i] = reduce4(s + 4 * i);
+	__m512 low =
+		_mm512_add_ps(_mm512_shuffle_f32x4(quad[0], quad[1], 0x88), _mm512_shuffle_f32x4(quad[0], quad[1], 0xdd));
+	__m512 high =
+		_mm512_add_ps(_mm512_shuffle_f32x4(quad[2], quad[3], 0x88), _mm512_shuffle_f32x4(quad[2], quad[3], 0xdd));
 	return _mm512_add_ps(_mm512_shuffle_f32x4(low, high, 0x88), _mm512_shuffle_f32x4(low, high, 0xdd));
 }
 
-/* One panel of 16 * VECTORS columns for one row: 16 entries at a time, A's row in registers. A short
- * last group stores under a mask. */
+/* The same for four: lanes 0 to 3. */
+static inline __m512 fold4(const __m512 s[4]) {
+	__m512 quad = reduce4(s);
+	quad = _mm512_add_ps(quad, _mm512_shuffle_f32x4(quad, quad, 0x4e));
+	return _mm512_add_ps(quad, _mm512_shuffle_f32x4(quad, quad, 0xb1));
+}
+
+/* One panel of 16 * VECTORS columns for one row, A's row in registers: 16 entries at a time, then 4; a
+ * short last group computes its last entry again and stores under a mask. */
+#define SDDMM_GROUP(VECTORS, ENTRIES, REDUCE)                                                                          \
+	{                                                                                                                  \
+		int64_t group = count - k < ENTRIES ? count - k : ENTRIES;                                                     \
+		__m512 sum[ENTRIES];                                                                                           \
+		UNROLLED for (int e = 0; e < ENTRIES; e++) {                                                                   \
+			const float *row = b + (int64_t)columns[k + (e < group ? e : group - 1)] * (16 * VECTORS);                 \
+			sum[e] = _mm512_mul_ps(held[0], _mm512_loadu_ps(row));                                                     \
+			UNROLLED for (int v = 1; v < VECTORS; v++) sum[e] =                                                        \
+				_mm512_fmadd_ps(held[v], _mm512_loadu_ps(row + 16 * v), sum[e]);                                       \
+		}                                                                                                              \
+		__mmask16 mask = (__mmask16)((1u << group) - 1);                                                               \
+		__m512 total = _mm512_mul_ps(alpha, REDUCE(sum));                                                              \
+		if (beta != 0)                                                                                                 \
+			total = _mm512_fmadd_ps(_mm512_set1_ps(beta), _mm512_maskz_loadu_ps(mask, out + k), total);                \
+		_mm512_mask_storeu_ps(out + k, mask, total);                                                                   \
+	}
 #define SDDMM_ROW(name, VECTORS)                                                                                       \
 	static inline void name(const int32_t *columns, int64_t count, const float *a, const float *b, __m512 alpha,       \
-	                        float beta, float *out) {                                                                  \
+							float beta, float *out) {                                                                  \
 		__m512 held[VECTORS];                                                                                          \
-		for (int v = 0; v < VECTORS; v++)                                                                              \
-			held[v] = _mm512_loadu_ps(a + 16 * v);                                                                     \
-		for (int64_t k = 0; k < count; k += 16) {                                                                      \
-			int64_t group = count - k < 16 ? count - k : 16;                                                           \
-			__m512 sum[16];                                                                                            \
-			_Pragma("GCC unroll 16") for (int e = 0; e < 16; e++) {                                                    \
-				if (e >= group) {                                                                                      \
-					sum[e] = _mm512_setzero_ps();                                                                      \
-					continue;                                                                                          \
-				}                                                                                                      \
-				const float *row = b + (int64_t)columns[k + e] * (16 * VECTORS);                                       \
-				sum[e] = _mm512_mul_ps(held[0], _mm512_loadu_ps(row));                                                 \
-				_Pragma("GCC unroll 4") for (int v = 1; v < VECTORS; v++) sum[e] =                                     \
-					_mm512_fmadd_ps(held[v], _mm512_loadu_ps(row + 16 * v), sum[e]);                                   \
-			}                                                                                                          \
-			__mmask16 mask = (__mmask16)((1u << group) - 1);                                                           \
-			__m512 total = _mm512_mul_ps(alpha, reduce16(sum));                                                        \
-			if (beta != 0)                                                                                             \
-				total = _mm512_fmadd_ps(_mm512_set1_ps(beta), _mm512_maskz_loadu_ps(mask, out + k), total);            \
-			_mm512_mask_storeu_ps(out + k, mask, total);                                                               \
-		}                                                                                                              \
+		UNROLLED for (int v = 0; v < VECTORS; v++) held[v] = _mm512_loadu_ps(a + 16 * v);                              \
+		int64_t k = 0;                                                                                                 \
+		for (; k + 16 <= count; k += 16)                                                                               \
+			SDDMM_GROUP(VECTORS, 16, reduce16)                                                                         \
+		for (; k < count; k += 4)                                                                                      \
+			SDDMM_GROUP(VECTORS, 4, fold4)                                                                             \
 	}
 SDDMM_ROW(row64, 4)
 SDDMM_ROW(row32, 2)

@@ -14,19 +14,24 @@ typedef struct job {
 	const sl_op_desc *desc;
 	const sl_op_args *args;
 	double *partial;
+	sl_update_kernel update;
 } job;
 
 sl_status sli_cpu_vector_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *plan) {
-	static const char *const names[] = {"activation", "activation gradient", "reduction", "elementwise", "loss", "update"};
+	static const char *const names[] = {"activation", "activation gradient", "reduction", "elementwise", "loss",
+										"update"};
 	const char *name = names[desc->kind - SL_OP_ACTIVATION];
 	sl_dtype dtype = desc->a.dtype;
-	if (desc->kernel)
+	if (desc->kind == SL_OP_UPDATE)
+		plan->kernel = sli_cpu_choose(cpu, desc->kind, dtype, desc->kernel);
+	if (desc->kernel && !plan->kernel)
 		return cpu->host->fail(cpu->host->user, SL_ERR_UNSUPPORTED, "cpu: %s has no kernel %s", name, desc->kernel);
 	bool half = dtype == SL_BF16 || dtype == SL_F16;
-	bool half_runs = desc->kind == SL_OP_ACTIVATION || desc->kind == SL_OP_ACTIVATION_GRAD || desc->kind == SL_OP_REDUCE;
+	bool half_runs =
+		desc->kind == SL_OP_ACTIVATION || desc->kind == SL_OP_ACTIVATION_GRAD || desc->kind == SL_OP_REDUCE;
 	if (dtype != SL_F32 && dtype != SL_F64 && !(half && half_runs))
 		return cpu->host->fail(cpu->host->user, SL_ERR_UNSUPPORTED, "cpu: %s runs in f32 and f64, not in %s", name,
-		                       sl_dtype_name(dtype));
+							   sl_dtype_name(dtype));
 	if (desc->kind == SL_OP_REDUCE && desc->variant != SL_REDUCE_ROW_SUMS)
 		plan->workspace = sli_align64((size_t)sli_ceil_div(desc->count, CHUNK) * sizeof(double));
 	if (desc->kind == SL_OP_LOSS)
@@ -37,13 +42,13 @@ sl_status sli_cpu_vector_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *p
 
 static double activate(const sl_op_desc *desc, sl_dtype dtype, double x) {
 	return dtype == SL_F64 ? sli_act_f64(desc->activation, desc->activation_parameter, x)
-	                       : sli_act_f32(desc->activation, (float)desc->activation_parameter, (float)x);
+						   : sli_act_f32(desc->activation, (float)desc->activation_parameter, (float)x);
 }
 
 static double backward(const sl_op_desc *desc, sl_dtype dtype, double saved, double dy) {
 	return dtype == SL_F64
-	           ? sli_act_back_f64(desc->activation, desc->activation_parameter, saved, dy)
-	           : sli_act_back_f32(desc->activation, (float)desc->activation_parameter, (float)saved, (float)dy);
+			   ? sli_act_back_f64(desc->activation, desc->activation_parameter, saved, dy)
+			   : sli_act_back_f32(desc->activation, (float)desc->activation_parameter, (float)saved, (float)dy);
 }
 
 static bool same_rows(const sl_dense *a, const sl_dense *b) {
@@ -114,7 +119,7 @@ static void activation_rows(void *argument, size_t index) {
 			}
 			double x = sli_load(a->data, a->dtype, sli_at(a, r, col));
 			double y = gradient ? backward(desc, c->dtype, x, sli_load(b->data, b->dtype, sli_at(b, r, col)))
-			                    : activate(desc, c->dtype, x);
+								: activate(desc, c->dtype, x);
 			sli_store(c->data, c->dtype, sli_at(c, r, col), y);
 			sum += sli_load(c->data, c->dtype, sli_at(c, r, col));
 		}
@@ -134,7 +139,7 @@ static void row_sums(void *argument, size_t index) {
 		for (int64_t col = 0, n; col < a->cols; col += n) {
 			n = fast ? together(a, col) : 1;
 			sum += fast ? sum_f32((const float *)a->data + sli_at(a, r, col), n)
-			            : sli_load(a->data, a->dtype, sli_at(a, r, col));
+						: sli_load(a->data, a->dtype, sli_at(a, r, col));
 		}
 		double old = j->args->beta == 0 ? 0 : j->args->beta * sli_load(j->args->vector[0], dtype, r);
 		sli_store(j->args->vector[0], dtype, r, old + sum);
@@ -311,60 +316,19 @@ static void run_loss(job *j) {
 		sli_cpu_zero_padding(&j->args->c);
 }
 
-/* Adam's arithmetic is in the parameter's own precision, so that the compiler can vectorise it. */
-#define UPDATE(T, suffix, SQRT, FABS)                                                                                  \
-	static void update_##suffix(const sl_update *u, int kind, T *restrict w, const T *restrict g, T *restrict m,       \
-	                            T *restrict v, int64_t n) {                                                            \
-		const T lr = (T)u->learning_rate, mu = (T)u->momentum, b1 = (T)u->beta1, b2 = (T)u->beta2;                     \
-		const T step = (T)(u->learning_rate / u->correction1), root = (T)(1 / sqrt(u->correction2));                   \
-		const T eps = (T)u->epsilon, l1 = (T)u->l1, l2 = (T)u->l2, clip = (T)u->clip_value;                            \
-		const T factor = (T)u->gradient_factor, threshold = (T)(u->learning_rate * u->l1_proximal);                    \
-		const T keep = kind == SL_ADAMW ? (T)(1 - u->learning_rate * u->weight_decay) : (T)1;                          \
-		const T c1 = (T)(1 - u->beta1), c2 = (T)(1 - u->beta2);                                                        \
-		for (int64_t i = 0; i < n; i++) {                                                                              \
-			T x = g[i], old = w[i];                                                                                    \
-			if (clip > 0)                                                                                              \
-				x = x > clip ? clip : x < -clip ? -clip : x;                                                           \
-			x = x * factor + l1 * (T)((old > 0) - (old < 0)) + l2 * old;                                               \
-			switch (kind) {                                                                                            \
-			case SL_SGD:                                                                                               \
-				old -= lr * x;                                                                                         \
-				break;                                                                                                 \
-			case SL_MOMENTUM:                                                                                          \
-				m[i] = mu * m[i] + x;                                                                                  \
-				old -= lr * m[i];                                                                                      \
-				break;                                                                                                 \
-			case SL_NESTEROV:                                                                                          \
-				m[i] = mu * m[i] + x;                                                                                  \
-				old -= lr * (x + mu * m[i]);                                                                           \
-				break;                                                                                                 \
-			default:                                                                                                   \
-				m[i] = b1 * m[i] + c1 * x;                                                                             \
-				v[i] = b2 * v[i] + c2 * x * x;                                                                         \
-				old = keep * old - step * m[i] / (SQRT(v[i]) * root + eps);                                            \
-			}                                                                                                          \
-			if (threshold > 0)                                                                                         \
-				old = FABS(old) <= threshold ? (T)0 : old > 0 ? old - threshold : old + threshold;                     \
-			w[i] = old;                                                                                                \
-		}                                                                                                              \
-	}
-UPDATE(float, f32, sqrtf, fabsf)
-UPDATE(double, f64, sqrt, fabs)
-
 static void update_chunk(void *argument, size_t index) {
 	const job *j = argument;
 	int64_t begin = (int64_t)index * CHUNK, n = j->args->count - begin < CHUNK ? j->args->count - begin : CHUNK;
 	void *const *v = j->args->vector;
-#define AT(T, i) (v[i] ? (T *)v[i] + begin : NULL)
-	if (j->desc->a.dtype == SL_F32)
-		update_f32(j->args->update, j->desc->variant, AT(float, 0), AT(float, 1), AT(float, 2), AT(float, 3), n);
-	else
-		update_f64(j->args->update, j->desc->variant, AT(double, 0), AT(double, 1), AT(double, 2), AT(double, 3), n);
+	size_t at = (size_t)begin * sl_dtype_size(j->desc->a.dtype);
+#define AT(i) (v[i] ? (char *)v[i] + at : NULL)
+	j->update(j->args->update, j->desc->variant, AT(0), AT(1), AT(2), AT(3), n);
 #undef AT
 }
 
 sl_status sli_cpu_vector_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args) {
-	job j = {cpu, &plan->desc, args, NULL};
+	const sl_kernel *kernel = plan->kernel;
+	job j = {cpu, &plan->desc, args, NULL, kernel ? kernel->update : NULL};
 	const sl_host *host = cpu->host;
 	size_t chunks = (size_t)sli_ceil_div(args->count, CHUNK);
 	switch (plan->desc.kind) {

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every row of kernels.def against a double reference. Bound: (count + 4) * eps * sum |a||b|, plus
  * one rounding to storage. Rows whose instructions this machine lacks are named. */
+#include <float.h>
+
 #include "support/check.h"
 
 #include "cpu/cpu.h"
@@ -58,8 +60,19 @@ static void try_spmm(const sl_kernel *k, int64_t width, bool full, double alpha,
 	if (beta == 0) /* the old content must not be read */
 		memset(y, 0xff, bytes);
 	memcpy(before, y, bytes);
-	sl_spmm_task t = {.offsets = offsets, .offset_dtype = SL_I64, .columns = columns, .values = values, .x = x, .y = y,
-	                  .ldx = ldx, .ldy = ldy, .begin = 1, .end = ROWS, .width = width, .alpha = alpha, .beta = beta};
+	sl_spmm_task t = {.offsets = offsets,
+					  .offset_dtype = SL_I64,
+					  .columns = columns,
+					  .values = values,
+					  .x = x,
+					  .y = y,
+					  .ldx = ldx,
+					  .ldy = ldy,
+					  .begin = 1,
+					  .end = ROWS,
+					  .width = width,
+					  .alpha = alpha,
+					  .beta = beta};
 	k->spmm(&t);
 	for (int64_t r = 0; r < ROWS; r++)
 		for (int64_t c = 0; c < ldy; c++) {
@@ -77,8 +90,8 @@ static void try_spmm(const sl_kernel *k, int64_t width, bool full, double alpha,
 			double old = beta == 0 ? 0 : beta * sli_load(before, k->dtype, (int64_t)at);
 			double count = (double)(offsets[r + 1] - offsets[r]), want = alpha * sum + old;
 			CHECK_NEAR(sli_load(y, k->dtype, (int64_t)at), want,
-			           (count + 4) * epsilon(k->dtype) * (fabs(alpha) * mass + fabs(old)) +
-			               storage(k->dtype) * fabs(want) + (k->dtype == SL_F16 ? 6e-8 : 0));
+					   (count + 4) * epsilon(k->dtype) * (fabs(alpha) * mass + fabs(old)) +
+						   storage(k->dtype) * fabs(want) + (k->dtype == SL_F16 ? 6e-8 : 0));
 		}
 	check_guard(y, bytes);
 	free(values);
@@ -111,9 +124,20 @@ static void try_sddmm(const sl_kernel *k, int64_t n, int64_t ld, bool full, doub
 	if (beta == 0)
 		memset(out, 0xff, bytes);
 	memcpy(before, out, bytes);
-	sl_sddmm_task t = {.offsets = offsets, .offset_dtype = SL_I64, .columns = columns, .values = out, .a = a, .b = b,
-	                   .a_rows = ROWS, .b_rows = COLS, .ld = ld, .n = n, .begin = 0, .end = ROWS - 1, .alpha = alpha,
-	                   .beta = beta};
+	sl_sddmm_task t = {.offsets = offsets,
+					   .offset_dtype = SL_I64,
+					   .columns = columns,
+					   .values = out,
+					   .a = a,
+					   .b = b,
+					   .a_rows = ROWS,
+					   .b_rows = COLS,
+					   .ld = ld,
+					   .n = n,
+					   .begin = 0,
+					   .end = ROWS - 1,
+					   .alpha = alpha,
+					   .beta = beta};
 	k->sddmm(&t);
 	for (int64_t r = 0; r < ROWS; r++)
 		for (int64_t e = offsets[r]; e < offsets[r + 1]; e++) {
@@ -124,14 +148,14 @@ static void try_sddmm(const sl_kernel *k, int64_t n, int64_t ld, bool full, doub
 			double sum = 0, mass = 0;
 			for (int64_t c = 0; c < n; c++) {
 				double p = sli_load(a, k->dtype, c / ld * ROWS * ld + r * ld + c % ld) *
-				           sli_load(b, k->dtype, c / ld * COLS * ld + columns[e] * ld + c % ld);
+						   sli_load(b, k->dtype, c / ld * COLS * ld + columns[e] * ld + c % ld);
 				sum += p;
 				mass += fabs(p);
 			}
 			double old = beta == 0 ? 0 : beta * sli_load(before, k->dtype, e), want = alpha * sum + old;
 			CHECK_NEAR(sli_load(out, k->dtype, e), want,
-			           ((double)n + 4) * epsilon(k->dtype) * (fabs(alpha) * mass + fabs(old)) +
-			               storage(k->dtype) * fabs(want) + (k->dtype == SL_F16 ? 6e-8 : 0));
+					   ((double)n + 4) * epsilon(k->dtype) * (fabs(alpha) * mass + fabs(old)) +
+						   storage(k->dtype) * fabs(want) + (k->dtype == SL_F16 ? 6e-8 : 0));
 		}
 	check_guard(out, bytes);
 	free(a);
@@ -172,4 +196,113 @@ SL_TEST(kernels, avx512_emulated) {
 	sl_kernel sddmm = {.dtype = SL_F32, .name = "sddmm_f32_simde", .sddmm = test_sddmm_f32_simde};
 	try_kernel(&spmm);
 	try_kernel(&sddmm);
+}
+
+/* An optimizer's step in double, element by element. */
+static double reference_update(const sl_update *u, int kind, double w, double g, double *m, double *v) {
+	double x = u->clip_value > 0 ? fmin(fmax(g, -u->clip_value), u->clip_value) : g;
+	x = x * u->gradient_factor + u->l1 * ((w > 0) - (w < 0)) + u->l2 * w;
+	if (kind == SL_SGD) {
+		w -= u->learning_rate * x;
+	} else if (kind == SL_MOMENTUM || kind == SL_NESTEROV) {
+		*m = u->momentum * *m + x;
+		w -= u->learning_rate * (kind == SL_NESTEROV ? x + u->momentum * *m : *m);
+	} else {
+		*m = u->beta1 * *m + (1 - u->beta1) * x;
+		*v = u->beta2 * *v + (1 - u->beta2) * x * x;
+		w *= kind == SL_ADAMW ? 1 - u->learning_rate * u->weight_decay : 1;
+		w -= u->learning_rate * (*m / u->correction1) / (sqrt(*v / u->correction2) + u->epsilon);
+	}
+	double threshold = u->learning_rate * u->l1_proximal;
+	return fabs(w) <= threshold ? 0 : w > 0 ? w - threshold : w + threshold;
+}
+
+enum { MOST = 1003 };
+
+/* Bound: 16 eps of what goes into a weight: itself, and a step of at most lr * 12. */
+static void try_update(const sl_kernel *k, int kind, int64_t n, bool extras) {
+	static double given[4][MOST + 1], state[4][MOST + 1];
+	sl_update u = {.learning_rate = 0.01,
+				   .momentum = 0.9,
+				   .beta1 = 0.9,
+				   .beta2 = 0.999,
+				   .epsilon = 1e-8,
+				   .correction1 = 1 - 0.9 * 0.9,
+				   .correction2 = 1 - 0.999 * 0.999,
+				   .gradient_factor = 1};
+	if (extras) {
+		u.l1 = 0.01;
+		u.l2 = 0.02;
+		u.l1_proximal = 0.5;
+		u.weight_decay = 0.1;
+		u.clip_value = 0.6;
+		u.gradient_factor = 0.25;
+	}
+	for (int i = 0; i < 4; i++) {
+		sl_test_fill(state[i], k->dtype, MOST + 1, (uint64_t)(7 * i + kind + 1));
+		for (int64_t e = 0; e <= MOST; e++) /* the second moment is a mean of squares */
+			given[i][e] = i == 3 ? fabs(sli_load(state[i], k->dtype, e)) : sli_load(state[i], k->dtype, e);
+		for (int64_t e = 0; i == 3 && e <= MOST; e++)
+			sli_store(state[i], k->dtype, e, given[i][e]);
+	}
+	k->update(&u, kind, state[0], state[1], kind == SL_SGD ? NULL : state[2], kind < SL_ADAM ? NULL : state[3], n);
+	double eps = k->dtype == SL_F64 ? DBL_EPSILON : FLT_EPSILON;
+	for (int64_t e = 0; e < n; e++) {
+		double m = given[2][e], v = given[3][e], w = reference_update(&u, kind, given[0][e], given[1][e], &m, &v);
+		CHECK_NEAR(sli_load(state[0], k->dtype, e), w, 16 * eps * (fabs(given[0][e]) + 12 * u.learning_rate));
+		if (kind != SL_SGD)
+			CHECK_NEAR(sli_load(state[2], k->dtype, e), m, 16 * eps);
+		if (kind >= SL_ADAM)
+			CHECK_NEAR(sli_load(state[3], k->dtype, e), v, 16 * eps);
+		CHECK(sli_load(state[1], k->dtype, e) == given[1][e]);
+	}
+	for (int i = 0; i < 4; i++)
+		CHECK(sli_load(state[i], k->dtype, n) == given[i][n]);
+}
+
+SL_TEST(kernels, updates) {
+	static const int64_t counts[] = {0, 1, 7, 8, 9, 15, 16, 17, 31, 33, 1000, MOST};
+	int count = 0;
+	const sl_kernel *k = sli_cpu_kernels(&count);
+	for (int i = 0; i < count; i++)
+		for (int kind = SL_SGD; k[i].update && sli_cpu_has(k[i].isa) && kind <= SL_ADAMW; kind++)
+			for (size_t c = 0; c < sizeof counts / sizeof *counts; c++)
+				for (int extras = 0; extras < 2; extras++)
+					try_update(&k[i], kind, counts[c], extras);
+}
+
+/* No product is fused with a sum: each instruction set gives the bits of the scalar kernel. */
+SL_TEST(kernels, updates_give_the_same_bits) {
+	static float first[3][MOST], again[3][MOST], g[MOST];
+	int count = 0;
+	const sl_kernel *k = sli_cpu_kernels(&count), *scalar = NULL;
+	sl_update u = {.learning_rate = 0.01,
+				   .momentum = 0.9,
+				   .beta1 = 0.9,
+				   .beta2 = 0.999,
+				   .epsilon = 1e-8,
+				   .l2 = 0.1,
+				   .correction1 = 0.1,
+				   .correction2 = 0.001,
+				   .gradient_factor = 1,
+				   .l1_proximal = 0.1};
+	sl_test_fill(g, SL_F32, MOST, 3);
+	for (int i = 0; i < count; i++) {
+		if (!k[i].update || k[i].dtype != SL_F32 || !sli_cpu_has(k[i].isa))
+			continue;
+		for (int kind = SL_SGD; kind <= SL_ADAMW; kind++) {
+			float(*to)[MOST] = again;
+			const sl_kernel *one = k[i].isa == SL_ISA_SCALAR ? &k[i] : scalar;
+			scalar = one;
+			for (int run = 0; run < 2; run++, to = first) {
+				for (int s = 0; s < 3; s++) {
+					sl_test_fill(to[s], SL_F32, MOST, (uint64_t)s + 5);
+					for (int e = 0; e < MOST; e++)
+						to[s][e] = s == 2 ? fabsf(to[s][e]) : to[s][e];
+				}
+				(run ? one : &k[i])->update(&u, kind, to[0], g, to[1], to[2], MOST);
+			}
+			CHECK(!memcmp(first, again, sizeof first));
+		}
+	}
 }

@@ -1,0 +1,3 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define SL_UPDATE(dtype) sli_update_##dtype##_avx512
+#include "cpu/update.inc"
