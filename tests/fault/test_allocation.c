@@ -1,0 +1,580 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every creating call survives the failure of each of its allocations: allocation 0 fails, then 1, then
+ * 2, until the call succeeds. Each failure is SL_ERR_MEMORY with a message, leaves the result null, and
+ * gives every byte back. What libraries underneath take from malloc is failed as well, where no sanitizer
+ * has malloc for itself.
+ */
+#include <unistd.h>
+
+#include "support/check.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__GLIBC__)
+#define OWN_MALLOC 0
+#else
+#define OWN_MALLOC 1
+#endif
+
+static struct {
+	long until;     /* successful allocations before the one that fails; negative: none fails */
+	bool of_malloc; /* count malloc's, else those of the context's hooks */
+	bool failed;
+	long live; /* bytes through the hooks */
+} fault = {.until = -1};
+
+static bool fails(bool of_malloc) {
+	if (fault.of_malloc != of_malloc || fault.until < 0)
+		return false;
+	if (fault.until-- > 0)
+		return false;
+	fault.failed = true; /* this one alone: what follows must cope with success as well */
+	return true;
+}
+
+#if OWN_MALLOC
+void *__libc_malloc(size_t bytes);
+void *__libc_calloc(size_t count, size_t bytes);
+void *__libc_realloc(void *old, size_t bytes);
+static __thread bool watched;
+#define SEEN_BY_ALL __attribute__((visibility("default")))
+
+SEEN_BY_ALL void *malloc(size_t bytes) {
+	return watched && fails(true) ? NULL : __libc_malloc(bytes);
+}
+SEEN_BY_ALL void *calloc(size_t count, size_t bytes) {
+	return watched && fails(true) ? NULL : __libc_calloc(count, bytes);
+}
+SEEN_BY_ALL void *realloc(void *old, size_t bytes) {
+	return watched && fails(true) ? NULL : __libc_realloc(old, bytes);
+}
+#endif
+
+static void *allocate(void *user, size_t bytes, size_t alignment, sl_memory kind) {
+	(void)user, (void)kind;
+	if (fails(false))
+		return NULL;
+	void *p = aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+	if (p)
+		fault.live += (long)bytes;
+	return p;
+}
+
+static void give_back(void *user, void *pointer, size_t bytes, sl_memory kind) {
+	(void)user, (void)kind;
+	fault.live -= (long)bytes;
+	free(pointer);
+}
+
+static sl_status open_context(sl_context **context) {
+	sl_context_options o;
+	SL_OPTIONS_INIT(o);
+	o.device = SL_DEVICE_CPU;
+	o.threads = 2;
+	o.seed = 1;
+	o.allocator = (sl_allocator){NULL, allocate, give_back};
+	return sl_context_create(context, &o);
+}
+
+/* What the calls work on. Made without faults. */
+typedef struct things {
+	sl_context *context;
+	sl_pattern *pattern;
+	sl_csr *csr;
+	sl_layer *layer;
+	sl_model *model;
+	sl_optimizer *optimizer;
+	sl_samples samples;
+} things;
+
+enum { SIDE = 12, BATCH = 9 };
+static float dense_data[SIDE * 64];
+static int32_t label_data[64];
+static char folder[64];
+
+static const char *path(const char *name) {
+	static char text[128];
+	snprintf(text, sizeof text, "%s/%s", folder, name);
+	return text;
+}
+
+static sl_status make_layer(sl_context *context, sl_layer **layer, double density) {
+	sl_linear_options o;
+	SL_OPTIONS_INIT(o);
+	o.in_features = o.out_features = SIDE;
+	o.density = density;
+	o.dense = density == 1;
+	o.bias = true;
+	o.activation = SL_GELU;
+	return sl_linear_create(layer, context, &o);
+}
+
+static sl_status make_model(sl_context *context, sl_model **model) {
+	SL_TRY(sl_model_create(model, context));
+	sl_status status = SL_OK;
+	for (int i = 0; i < 2 && status == SL_OK; i++) {
+		sl_layer *layer;
+		status = make_layer(context, &layer, i ? 1 : 0.3);
+		if (status == SL_OK && (status = sl_model_add(context, *model, layer)) != SL_OK)
+			sl_layer_destroy(layer);
+	}
+	if (status != SL_OK) {
+		sl_model_destroy(*model);
+		*model = NULL;
+	}
+	return status;
+}
+
+static sl_status make_optimizer(sl_context *context, sl_model *model, sl_optimizer **optimizer) {
+	sl_optimizer_options o;
+	SL_OPTIONS_INIT(o);
+	o.kind = SL_ADAM;
+	SL_TRY(sl_optimizer_create(optimizer, context, &o));
+	sl_status status = sl_model_add_to_optimizer(context, model, *optimizer);
+	if (status != SL_OK) {
+		sl_optimizer_destroy(*optimizer);
+		*optimizer = NULL;
+	}
+	return status;
+}
+
+static void make_things(things *t) {
+	memset(t, 0, sizeof *t);
+	sl_test_fill(dense_data, SL_F32, SIDE * 64, 1);
+	for (int i = 0; i < 64; i++)
+		label_data[i] = i % SIDE;
+	CHECK(open_context(&t->context) == SL_OK);
+	CHECK_OK(t->context, sl_pattern_random(&t->pattern, t->context, SIDE, SIDE, 0.4, 1));
+	CHECK_OK(t->context, sl_csr_create_pattern(&t->csr, t->context, t->pattern, SL_F32));
+	sl_test_fill(sl_csr_values(t->csr), SL_F32, llround(0.4 * SIDE * SIDE), 1);
+	CHECK_OK(t->context, make_layer(t->context, &t->layer, 0.3));
+	CHECK_OK(t->context, make_model(t->context, &t->model));
+	CHECK_OK(t->context, make_optimizer(t->context, t->model, &t->optimizer));
+	SL_OPTIONS_INIT(t->samples);
+	t->samples.inputs = sl_dense_view(dense_data, SL_F32, 40, SIDE);
+	t->samples.labels = label_data;
+}
+
+static void drop_things(things *t) {
+	sl_optimizer_destroy(t->optimizer);
+	sl_model_destroy(t->model);
+	sl_layer_destroy(t->layer);
+	sl_csr_destroy(t->csr);
+	sl_pattern_release(t->pattern);
+	sl_context_destroy(t->context);
+}
+
+/* A call, which destroys what it made; `*left` must be null after a failure. */
+typedef sl_status (*call)(things *t, void **left);
+
+#define MAKES(type, destroy, ...)                                                                                      \
+	type *made = NULL;                                                                                                 \
+	sl_status status = __VA_ARGS__;                                                                                    \
+	*left = status == SL_OK ? NULL : (void *)made;                                                                     \
+	destroy(made);                                                                                                     \
+	return status
+
+static const int64_t entry_rows[] = {3, 0, 3, 1, 11}, entry_cols[] = {2, 5, 0, 11, 1};
+static const int32_t offsets[SIDE + 1] = {0, 1, 2, 2, 4, 4, 4, 4, 4, 4, 4, 4, 5}, columns[] = {5, 11, 2, 0, 1};
+static const float values[] = {1, 2, 3, 4, 5};
+
+static sl_status pattern_create(things *t, void **left) {
+	MAKES(sl_pattern, sl_pattern_release,
+		  sl_pattern_create(&made, t->context, SIDE, SIDE, 5, offsets, SL_I32, columns, SL_I32));
+}
+static sl_status pattern_wrap(things *t, void **left) {
+	static const int32_t sorted[] = {5, 11, 0, 2, 1};
+	MAKES(sl_pattern, sl_pattern_release,
+		  sl_pattern_wrap(&made, t->context, SIDE, SIDE, 5, offsets, SL_I32, sorted, NULL, NULL));
+}
+static sl_status pattern_random(things *t, void **left) {
+	MAKES(sl_pattern, sl_pattern_release, sl_pattern_random(&made, t->context, SIDE, SIDE, 0.3, 2));
+}
+static sl_status pattern_n_m(things *t, void **left) {
+	MAKES(sl_pattern, sl_pattern_release, sl_pattern_n_m(&made, t->context, SIDE, SIDE, 2, 4, 2));
+}
+static sl_status pattern_full(things *t, void **left) {
+	MAKES(sl_pattern, sl_pattern_release, sl_pattern_full(&made, t->context, SIDE, SIDE));
+}
+/* On a pattern of its own: what is cached is not asked for twice. */
+static sl_status pattern_transpose(things *t, void **left) {
+	sl_pattern *pattern;
+	sl_pattern_arrays arrays;
+	const void *permutation;
+	sl_dtype dtype;
+	*left = NULL;
+	SL_TRY(sl_pattern_random(&pattern, t->context, SIDE, SIDE, 0.3, 2));
+	sl_status status = sl_pattern_transpose(t->context, pattern, &arrays, &permutation, &dtype);
+	sl_pattern_release(pattern);
+	return status;
+}
+static sl_status csr_create(things *t, void **left) {
+	MAKES(sl_csr, sl_csr_destroy,
+		  sl_csr_create(&made, t->context, SIDE, SIDE, 5, offsets, SL_I32, columns, SL_I32, values, SL_F32, NULL));
+}
+static sl_status csr_create_csc(things *t, void **left) {
+	MAKES(sl_csr, sl_csr_destroy,
+		  sl_csr_create_csc(&made, t->context, SIDE, SIDE, 5, offsets, SL_I32, columns, SL_I32, values, SL_F32, NULL));
+}
+static sl_status csr_create_coo(things *t, void **left) {
+	MAKES(sl_csr, sl_csr_destroy,
+		  sl_csr_create_coo(&made, t->context, SIDE, SIDE, 5, entry_rows, entry_cols, SL_I64, values, SL_F32, NULL));
+}
+static sl_status csr_create_dense(things *t, void **left) {
+	sl_dense view = sl_dense_view(dense_data, SL_F32, SIDE, SIDE);
+	MAKES(sl_csr, sl_csr_destroy, sl_csr_create_dense(&made, t->context, &view, 0.3, NULL));
+}
+static sl_status csr_create_top_k(things *t, void **left) {
+	sl_dense view = sl_dense_view(dense_data, SL_F32, SIDE, SIDE);
+	MAKES(sl_csr, sl_csr_destroy, sl_csr_create_top_k(&made, t->context, &view, 20, NULL));
+}
+static sl_status csr_create_pattern(things *t, void **left) {
+	MAKES(sl_csr, sl_csr_destroy, sl_csr_create_pattern(&made, t->context, t->pattern, SL_F64));
+}
+static sl_status csr_wrap(things *t, void **left) {
+	MAKES(sl_csr, sl_csr_destroy,
+		  sl_csr_wrap(&made, t->context, t->pattern, sl_csr_values(t->csr), SL_F32, NULL, NULL));
+}
+static sl_status csr_convert(things *t, void **left) {
+	MAKES(sl_csr, sl_csr_destroy, sl_csr_convert(&made, t->context, t->csr, SL_BF16));
+}
+static sl_status csr_transpose(things *t, void **left) {
+	MAKES(sl_csr, sl_csr_destroy, sl_csr_transpose(&made, t->context, t->csr));
+}
+static sl_status plan_spmm(things *t, void **left) {
+	sl_dense b = sl_dense_view(dense_data, SL_F32, SIDE, BATCH), c = b;
+	MAKES(sl_plan, sl_plan_destroy, sl_plan_spmm(&made, t->context, SL_TRANSPOSE, t->csr, &b, &c, NULL));
+}
+static sl_status plan_sddmm(things *t, void **left) {
+	sl_dense a = sl_dense_view(dense_data, SL_F32, SIDE, BATCH), b = sl_dense_view(dense_data, SL_F32, BATCH, SIDE);
+	MAKES(sl_plan, sl_plan_destroy, sl_plan_sddmm(&made, t->context, &a, &b, t->csr));
+}
+/* Ops in a context of their own, whose workspace is still empty. */
+static sl_status ops(things *t, void **left) {
+	sl_context *context = NULL;
+	static float out[SIDE * BATCH];
+	sl_dense b = sl_dense_transposed(sl_dense_view(dense_data, SL_F32, BATCH, SIDE)),
+			 c = sl_dense_view(out, SL_F32, SIDE, BATCH);
+	c = sl_dense_transposed(sl_dense_view(out, SL_F32, BATCH, SIDE));
+	*left = NULL;
+	sl_status status = open_context(&context);
+	if (status == SL_OK)
+		status = sl_spmm(context, SL_TRANSPOSE, 1, t->csr, &b, 0, &c, NULL);
+	sl_dense d = sl_dense_view(out, SL_F32, BATCH, SIDE);
+	if (status == SL_OK)
+		status = sl_sddmm(context, 1, &b, &d, 0, t->csr);
+	sl_dense e = sl_dense_view(dense_data, SL_F32, SIDE, SIDE);
+	if (status == SL_OK)
+		status = sl_gemm(context, 1, &e, &b, 0, &c, NULL);
+	sl_context_destroy(context);
+	return status;
+}
+static sl_status linear_create(things *t, void **left) {
+	MAKES(sl_layer, sl_layer_destroy, make_layer(t->context, &made, 0.3));
+}
+static sl_status linear_create_dense(things *t, void **left) {
+	MAKES(sl_layer, sl_layer_destroy, make_layer(t->context, &made, 1));
+}
+static sl_status layer_prepare(things *t, void **left) {
+	sl_layer *layer;
+	*left = NULL;
+	SL_TRY(make_layer(t->context, &layer, 0.3));
+	sl_status status = sl_layer_prepare(t->context, layer, BATCH, SL_MODE_TRAINING);
+	sl_layer_destroy(layer);
+	return status;
+}
+static sl_status saved_create(things *t, void **left) {
+	MAKES(sl_saved, sl_saved_destroy, sl_saved_create(&made, t->context, t->layer, BATCH));
+}
+/* Unprepared, so that each call makes what it needs. */
+static sl_status layer_forward_backward(things *t, void **left) {
+	sl_layer *layer;
+	sl_saved *saved = NULL;
+	static float out[SIDE * BATCH], back[SIDE * BATCH];
+	sl_dense x = sl_dense_view(dense_data, SL_F32, BATCH, SIDE), y = sl_dense_view(out, SL_F32, BATCH, SIDE),
+			 dx = sl_dense_view(back, SL_F32, BATCH, SIDE);
+	*left = NULL;
+	SL_TRY(make_layer(t->context, &layer, 0.3));
+	sl_status status = sl_saved_create(&saved, t->context, layer, BATCH);
+	if (status == SL_OK)
+		status = sl_layer_forward(t->context, layer, &x, &y, saved);
+	if (status == SL_OK)
+		status = sl_layer_backward(t->context, layer, saved, &y, &dx, SL_ACCUMULATE);
+	sl_saved_destroy(saved);
+	sl_layer_destroy(layer);
+	return status;
+}
+static sl_status model_create(things *t, void **left) {
+	MAKES(sl_model, sl_model_destroy, make_model(t->context, &made));
+}
+static sl_status optimizer_create(things *t, void **left) {
+	MAKES(sl_optimizer, sl_optimizer_destroy, make_optimizer(t->context, t->model, &made));
+}
+static sl_status train(things *t, void **left, bool fit) {
+	sl_model *model;
+	sl_optimizer *optimizer = NULL;
+	sl_dense inputs = sl_dense_view(dense_data, SL_F32, BATCH, SIDE);
+	sl_loss_result result;
+	sl_fit_options o;
+	SL_OPTIONS_INIT(o);
+	o.batch = 16;
+	o.validation = &t->samples;
+	*left = NULL;
+	SL_TRY(make_model(t->context, &model));
+	sl_status status = make_optimizer(t->context, model, &optimizer);
+	if (status == SL_OK && fit)
+		status = sl_model_fit(t->context, model, optimizer, &t->samples, &o);
+	if (status == SL_OK && !fit)
+		status = sl_model_train_batch(t->context, model, SL_SOFTMAX_CROSS_ENTROPY, &inputs,
+									  &(sl_targets){.labels = label_data}, SL_OVERWRITE, &result);
+	if (status == SL_OK)
+		status = sl_optimizer_step(t->context, optimizer);
+	sl_optimizer_destroy(optimizer);
+	sl_model_destroy(model);
+	return status;
+}
+static sl_status model_fit(things *t, void **left) {
+	return train(t, left, true);
+}
+static sl_status model_train_batch(things *t, void **left) {
+	return train(t, left, false);
+}
+static sl_status model_predict(things *t, void **left) {
+	sl_model *model;
+	static float out[SIDE * 40];
+	sl_dense outputs = sl_dense_view(out, SL_F32, 40, SIDE);
+	double loss;
+	*left = NULL;
+	SL_TRY(make_model(t->context, &model));
+	sl_status status = sl_model_predict(t->context, model, &t->samples.inputs, &outputs, 7);
+	if (status == SL_OK)
+		status = sl_model_evaluate(t->context, model, SL_SOFTMAX_CROSS_ENTROPY, &t->samples, 50, &loss, NULL);
+	sl_model_destroy(model);
+	return status;
+}
+/* A failed pruning leaves the layer, its gradient and its optimizer's state as they were. */
+static sl_status layer_prune(things *t, void **left) {
+	sl_model *model;
+	sl_optimizer *optimizer = NULL;
+	*left = NULL;
+	SL_TRY(make_model(t->context, &model));
+	sl_status status = make_optimizer(t->context, model, &optimizer);
+	for (int i = 0; i < 2 && status == SL_OK; i++) {
+		sl_layer_info before, after;
+		SL_OPTIONS_INIT(before);
+		SL_OPTIONS_INIT(after);
+		CHECK_OK(t->context, sl_layer_get_info(t->context, sl_model_layer(model, i), &before));
+		status = sl_layer_prune(t->context, sl_model_layer(model, i), 0.2, optimizer);
+		if (status != SL_OK) {
+			char kept[512];
+			snprintf(kept, sizeof kept, "%s", sl_context_message(t->context));
+			CHECK(*kept);
+			CHECK_OK(t->context, sl_layer_get_info(t->context, sl_model_layer(model, i), &after));
+			CHECK(before.nnz == after.nnz && before.dense == after.dense);
+			CHECK_OK(t->context, sl_optimizer_step(t->context, optimizer));
+			sl_optimizer_destroy(optimizer);
+			sl_model_destroy(model);
+			return status;
+		}
+	}
+	sl_optimizer_destroy(optimizer);
+	sl_model_destroy(model);
+	return status;
+}
+static sl_status dense_to_dlpack(things *t, void **left) {
+	struct DLManagedTensor *made = NULL;
+	sl_dense view = sl_dense_view(dense_data, SL_F32, SIDE, SIDE);
+	sl_status status = sl_dense_to_dlpack(t->context, &view, &made);
+	*left = status == SL_OK ? NULL : (void *)made;
+	if (status == SL_OK)
+		free(made); /* what its deleter does */
+	return status;
+}
+static sl_status idx_read(things *t, void **left) {
+	sl_idx x;
+	SL_OPTIONS_INIT(x);
+	sl_status status = sl_idx_read(t->context, path("t10k-labels-idx1-ubyte"), NULL, &x);
+	*left = status == SL_OK ? NULL : (void *)x.values;
+	sl_idx_free(t->context, &x);
+	return status;
+}
+static sl_status dataset_read(things *t, void **left) {
+	MAKES(sl_dataset, sl_dataset_destroy, sl_dataset_read_mnist(&made, t->context, folder, false));
+}
+#define READS(name)                                                                                                    \
+	static sl_status read_##name(things *t, void **left) {                                                             \
+		MAKES(sl_csr, sl_csr_destroy, sl_csr_read(&made, t->context, path("m." #name), SL_FORMAT_AUTO, NULL));         \
+	}                                                                                                                  \
+	static sl_status write_##name(things *t, void **left) {                                                            \
+		*left = NULL;                                                                                                  \
+		return sl_csr_write(t->context, t->csr, path("m." #name), SL_FORMAT_AUTO);                                     \
+	}
+READS(npz)
+READS(mtx)
+READS(smtx)
+READS(safetensors)
+static sl_status model_save(things *t, void **left) {
+	*left = NULL;
+	return sl_model_save(t->context, t->model, t->optimizer, NULL, path("model.safetensors"));
+}
+static sl_status model_load(things *t, void **left) {
+	sl_optimizer *optimizer = NULL;
+	sl_model *model = NULL;
+	sl_status status = sl_model_load(&model, &optimizer, NULL, t->context, path("model.safetensors"), NULL);
+	*left = status == SL_OK ? NULL : model ? (void *)model : (void *)optimizer;
+	sl_optimizer_destroy(optimizer);
+	sl_model_destroy(model);
+	return status;
+}
+static sl_status context_create(things *t, void **left) {
+	(void)t;
+	MAKES(sl_context, sl_context_destroy, open_context(&made));
+}
+
+static void write_idx(const char *name, const unsigned char *header, size_t size, int count) {
+	FILE *f = fopen(path(name), "wb");
+	CHECK(f && fwrite(header, 1, size, f) == size);
+	for (int i = 0; i < count; i++)
+		fputc(i % 7, f);
+	CHECK(fclose(f) == 0);
+}
+
+static void make_files(things *t) {
+	static const unsigned char images[] = {0, 0, 8, 3, 0, 0, 0, 5, 0, 0, 0, 2, 0, 0, 0, 2};
+	static const unsigned char labels[] = {0, 0, 8, 1, 0, 0, 0, 5};
+	void *left;
+	strcpy(folder, "/tmp/sparselayer-fault-XXXXXX");
+	CHECK(mkdtemp(folder));
+	write_idx("t10k-images-idx3-ubyte", images, sizeof images, 20);
+	write_idx("t10k-labels-idx1-ubyte", labels, sizeof labels, 5);
+	static const call writers[] = {write_npz, write_mtx, write_smtx, write_safetensors, model_save};
+	for (size_t i = 0; i < sizeof writers / sizeof *writers; i++)
+		CHECK_OK(t->context, writers[i](t, &left));
+}
+
+static void remove_files(void) {
+	char command[128];
+	snprintf(command, sizeof command, "rm -rf '%s'", folder);
+	if (system(command))
+		fprintf(stderr, "%s was left behind\n", folder);
+}
+
+/* Fail allocation 0, 1, 2 ... of a call. Returns how many it makes. */
+static long try_all(things *t, const char *name, call run, bool of_malloc, bool exact) {
+	void *left = NULL;
+	CHECK_OK(t->context, run(t, &left));
+	for (long n = 0; n < 100000; n++) {
+		long before = fault.live;
+		sl_memory_usage then, now;
+		SL_OPTIONS_INIT(then);
+		SL_OPTIONS_INIT(now);
+		sl_context_memory(t->context, &then);
+		fault.failed = false;
+		fault.of_malloc = of_malloc;
+		fault.until = n;
+#if OWN_MALLOC
+		watched = true;
+#endif
+		sl_status status = run(t, &left);
+#if OWN_MALLOC
+		watched = false;
+#endif
+		fault.until = -1;
+		sl_context_memory(t->context, &now);
+		if (left)
+			sl_test_fail(__FILE__, __LINE__, "%s, allocation %ld: a result that is not null", name, n);
+		/* The first run, without faults, has grown the context's workspace. */
+		if (fault.live != before || now.current != then.current)
+			sl_test_fail(__FILE__, __LINE__, "%s, allocation %ld: %ld bytes leaked", name, n, fault.live - before);
+		if (!fault.failed)
+			return n;
+		if (exact &&
+			(status != SL_ERR_MEMORY || (run != context_create && run != ops && !sl_context_message(t->context)[0])))
+			sl_test_fail(__FILE__, __LINE__, "%s, allocation %ld: %s: %s", name, n, sl_status_name(status),
+						 sl_context_message(t->context));
+	}
+	sl_test_fail(__FILE__, __LINE__, "%s never ends allocating", name);
+}
+
+#define CALL(name)                                                                                                     \
+	{ #name, name }
+static const struct {
+	const char *name;
+	call run;
+} calls[] = {CALL(context_create),
+			 CALL(pattern_create),
+			 CALL(pattern_wrap),
+			 CALL(pattern_random),
+			 CALL(pattern_n_m),
+			 CALL(pattern_full),
+			 CALL(pattern_transpose),
+			 CALL(csr_create),
+			 CALL(csr_create_csc),
+			 CALL(csr_create_coo),
+			 CALL(csr_create_dense),
+			 CALL(csr_create_top_k),
+			 CALL(csr_create_pattern),
+			 CALL(csr_wrap),
+			 CALL(csr_convert),
+			 CALL(csr_transpose),
+			 CALL(plan_spmm),
+			 CALL(plan_sddmm),
+			 CALL(ops),
+			 CALL(linear_create),
+			 CALL(linear_create_dense),
+			 CALL(layer_prepare),
+			 CALL(saved_create),
+			 CALL(layer_forward_backward),
+			 CALL(model_create),
+			 CALL(optimizer_create),
+			 CALL(model_train_batch),
+			 CALL(model_fit),
+			 CALL(model_predict),
+			 CALL(layer_prune),
+			 CALL(idx_read),
+			 CALL(dataset_read),
+			 CALL(read_npz),
+			 CALL(read_mtx),
+			 CALL(read_smtx),
+			 CALL(read_safetensors),
+			 CALL(write_npz),
+			 CALL(write_mtx),
+			 CALL(write_smtx),
+			 CALL(write_safetensors),
+			 CALL(model_save),
+			 CALL(model_load)};
+
+SL_TEST(fault, each_allocation_of_every_creating_call) {
+	things t;
+	make_things(&t);
+	make_files(&t);
+	for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
+		CHECK(try_all(&t, calls[i].name, calls[i].run, false, true) > 0);
+	drop_things(&t);
+	CHECK_EQ(fault.live, 0);
+	remove_files();
+}
+
+/* jansson, libzip, zlib, pthreadpool and the C library. A failure may be survived (a missing locale); the
+ * status is of memory, of the file, or none. */
+SL_TEST(fault, malloc_of_libraries_underneath) {
+	if (!OWN_MALLOC)
+		sl_test_skip("the sanitizer has malloc for itself");
+	/* Not read_safetensors and model_load: jansson 2.14 asserts when malloc fails in its lexer
+	 * (docs/decisions/files-jansson-libzip-zlib.md). */
+	static const call own[] = {context_create, dense_to_dlpack, idx_read,   read_npz,          read_mtx,  read_smtx,
+							   write_npz,      write_mtx,       write_smtx, write_safetensors, model_save};
+	things t;
+	make_things(&t);
+	make_files(&t);
+	long all = 0;
+	for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+		all += try_all(&t, "a call over libraries", own[i], true, false);
+	CHECK(all > 500);
+	/* What was written last is whole. */
+	void *left;
+	CHECK_OK(t.context, model_load(&t, &left));
+	CHECK_OK(t.context, read_npz(&t, &left));
+	drop_things(&t);
+	CHECK_EQ(fault.live, 0);
+	remove_files();
+}
