@@ -19,7 +19,7 @@ BELOW = {
     "cpu": {"cpu", "backend", "core"},
 }
 # Of core, a backend sees only what needs no context.
-CPU_CORE = {"core/checked.h", "core/half.h", "core/rng.h"}
+CPU_CORE = {"core/checked.h", "core/half.h", "core/place.h", "core/rng.h"}
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
 CUDA = re.compile(r"\b(cuda_runtime|cusparse|cublas|cudaError|cudaStream)", re.IGNORECASE)
 

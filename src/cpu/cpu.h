@@ -6,6 +6,7 @@
 #include "backend/backend.h"
 #include "core/checked.h"
 #include "core/half.h"
+#include "core/place.h"
 
 typedef enum sl_isa { SL_ISA_SCALAR = 0, SL_ISA_AVX2 = 1, SL_ISA_AVX512 = 2 } sl_isa;
 
@@ -85,19 +86,6 @@ void sli_cpu_product_destroy(sl_cpu *cpu, sl_op_plan *plan);
 sl_status sli_cpu_vector_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *plan);
 sl_status sli_cpu_vector_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args);
 
-/* Element (r, c) of a view, in elements from data. */
-static inline int64_t sli_at(const sl_dense *m, int64_t r, int64_t c) {
-	switch (m->order) {
-	case SL_ROW_MAJOR:
-		return r * m->ld + c;
-	case SL_COL_MAJOR:
-		return c * m->ld + r;
-	case SL_COL_PANELS:
-		return (c / m->ld) * m->rows * m->ld + r * m->ld + c % m->ld;
-	default:
-		return (r / m->ld) * m->cols * m->ld + c * m->ld + r % m->ld;
-	}
-}
 static inline int64_t sli_cpu_offset(const void *offsets, sl_dtype dtype, int64_t i) {
 	return dtype == SL_I64 ? ((const int64_t *)offsets)[i] : ((const int32_t *)offsets)[i];
 }

@@ -8,6 +8,7 @@
 
 #include "core/checked.h"
 #include "core/half.h"
+#include "core/place.h"
 #include "sparse/random.h"
 
 typedef struct cell {
@@ -191,19 +192,6 @@ sl_status sli_build(sl_pattern **pattern, void **values, sl_dtype dtype, sl_cont
 	return status;
 }
 
-int64_t sli_dense_place(const sl_dense *m, int64_t r, int64_t c) {
-	switch (m->order) {
-	case SL_ROW_MAJOR:
-		return r * m->ld + c;
-	case SL_COL_MAJOR:
-		return c * m->ld + r;
-	case SL_COL_PANELS:
-		return (c / m->ld) * m->rows * m->ld + r * m->ld + c % m->ld;
-	default:
-		return (r / m->ld) * m->cols * m->ld + c * m->ld + r % m->ld;
-	}
-}
-
 sl_status sli_dense_threshold(sl_context *context, const sl_dense *dense, int64_t k, double *threshold) {
 	double *keys;
 	int64_t count = dense->rows * dense->cols, used = 0;
@@ -211,7 +199,7 @@ sl_status sli_dense_threshold(sl_context *context, const sl_dense *dense, int64_
 	sl_status status = SL_OK;
 	for (int64_t r = 0; r < dense->rows && status == SL_OK; r++)
 		for (int64_t c = 0; c < dense->cols; c++) {
-			keys[used] = fabs(sli_load(dense->data, dense->dtype, sli_dense_place(dense, r, c)));
+			keys[used] = fabs(sli_load(dense->data, dense->dtype, sli_at(dense, r, c)));
 			if (isnan(keys[used++])) {
 				status = sli_fail(context, SL_ERR_NONFINITE, "row %lld, column %lld is NaN: it has no rank",
 								  (long long)r, (long long)c);
@@ -237,7 +225,7 @@ sl_status sli_build_dense(sl_pattern **pattern, void **values, sl_dtype dtype, s
 	int64_t nnz = 0, above = 0, used = 0;
 	for (int64_t r = 0; r < dense->rows; r++)
 		for (int64_t c = 0; c < dense->cols; c++) {
-			double value = sli_load(dense->data, dense->dtype, sli_dense_place(dense, r, c));
+			double value = sli_load(dense->data, dense->dtype, sli_at(dense, r, c));
 			if (o->refuse_nonfinite && !isfinite(value))
 				return sli_fail(context, SL_ERR_NONFINITE, "row %lld, column %lld is %g; finite values are asked for",
 								(long long)r, (long long)c, value);
@@ -246,8 +234,7 @@ sl_status sli_build_dense(sl_pattern **pattern, void **values, sl_dtype dtype, s
 	int64_t ties = keep > above ? keep - above : 0, counted = ties;
 	for (int64_t r = 0; r < dense->rows; r++)
 		for (int64_t c = 0; c < dense->cols; c++)
-			nnz += wanted(sli_load(dense->data, dense->dtype, sli_dense_place(dense, r, c)), threshold, o->drop_zeros,
-						  &counted);
+			nnz += wanted(sli_load(dense->data, dense->dtype, sli_at(dense, r, c)), threshold, o->drop_zeros, &counted);
 	void *offsets;
 	int32_t *columns;
 	size_t value_bytes = (size_t)nnz * sl_dtype_size(dtype);
@@ -256,7 +243,7 @@ sl_status sli_build_dense(sl_pattern **pattern, void **values, sl_dtype dtype, s
 	if (status == SL_OK) {
 		for (int64_t r = 0; r < dense->rows; r++) {
 			for (int64_t c = 0; c < dense->cols; c++) {
-				double value = sli_load(dense->data, dense->dtype, sli_dense_place(dense, r, c));
+				double value = sli_load(dense->data, dense->dtype, sli_at(dense, r, c));
 				if (!wanted(value, threshold, o->drop_zeros, &ties))
 					continue;
 				columns[used] = (int32_t)c;

@@ -28,7 +28,5 @@ sl_status sli_build_dense(sl_pattern **pattern, void **values, sl_dtype dtype, s
 						  const sl_dense *dense, double threshold, int64_t keep, const sl_build_options *options);
 /* The magnitude of the k-th largest element (from 1). NaN is refused. */
 sl_status sli_dense_threshold(sl_context *context, const sl_dense *dense, int64_t k, double *threshold);
-/* Element (r, c) of a view, as an index into its data. */
-int64_t sli_dense_place(const sl_dense *m, int64_t r, int64_t c);
 
 #endif

@@ -2,7 +2,7 @@
 #include "sparse/convert.h"
 
 #include "core/half.h"
-#include "sparse/build.h"
+#include "core/place.h"
 #include "sparse/pattern.h"
 #include "sparse/random.h"
 
@@ -10,10 +10,10 @@ void sli_csr_to_dense(const sl_csr *matrix, const sl_dense *dense) {
 	sl_pattern_arrays a = sli_pattern_arrays(matrix->pattern);
 	for (int64_t r = 0; r < a.rows; r++) {
 		for (int64_t c = 0; c < a.cols; c++)
-			sli_store(dense->data, dense->dtype, sli_dense_place(dense, r, c), 0);
+			sli_store(dense->data, dense->dtype, sli_at(dense, r, c), 0);
 		for (int64_t k = sli_index(a.row_offsets, a.offset_dtype, r);
 			 k < sli_index(a.row_offsets, a.offset_dtype, r + 1); k++)
-			sli_store(dense->data, dense->dtype, sli_dense_place(dense, r, a.col_indices[k]),
+			sli_store(dense->data, dense->dtype, sli_at(dense, r, a.col_indices[k]),
 					  sli_load(matrix->values, matrix->dtype, k));
 	}
 }
