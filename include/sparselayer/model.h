@@ -22,6 +22,16 @@ SL_API sl_status sl_model_add(sl_context *context, sl_model *model, sl_layer *la
 SL_API int sl_model_layer_count(const sl_model *model);
 /** Borrowed; NULL when out of range. */
 SL_API sl_layer *sl_model_layer(const sl_model *model, int index);
+/** How many parameters (weights and biases) the layers have together. 0 for NULL. */
+SL_API int sl_model_parameter_count(const sl_model *model);
+/**
+ * A parameter and its gradient, numbered through all layers in order.
+ * @param index from 0
+ * @param layer receives the number of the layer it belongs to; may be NULL
+ * @return #SL_ERR_ARGUMENT (index out of range), #SL_ERR_NULL
+ */
+SL_API sl_status sl_model_parameter(sl_context *context, const sl_model *model, int index, int *layer,
+                                    sl_parameter *parameter);
 /** Add every layer to an optimizer. */
 SL_API sl_status sl_model_add_to_optimizer(sl_context *context, sl_model *model, sl_optimizer *optimizer);
 

@@ -318,3 +318,27 @@ sl_status sl_model_get_info(sl_context *context, const sl_model *model, const sl
 	}
 	return sli_give_struct(context, info, &full, sizeof full, "info");
 }
+
+int sl_model_parameter_count(const sl_model *model) {
+	int count = 0;
+	for (int i = 0; model && i < model->count; i++)
+		count += sl_layer_parameter_count(model->layers[i]);
+	return count;
+}
+
+sl_status sl_model_parameter(sl_context *context, const sl_model *model, int index, int *layer,
+                             sl_parameter *parameter) {
+	SL_TRY(need(context, model));
+	int first = 0;
+	for (int i = 0; index >= 0 && i < model->count; i++) {
+		int count = sl_layer_parameter_count(model->layers[i]);
+		if (index < first + count) {
+			if (layer)
+				*layer = i;
+			return sl_layer_parameter(context, model->layers[i], index - first, parameter);
+		}
+		first += count;
+	}
+	return sli_fail(context, SL_ERR_ARGUMENT, "index is %d; the model has %d parameters", index,
+	                sl_model_parameter_count(model));
+}
