@@ -25,7 +25,8 @@ fuzz: deps ## each file reader for a minute
 format: ## clang-format
 	clang-format -i $$(git ls-files '*.c' '*.h' '*.cpp')
 docs: ## API reference into build/docs
-	mkdir -p build && doxygen docs/Doxyfile
+	@command -v doxygen >/dev/null || { echo "The reference is made by Doxygen: apt-get install doxygen" >&2; exit 1; }
+	@mkdir -p build && doxygen docs/Doxyfile && echo "build/docs/html/index.html"
 install: build ## into PREFIX (default /usr/local)
 	cmake --install build/$(PRESET) --prefix $(or $(PREFIX),/usr/local)
 clean:

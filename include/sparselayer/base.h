@@ -11,12 +11,13 @@
 #include <stdint.h>
 #include <string.h>
 
-#define SL_VERSION_MAJOR 0
-#define SL_VERSION_MINOR 1
-#define SL_VERSION_PATCH 0
+#define SL_VERSION_MAJOR 0 /**< changes when programs must be changed */
+#define SL_VERSION_MINOR 1 /**< changes with what is there; while major is 0 it may break programs */
+#define SL_VERSION_PATCH 0 /**< changes with repairs */
 /** The version these headers belong to, as major * 10000 + minor * 100 + patch. */
 #define SL_VERSION (SL_VERSION_MAJOR * 10000 + SL_VERSION_MINOR * 100 + SL_VERSION_PATCH)
 
+/** @cond linkage */
 #if defined(SPARSELAYER_STATIC)
 #define SL_API
 #elif defined(__GNUC__)
@@ -32,6 +33,7 @@
 #define SL_BEGIN_DECLS
 #define SL_END_DECLS
 #endif
+/** @endcond */
 
 /**
  * Zero an options struct and set its `struct_size`, in C99 and in C++.
@@ -48,15 +50,15 @@ typedef enum sl_dtype {
 	SL_F64 = 2,  /**< IEEE binary64; for checking */
 	SL_BF16 = 3, /**< bfloat16 storage, accumulated in float32 */
 	SL_F16 = 4,  /**< IEEE binary16 storage, accumulated in float32 */
-	SL_I32 = 16,
-	SL_I64 = 17
+	SL_I32 = 16, /**< int32, for offsets, indices and permutations */
+	SL_I64 = 17  /**< int64, likewise */
 } sl_dtype;
 
 /** Where memory is and where an op runs. */
 typedef enum sl_device {
 	SL_DEVICE_AUTO = 0, /**< CUDA where the whole of training can run there, else the CPU */
-	SL_DEVICE_CPU = 1,
-	SL_DEVICE_CUDA = 2
+	SL_DEVICE_CPU = 1,  /**< the host */
+	SL_DEVICE_CUDA = 2  /**< an NVIDIA GPU, by the CUDA module; it cannot train yet */
 } sl_device;
 
 /** Bytes of one element of `dtype`; 0 for a value that is no dtype. */

@@ -11,6 +11,7 @@
 
 SL_BEGIN_DECLS
 
+/** Opaque: see the file's text. Made by sl_context_create(), freed by sl_context_destroy(). */
 typedef struct sl_context sl_context;
 
 /** Kinds of memory, as handed to an allocator. */
@@ -27,8 +28,10 @@ typedef enum sl_memory {
  * object. Leave both NULL for the C library's.
  */
 typedef struct sl_allocator {
-	void *user;
+	void *user; /**< handed to both */
+	/** `bytes` > 0 aligned to `alignment`, or NULL. `kind` is #SL_MEMORY_HOST. */
 	void *(*allocate)(void *user, size_t bytes, size_t alignment, sl_memory kind);
+	/** Free what allocate() gave; `bytes` as there. */
 	void (*release)(void *user, void *pointer, size_t bytes, sl_memory kind);
 } sl_allocator;
 
@@ -39,16 +42,18 @@ typedef struct sl_allocator {
  * on it.
  */
 typedef struct sl_parallel_for {
-	void *user;
-	int threads;
+	void *user;  /**< handed to run() */
+	int threads; /**< tasks that run at once; 0 means 1 */
+	/** Call task(argument, i) for each i in [0, count) and wait for all. */
 	void (*run)(void *user, size_t count, void (*task)(void *argument, size_t index), void *argument);
 } sl_parallel_for;
 
+/** How much a line matters. */
 typedef enum sl_log_level {
-	SL_LOG_ERROR = 1,
-	SL_LOG_WARNING = 2,
-	SL_LOG_INFO = 3,
-	SL_LOG_DEBUG = 4
+	SL_LOG_ERROR = 1,   /**< something failed */
+	SL_LOG_WARNING = 2, /**< something was ignored or done another way */
+	SL_LOG_INFO = 3,    /**< choices made, such as the device */
+	SL_LOG_DEBUG = 4    /**< everything */
 } sl_log_level;
 
 /** Receives one line without a newline. The library never prints by itself. */
@@ -56,9 +61,9 @@ typedef void (*sl_log_callback)(void *user, sl_log_level level, const char *line
 
 /** What a long call has done so far. `total` is 0 where it is not known. */
 typedef struct sl_progress {
-	const char *what; /**< "train", "evaluate", "read" ... */
-	int64_t done;
-	int64_t total;
+	const char *what; /**< "train" or "evaluate" */
+	int64_t done;  /**< samples, of `total` */
+	int64_t total; /**< samples of the epoch or pass */
 	int64_t epoch;  /**< counted from 0; -1 outside training */
 	int64_t epochs; /**< 0 outside training */
 	double loss;    /**< running mean; NaN where there is none */
@@ -76,21 +81,22 @@ typedef struct sl_context_options {
 	int device_index;             /**< which GPU; default 0 */
 	int threads;                  /**< threads of the pool, the caller's included; default all cores the process may use */
 	uint64_t seed;                /**< of every random choice made through this context; default 0 */
-	bool deterministic;           /**< plan without measuring; only kernels that give the same bits each time */
+	bool deterministic;           /**< plan without measuring; only kernels that give the same bits each time. No plan is measured and no kernel differs so far, so it changes nothing yet */
 	bool flush_to_zero;           /**< treat subnormals as zero inside kernels (else they are kept, whatever the caller's mode); the mode is restored on return */
 	sl_allocator allocator;       /**< default: the C library's */
 	sl_parallel_for parallel_for; /**< default: an own pool of `threads` */
 	size_t memory_budget;         /**< most bytes held through this context, caller-owned memory excepted; 0: no limit */
 	sl_log_callback log;          /**< default: none */
 	sl_log_level log_level;       /**< most detailed level to report; default #SL_LOG_INFO */
-	void *log_user;
+	void *log_user;               /**< handed to `log` */
 	sl_progress_callback progress; /**< default: none */
-	void *progress_user;
+	void *progress_user;          /**< handed to `progress` */
 	void *stream;                 /**< a cudaStream_t to run on; default: an own stream. Ignored on the CPU */
 	char *error;                  /**< receives the message if creation fails; may be NULL */
 	size_t error_size;            /**< bytes at `error`, the terminating zero included */
 } sl_context_options;
 
+/** Begins an initializer of #sl_context_options. */
 #define SL_CONTEXT_DEFAULTS .struct_size = sizeof(sl_context_options)
 
 /**
@@ -115,16 +121,18 @@ SL_API const char *sl_context_describe(const sl_context *context);
 
 /** Bytes held through a context and objects made through it. */
 typedef struct sl_memory_usage {
-	size_t struct_size;
+	size_t struct_size; /**< sizeof(sl_memory_usage); set it before the call */
 	size_t current; /**< host and device bytes held now */
 	size_t peak;    /**< the most there ever were */
 	size_t budget;  /**< 0: no limit */
 	int64_t allocations; /**< allocations so far: a hot path must not move it */
 } sl_memory_usage;
+/** Fill in `usage`. What the C libraries underneath allocate by themselves (jansson, libzip, zlib, oneDNN, the thread pool) is not in it. */
 SL_API sl_status sl_context_memory(const sl_context *context, sl_memory_usage *usage);
 
-/** Replace the callbacks. NULL switches one off. */
+/** Replace the log callback; NULL: none. `level` is the most detailed one to report; 0: #SL_LOG_INFO. */
 SL_API sl_status sl_context_set_log(sl_context *context, sl_log_callback log, sl_log_level level, void *user);
+/** Replace the progress callback; NULL: none. */
 SL_API sl_status sl_context_set_progress(sl_context *context, sl_progress_callback progress, void *user);
 
 /** Wait until everything asked of the context's device is done. On the CPU: returns at once. */
@@ -132,10 +140,10 @@ SL_API sl_status sl_context_synchronize(sl_context *context);
 
 /** One device that could be used, or the reason why it cannot. */
 typedef struct sl_device_info {
-	size_t struct_size;
-	sl_device device;
-	int index;
-	bool usable;
+	size_t struct_size; /**< sizeof(sl_device_info); set it before the call */
+	sl_device device;   /**< #SL_DEVICE_CPU or #SL_DEVICE_CUDA */
+	int index;          /**< sl_context_options.device_index */
+	bool usable;        /**< whether a context could be made on it */
 	char name[96];      /**< "AMD EPYC 7763", "NVIDIA H100" */
 	char detail[192];   /**< instruction sets or compute capability; where unusable, why */
 	uint64_t memory;    /**< bytes; 0 where unknown */
@@ -144,7 +152,7 @@ typedef struct sl_device_info {
 /**
  * List the devices: the CPU first, then each GPU, or one line that says why there is none.
  * @param devices array of `*count` elements, each with its struct_size set; may be NULL when `*count` is 0
- * @param count in: capacity; out: how many there are
+ * @param count in: capacity; out: how many there are, which may be more than were filled in
  */
 SL_API sl_status sl_devices(sl_device_info *devices, int *count);
 

@@ -10,24 +10,26 @@
 
 SL_BEGIN_DECLS
 
+/** Opaque; made by the calls below, freed by sl_csr_destroy(). One thread at a time may write its values. */
 typedef struct sl_csr sl_csr;
 
 /** What to do with entries that name the same row and column. */
 typedef enum sl_duplicates {
 	SL_DUPLICATES_REFUSE = 0, /**< #SL_ERR_STRUCTURE */
 	SL_DUPLICATES_SUM = 1,    /**< added in the order given, in double, rounded once */
-	SL_DUPLICATES_FIRST = 2,
-	SL_DUPLICATES_LAST = 3
+	SL_DUPLICATES_FIRST = 2,  /**< the first one given is kept */
+	SL_DUPLICATES_LAST = 3    /**< the last one given is kept */
 } sl_duplicates;
 
 /** How a matrix is built. Zero means the default that is named. */
 typedef struct sl_build_options {
-	size_t struct_size;
+	size_t struct_size;       /**< sizeof(sl_build_options) */
 	sl_duplicates duplicates; /**< default: refuse */
 	bool refuse_nonfinite;    /**< default: NaN and infinity are kept; true: #SL_ERR_NONFINITE with the entry */
 	bool drop_zeros;          /**< default: explicit zeros are kept */
 	sl_dtype dtype;           /**< of the result's values; default: that of the input */
 } sl_build_options;
+/** Begins an initializer of #sl_build_options. */
 #define SL_BUILD_DEFAULTS .struct_size = sizeof(sl_build_options)
 
 /**

@@ -16,7 +16,7 @@ typedef enum sl_order {
 	SL_COL_MAJOR = 1, /**< (r, c) at c * ld + r; ld >= rows */
 	/**
 	 * Panels of `ld` columns, each stored row by row: (r, c) at
-	 * (c / ld) * rows * ld + r * ld + c % ld. What a [features, batch] activation is kept in.
+	 * (c / ld) * rows * ld + r * ld + c % ld, divisions rounding down. What a [features, batch] activation is kept in.
 	 * The last panel is padded to `ld` columns; the padding is zero.
 	 */
 	SL_COL_PANELS = 2,
@@ -27,12 +27,12 @@ typedef enum sl_order {
 /** A borrowed dense matrix. An op says which views it reads and which it writes. */
 typedef struct sl_dense {
 	void *data; /**< may be NULL when rows or cols is 0 */
-	sl_dtype dtype;
-	sl_order order;
+	sl_dtype dtype; /**< #SL_F32, #SL_F64, #SL_BF16 or #SL_F16 */
+	sl_order order; /**< where an element lies */
 	sl_device device; /**< where `data` is; #SL_DEVICE_AUTO means the CPU */
-	int device_index;
-	int64_t rows;
-	int64_t cols;
+	int device_index; /**< which GPU; unread on the CPU */
+	int64_t rows;     /**< >= 0 */
+	int64_t cols;     /**< >= 0 */
 	int64_t ld; /**< leading dimension in elements; for panels the width of one */
 } sl_dense;
 

@@ -14,13 +14,15 @@ SL_BEGIN_DECLS
 
 /** Bounds on what a file may make a reader allocate. Zero means the default that is named. */
 typedef struct sl_read_limits {
-	size_t struct_size;
+	size_t struct_size;   /**< sizeof(sl_read_limits) */
 	int64_t max_nonzeros; /**< default 2^33 */
 	int64_t max_bytes;    /**< decompressed bytes in all; default 2^36 */
 	int64_t max_header;   /**< bytes of a JSON or text header; default 2^26 */
 } sl_read_limits;
+/** Begins an initializer of #sl_read_limits. */
 #define SL_READ_LIMITS_DEFAULTS .struct_size = sizeof(sl_read_limits)
 
+/** File formats. */
 typedef enum sl_format {
 	SL_FORMAT_AUTO = 0,         /**< by content, then by name */
 	SL_FORMAT_SAFETENSORS = 1,  /**< .safetensors */
@@ -44,14 +46,15 @@ SL_API sl_status sl_csr_write(sl_context *context, const sl_csr *matrix, const c
 
 /** Where a training run stands: what is kept beside a model and its optimizer. */
 typedef struct sl_checkpoint {
-	size_t struct_size;
+	size_t struct_size;   /**< sizeof(sl_checkpoint) */
 	int64_t epochs_done;  /**< whole epochs: sl_fit_options.first_epoch of the run that goes on */
 	int64_t samples_done; /**< of the epoch after them: its first_sample */
 	int64_t batch;        /**< sl_fit_options.batch; 0: not kept */
 	int64_t accumulate;   /**< sl_fit_options.accumulate; 0: not kept */
-	sl_loss loss;
+	sl_loss loss;         /**< that was trained with */
 	uint64_t seed;        /**< of the context; out only: a run goes on bit for bit in a context of this seed */
 } sl_checkpoint;
+/** Begins an initializer of #sl_checkpoint. */
 #define SL_CHECKPOINT_DEFAULTS .struct_size = sizeof(sl_checkpoint)
 
 /**
@@ -78,14 +81,20 @@ SL_API sl_status sl_model_load(sl_model **model, sl_optimizer **optimizer, sl_ch
 
 /** An array of an IDX file (LeCun's format), gzip or not. */
 typedef struct sl_idx {
-	size_t struct_size;
+	size_t struct_size; /**< sizeof(sl_idx); set it before the call */
 	int dimensions;   /**< 1 to 4 */
-	int64_t shape[4];
+	int64_t shape[4]; /**< `dimensions` sizes, slowest first */
 	int64_t count;    /**< product of the shape */
 	float *values;    /**< as stored, converted to float; owned, see sl_idx_free() */
 } sl_idx;
+/**
+ * Read an array whole.
+ * @param limits NULL: defaults
+ * @return #SL_ERR_NOT_FOUND, #SL_ERR_IO, #SL_ERR_FORMAT, #SL_ERR_LIMIT, #SL_ERR_UNSUPPORTED (more than four
+ *         dimensions), #SL_ERR_MEMORY, #SL_ERR_BUDGET
+ */
 SL_API sl_status sl_idx_read(sl_context *context, const char *path, const sl_read_limits *limits, sl_idx *array);
-/** Free what sl_idx_read() filled in and zero it. NULL is allowed. */
+/** Free what sl_idx_read() filled in, through the same context, and zero it. NULL is allowed. */
 SL_API void sl_idx_free(sl_context *context, sl_idx *array);
 
 /** A data set of pictures or feature vectors with one class label each. */
@@ -98,7 +107,11 @@ typedef struct sl_dataset sl_dataset;
  * @return #SL_ERR_NOT_FOUND, naming the package that has the data; #SL_ERR_FORMAT; #SL_ERR_SHAPE
  */
 SL_API sl_status sl_dataset_read_mnist(sl_dataset **dataset, sl_context *context, const char *directory, bool train);
-/** Views of the samples, valid while the data set lives. */
+/**
+ * Views of the samples, valid while the data set lives: inputs [samples, pixels] of f32, and labels.
+ * @param samples struct_size set; filled in
+ * @param classes receives the largest label + 1; may be NULL
+ */
 SL_API sl_status sl_dataset_samples(sl_context *context, const sl_dataset *dataset, sl_samples *samples, int *classes);
 /** Destroy. NULL is allowed. */
 SL_API void sl_dataset_destroy(sl_dataset *dataset);

@@ -13,17 +13,19 @@
 
 SL_BEGIN_DECLS
 
+/** Opaque; made by sl_linear_create(), freed by sl_layer_destroy() or with its model. */
 typedef struct sl_layer sl_layer;
 /** What a forward keeps for its backward: one per forward in flight. Owned by the caller. */
 typedef struct sl_saved sl_saved;
 
+/** How weights begin. Glorot: Glorot and Bengio 2010; He: He et al. 2015. */
 typedef enum sl_init {
 	SL_INIT_GLOROT_UNIFORM = 0, /**< U(-a, a), a = sqrt(6 / (fan_in + fan_out)) */
 	SL_INIT_GLOROT_NORMAL = 1,  /**< N(0, 2 / (fan_in + fan_out)) */
 	SL_INIT_HE_UNIFORM = 2,     /**< U(-a, a), a = sqrt(6 / fan_in) */
 	SL_INIT_HE_NORMAL = 3,      /**< N(0, 2 / fan_in) */
 	SL_INIT_UNIFORM = 4,        /**< U(-init_scale, init_scale) */
-	SL_INIT_ZERO = 5
+	SL_INIT_ZERO = 5            /**< all zero */
 } sl_init;
 
 /** "glorot-uniform", "glorot-normal", "he-uniform", "he-normal", "uniform", "zero"; "unknown" otherwise. Static. */
@@ -34,22 +36,23 @@ SL_API const char *sl_init_name(sl_init init);
  * fan_out that of the input it reads, not the layer's sizes. Biases start at zero.
  */
 typedef struct sl_linear_options {
-	size_t struct_size;
-	int64_t in_features;
-	int64_t out_features;
+	size_t struct_size;    /**< sizeof(sl_linear_options) */
+	int64_t in_features;   /**< inputs, at least 0 */
+	int64_t out_features;  /**< neurons, at least 0 */
 	double density;        /**< in (0, 1]; default (0) is 1. Ignored when `pattern` or `weights` is given */
 	bool dense;            /**< store W densely (density must then be 0 or 1) */
 	sl_pattern *pattern;   /**< [out_features, in_features]; retained */
 	const sl_csr *weights; /**< copied: pattern shared, values copied */
-	sl_init init;
+	sl_init init;          /**< default #SL_INIT_GLOROT_UNIFORM; not used with `weights` */
 	double init_scale;     /**< for #SL_INIT_UNIFORM; default 0.05 */
 	bool bias;             /**< whether there is a bias */
-	sl_activation activation;
+	sl_activation activation; /**< default #SL_IDENTITY */
 	double activation_parameter; /**< see #sl_activation; default 0.01 for leaky ReLU, 6 for clipped ReLU */
 	sl_dtype dtype;        /**< #SL_F32 (default) or #SL_F64 */
 	uint64_t stream;       /**< distinguishes the random draws of layers of one context: give each layer its own */
 	const char *name;      /**< copied; default "linear" */
 } sl_linear_options;
+/** Begins an initializer of #sl_linear_options. */
 #define SL_LINEAR_DEFAULTS .struct_size = sizeof(sl_linear_options)
 
 /**
@@ -64,44 +67,52 @@ SL_API void sl_layer_destroy(sl_layer *layer);
 
 /** What kind of layer, its sizes and costs. */
 typedef struct sl_layer_info {
-	size_t struct_size;
+	size_t struct_size; /**< sizeof(sl_layer_info); set it before the call */
 	const char *name; /**< valid while the layer lives */
-	int64_t in_features;
-	int64_t out_features;
-	bool dense;
+	int64_t in_features;  /**< inputs */
+	int64_t out_features; /**< neurons */
+	bool dense;        /**< whether W is stored densely */
 	int64_t nnz;       /**< weights stored */
 	double density;    /**< nnz / (in * out); 0 for an empty layer */
 	int64_t parameters; /**< nnz + biases */
 	int64_t empty_rows; /**< neurons without any connection */
-	sl_activation activation;
-	double activation_parameter;
-	bool bias;
-	sl_dtype dtype;
+	sl_activation activation; /**< after the product */
+	double activation_parameter; /**< as resolved, defaults filled in */
+	bool bias;         /**< whether there is one */
+	sl_dtype dtype;    /**< of weights, bias and activations */
 } sl_layer_info;
+/** Fill in `info`. */
 SL_API sl_status sl_layer_get_info(sl_context *context, const sl_layer *layer, sl_layer_info *info);
 
 /** One trainable array. Borrowed pointers, valid until the layer is destroyed or its pattern is edited. */
 typedef struct sl_parameter {
-	size_t struct_size;
+	size_t struct_size;   /**< sizeof(sl_parameter); set it before the call */
 	const char *name;     /**< "weight" or "bias" */
-	sl_dtype dtype;
-	sl_device device;
+	sl_dtype dtype;       /**< of `value` and `gradient` */
+	sl_device device;     /**< where both are */
 	int64_t count;        /**< elements of `value` and `gradient` */
-	void *value;
+	void *value;          /**< writable: sparse, in the pattern's order; dense, row-major */
 	void *gradient;       /**< NULL until a backward or sl_layer_prepare() for training made it */
 	sl_pattern *pattern;  /**< NULL: dense */
 	int64_t rows;         /**< logical shape; bias: [out_features, 1] */
-	int64_t cols;
+	int64_t cols;         /**< see `rows` */
 	bool decays;          /**< whether L1, L2 and weight decay apply (weights yes, biases no) */
 } sl_parameter;
 /** How many parameters a layer has. 0 for NULL. */
 SL_API int sl_layer_parameter_count(const sl_layer *layer);
-/** @param index from 0 */
+/**
+ * Fill in `parameter`: 0 is the weights, 1 the bias where there is one.
+ * @return #SL_ERR_ARGUMENT for an index out of range
+ */
 SL_API sl_status sl_layer_parameter(sl_context *context, const sl_layer *layer, int index, sl_parameter *parameter);
 /** The weights as a CSR matrix, borrowed; NULL for a dense layer. */
 SL_API sl_csr *sl_layer_weights(const sl_layer *layer);
 
-typedef enum sl_mode { SL_MODE_INFERENCE = 0, SL_MODE_TRAINING = 1 } sl_mode;
+/** What a call is to be ready for. */
+typedef enum sl_mode {
+	SL_MODE_INFERENCE = 0, /**< forward alone */
+	SL_MODE_TRAINING = 1   /**< forward and backward */
+} sl_mode;
 
 /** Do all planning and allocation for calls of up to `max_batch` rows now, so that they do neither. */
 SL_API sl_status sl_layer_prepare(sl_context *context, sl_layer *layer, int64_t max_batch, sl_mode mode);
@@ -115,12 +126,17 @@ SL_API void sl_saved_destroy(sl_saved *saved);
  * @param X [batch, in_features], any order but #SL_COL_PANELS; of the layer's dtype. Panels are used
  *          where they lie and then borrowed until the backward; other orders are packed once
  * @param Y [batch, out_features], likewise; written
- * @param saved NULL for inference
+ * @param saved NULL for inference; else as large as the batch, of sl_saved_create()
+ * @return #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_LAYOUT, #SL_ERR_ALIAS (Y overlaps X), #SL_ERR_DEVICE
  */
 SL_API sl_status sl_layer_forward(sl_context *context, const sl_layer *layer, const sl_dense *X, sl_dense *Y,
                                   sl_saved *saved);
 
-typedef enum sl_write { SL_OVERWRITE = 0, SL_ACCUMULATE = 1 } sl_write;
+/** What becomes of gradients that are there already. */
+typedef enum sl_write {
+	SL_OVERWRITE = 0, /**< replaced */
+	SL_ACCUMULATE = 1 /**< added to */
+} sl_write;
 
 /**
  * Gradients of a forward. Parameter gradients are overwritten or added to as `write` says.

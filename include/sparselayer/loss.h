@@ -10,6 +10,7 @@
 
 SL_BEGIN_DECLS
 
+/** Losses. */
 typedef enum sl_loss {
 	SL_SOFTMAX_CROSS_ENTROPY = 0, /**< mean over rows of -log softmax(logits)[label] */
 	SL_BINARY_CROSS_ENTROPY = 1,  /**< with logits; mean over all elements, stable for large logits */

@@ -12,15 +12,18 @@
 
 SL_BEGIN_DECLS
 
+/** Opaque: a chain of layers and their activations. Freed, layers included, by sl_model_destroy(). */
 typedef struct sl_model sl_model;
 
+/** Create a model without layers. */
 SL_API sl_status sl_model_create(sl_model **model, sl_context *context);
 /** Destroy a model and its layers. NULL is allowed. */
 SL_API void sl_model_destroy(sl_model *model);
 /** Append a layer, which the model owns from then on (on failure the caller still does). Its in_features must equal the last layer's out_features, its dtype the model's. */
 SL_API sl_status sl_model_add(sl_context *context, sl_model *model, sl_layer *layer);
+/** How many layers there are. 0 for NULL. */
 SL_API int sl_model_layer_count(const sl_model *model);
-/** Borrowed; NULL when out of range. */
+/** A layer, from 0; borrowed. NULL when out of range. */
 SL_API sl_layer *sl_model_layer(const sl_model *model, int index);
 /** How many parameters (weights and biases) the layers have together. 0 for NULL. */
 SL_API int sl_model_parameter_count(const sl_model *model);
@@ -49,27 +52,31 @@ SL_API sl_status sl_model_train_batch(sl_context *context, sl_model *model, sl_l
 
 /** Samples held by the caller: inputs [samples, features] row-major and their targets. */
 typedef struct sl_samples {
-	size_t struct_size;
+	size_t struct_size;    /**< sizeof(sl_samples) */
 	sl_dense inputs;       /**< row-major, of the model's dtype */
 	const int32_t *labels; /**< one a sample, or NULL */
 	const sl_dense *targets; /**< [samples, out] row-major, or NULL */
 } sl_samples;
+/** Begins an initializer of #sl_samples. */
 #define SL_SAMPLES_DEFAULTS .struct_size = sizeof(sl_samples)
 
 /** One epoch's figures. */
 typedef struct sl_epoch {
 	int64_t epoch; /**< from 0 */
-	double loss, accuracy;                       /**< mean over the epoch's batches while training */
-	double validation_loss, validation_accuracy; /**< NaN without validation samples */
-	double learning_rate;                        /**< of the last step */
-	double seconds;                              /**< of training, validation excluded */
+	double loss;                /**< mean over the epoch's samples while training */
+	double accuracy;            /**< likewise, 0 to 1; NaN for a loss without one */
+	double validation_loss;     /**< NaN without validation samples */
+	double validation_accuracy; /**< likewise */
+	double learning_rate;       /**< of the last step */
+	double seconds;             /**< of training, validation excluded */
 } sl_epoch;
 /** Called after each epoch. Return false to stop cleanly (sl_model_fit() then returns #SL_ERR_CANCELLED). */
 typedef bool (*sl_epoch_callback)(void *user, const sl_epoch *epoch);
 
+/** Options of sl_model_fit(). Zero means the default that is named. */
 typedef struct sl_fit_options {
-	size_t struct_size;
-	sl_loss loss;
+	size_t struct_size;   /**< sizeof(sl_fit_options) */
+	sl_loss loss;         /**< default #SL_SOFTMAX_CROSS_ENTROPY */
 	int64_t epochs;       /**< default 1; counted from the first, so a resumed run gives the same total */
 	int64_t first_epoch;  /**< where a resumed run goes on; default 0 */
 	int64_t first_sample; /**< samples of that epoch that are done already: a multiple of batch * accumulate, as sl_progress.done gave it when a run was cancelled; default 0 */
@@ -77,9 +84,10 @@ typedef struct sl_fit_options {
 	int64_t accumulate;   /**< batches whose gradients are averaged before a step; default 1 */
 	bool keep_order;      /**< default: samples are shuffled anew each epoch, from the seed and the epoch's number alone */
 	const sl_samples *validation; /**< evaluated after each epoch; NULL: none */
-	sl_epoch_callback on_epoch;
-	void *user;
+	sl_epoch_callback on_epoch;   /**< NULL: none */
+	void *user;           /**< handed to it */
 } sl_fit_options;
+/** Begins an initializer of #sl_fit_options. */
 #define SL_FIT_DEFAULTS .struct_size = sizeof(sl_fit_options)
 
 /**
@@ -99,19 +107,24 @@ SL_API sl_status sl_model_predict(sl_context *context, sl_model *model, const sl
 
 /** What a model costs. */
 typedef struct sl_model_info {
-	size_t struct_size;
-	int layers;
-	int64_t in_features, out_features;
+	size_t struct_size;     /**< sizeof(sl_model_info); set it before the call */
+	int layers;             /**< how many */
+	int64_t in_features;    /**< of the first layer */
+	int64_t out_features;   /**< of the last */
 	int64_t nonzeros;       /**< weights stored */
 	int64_t dense_weights;  /**< weights it would have were it dense */
 	int64_t parameters;     /**< nonzeros + biases */
 	size_t parameter_bytes; /**< values of weights and biases */
 	size_t pattern_bytes;   /**< offsets, columns, transposes and tile indices */
-	size_t gradient_bytes;
+	size_t gradient_bytes;  /**< of weights and biases; 0 before the first backward */
 	size_t optimizer_bytes; /**< moments; 0 when no optimizer was given */
 	size_t activation_bytes; /**< activations, saved values and workspace of the prepared batch */
 } sl_model_info;
-/** @param optimizer may be NULL */
+/**
+ * Fill in `info`.
+ * @param optimizer may be NULL
+ * @return #SL_ERR_STATE for a model without layers
+ */
 SL_API sl_status sl_model_get_info(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
                                    sl_model_info *info);
 

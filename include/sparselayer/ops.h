@@ -12,26 +12,32 @@
 
 SL_BEGIN_DECLS
 
-typedef enum sl_transpose { SL_NO_TRANSPOSE = 0, SL_TRANSPOSE = 1 } sl_transpose;
+/** Whether the sparse operand is transposed. */
+typedef enum sl_transpose {
+	SL_NO_TRANSPOSE = 0, /**< op(A) = A */
+	SL_TRANSPOSE = 1     /**< op(A) = A^T; its structure is made once and kept in the pattern */
+} sl_transpose;
 
+/** Functions applied element by element. */
 typedef enum sl_activation {
-	SL_IDENTITY = 0,
-	SL_RELU = 1,
+	SL_IDENTITY = 0,     /**< x */
+	SL_RELU = 1,         /**< max(x, 0) */
 	SL_CLIPPED_RELU = 2, /**< min(max(x, 0), parameter) */
 	SL_LEAKY_RELU = 3,   /**< x > 0 ? x : parameter * x, parameter >= 0 */
-	SL_SIGMOID = 4,
-	SL_TANH = 5,
-	SL_GELU = 6 /**< x * Phi(x), the exact form with erf */
+	SL_SIGMOID = 4,      /**< 1 / (1 + exp(-x)) */
+	SL_TANH = 5,         /**< tanh(x) */
+	SL_GELU = 6          /**< x * Phi(x), the exact form with erf (Hendrycks and Gimpel 2016) */
 } sl_activation;
 
 /** What is done to a product before it is stored: C = activation(product + bias). */
 typedef struct sl_epilogue {
-	size_t struct_size;
+	size_t struct_size; /**< sizeof(sl_epilogue) */
 	const void *bias; /**< one element a row of C, of C's dtype (f32 when C is bf16 or f16); NULL: none */
-	sl_activation activation;
+	sl_activation activation; /**< default #SL_IDENTITY */
 	double parameter;         /**< see #sl_activation; clipped ReLU needs > 0, leaky ReLU a finite value >= 0 */
 	sl_dense *pre_activation; /**< receives product + bias, same shape, dtype and order as C; NULL: not kept */
 } sl_epilogue;
+/** Begins an initializer of #sl_epilogue. */
 #define SL_EPILOGUE_DEFAULTS .struct_size = sizeof(sl_epilogue)
 
 /**

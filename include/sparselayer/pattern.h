@@ -15,13 +15,14 @@
 
 SL_BEGIN_DECLS
 
+/** Opaque, immutable, reference-counted: sl_pattern_retain(), sl_pattern_release(). Threads may share it. */
 typedef struct sl_pattern sl_pattern;
 
 /** Borrowed arrays of a pattern; valid while a reference to it is held. */
 typedef struct sl_pattern_arrays {
-	int64_t rows;
-	int64_t cols;
-	int64_t nnz;
+	int64_t rows; /**< of the matrix */
+	int64_t cols; /**< of the matrix, at most 2^31 - 1 */
+	int64_t nnz;  /**< entries */
 	const void *row_offsets;  /**< rows + 1 elements of `offset_dtype`; the first 0, the last nnz */
 	sl_dtype offset_dtype;    /**< #SL_I32 or #SL_I64 */
 	const int32_t *col_indices; /**< nnz elements */

@@ -11,6 +11,7 @@
 
 SL_BEGIN_DECLS
 
+/** Opaque; freed by sl_plan_destroy(). */
 typedef struct sl_plan sl_plan;
 
 /**

@@ -11,7 +11,8 @@
 
 SL_BEGIN_DECLS
 
-/** One line a status: name, pinned value (gaps are left for later), text. */
+/** @cond list */
+/* One line a status: name, pinned value (gaps are left for later), text. */
 #define SL_STATUS_LIST(X)                                                                          \
 	X(SL_OK, 0, "success")                                                                         \
 	X(SL_ERR_ARGUMENT, 10, "an argument has a value that is not allowed")                          \
@@ -38,9 +39,17 @@ SL_BEGIN_DECLS
 	X(SL_ERR_NO_SPACE, 64, "no space is left on the device")                                       \
 	X(SL_ERR_CANCELLED, 70, "cancelled by the caller")                                             \
 	X(SL_ERR_INTERNAL, 90, "an internal error; please report it")
+/** @endcond */
 
+/**
+ * What a call returns. Besides what its own text names, any call may return #SL_ERR_NULL (a pointer that
+ * is needed is NULL), #SL_ERR_ARGUMENT (an unknown enumerator, a struct_size that was not set), and, where
+ * it allocates, #SL_ERR_MEMORY and #SL_ERR_BUDGET. #SL_ERR_FORKED is reserved: contexts survive a fork.
+ */
 typedef enum sl_status {
+/** @cond list */
 #define SL_STATUS_ENUM(name, value, text) name = value,
+/** @endcond */
 	SL_STATUS_LIST(SL_STATUS_ENUM)
 #undef SL_STATUS_ENUM
 } sl_status;

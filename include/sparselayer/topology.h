@@ -12,7 +12,7 @@ SL_BEGIN_DECLS
 
 /**
  * Keep the round(density * in * out) weights of largest magnitude (ties: lower row, then column)
- * and drop the rest. A dense layer becomes a sparse one. Bias, gradient and, unless `optimizer` is
+ * and drop the rest (magnitude pruning: Han et al. 2015, a layer at a time). A dense layer becomes a sparse one. Bias, gradient and, unless `optimizer` is
  * NULL, the optimizer's moments are carried over for what stays. Saved forwards and plans of the
  * layer become stale. On failure nothing has changed.
  * @param density in [0, 1]
