@@ -4,18 +4,32 @@
 
 #include <stdio.h>
 
-int sli_cuda_enter(const sl_cuda *cuda) {
-	int previous = -1;
-	if (cudaGetDevice(&previous) != cudaSuccess)
-		previous = -1;
-	if (previous != cuda->index)
-		(void)cudaSetDevice(cuda->index);
-	return previous == cuda->index ? -1 : previous;
+/* Calls that have nobody to tell about a failure still take the runtime's last error back. */
+static void forget(cudaError_t error) {
+	if (error != cudaSuccess)
+		(void)cudaGetLastError();
+}
+
+/* `*previous`: the GPU to go back to, or -1. */
+static cudaError_t make_current(int index, int *previous) {
+	int current = -1;
+	*previous = -1;
+	cudaError_t error = cudaGetDevice(&current);
+	if (error != cudaSuccess || current == index)
+		return error;
+	error = cudaSetDevice(index);
+	if (error == cudaSuccess)
+		*previous = current;
+	return error;
+}
+
+sl_status sli_cuda_enter(const sl_cuda *cuda, int *previous) {
+	return sli_cuda_check(cuda, make_current(cuda->index, previous), "cudaGetDevice or cudaSetDevice");
 }
 
 void sli_cuda_leave(int previous) {
 	if (previous >= 0)
-		(void)cudaSetDevice(previous);
+		forget(cudaSetDevice(previous));
 }
 
 sl_status sli_cuda_check(const sl_cuda *cuda, cudaError_t error, const char *what) {
@@ -32,23 +46,26 @@ sl_status sli_cuda_check(const sl_cuda *cuda, cudaError_t error, const char *wha
 	default:
 		break;
 	}
+	(void)cudaGetLastError();
 	return cuda->host->fail(cuda->host->user, status, "%s: %s (CUDA error %d)", what, cudaGetErrorString(error),
-	                        (int)error);
+							(int)error);
 }
 
 sl_status sli_cusparse_check(const sl_cuda *cuda, cusparseStatus_t status, const char *what) {
 	if (status == CUSPARSE_STATUS_SUCCESS)
 		return SL_OK;
-	return cuda->host->fail(cuda->host->user,
-	                        status == CUSPARSE_STATUS_INSUFFICIENT_RESOURCES ? SL_ERR_MEMORY : SL_ERR_BACKEND,
-	                        "%s: %s (cuSPARSE status %d)", what, cusparseGetErrorString(status), (int)status);
+	bool memory = status == CUSPARSE_STATUS_ALLOC_FAILED || status == CUSPARSE_STATUS_INSUFFICIENT_RESOURCES;
+	(void)cudaGetLastError();
+	return cuda->host->fail(cuda->host->user, memory ? SL_ERR_MEMORY : SL_ERR_BACKEND, "%s: %s (cuSPARSE status %d)",
+							what, cusparseGetErrorString(status), (int)status);
 }
 
 sl_status sli_cublas_check(const sl_cuda *cuda, cublasStatus_t status, const char *what) {
 	if (status == CUBLAS_STATUS_SUCCESS)
 		return SL_OK;
+	(void)cudaGetLastError();
 	return cuda->host->fail(cuda->host->user, status == CUBLAS_STATUS_ALLOC_FAILED ? SL_ERR_MEMORY : SL_ERR_BACKEND,
-	                        "%s: %s (cuBLAS status %d)", what, cublasGetStatusString(status), (int)status);
+							"%s: %s (cuBLAS status %d)", what, cublasGetStatusString(status), (int)status);
 }
 
 static void describe_device(sl_device_info *info, int index) {
@@ -77,15 +94,14 @@ int sli_cuda_devices(sl_device_info *devices, int capacity) {
 			describe_device(&devices[i], i);
 		return count;
 	}
-	if (error != cudaSuccess)
-		(void)cudaGetLastError();
+	forget(error);
 	if (capacity > 0) {
 		devices[0].device = SL_DEVICE_CUDA;
 		devices[0].index = 0;
 		devices[0].usable = false;
 		snprintf(devices[0].name, sizeof devices[0].name, "no GPU");
 		snprintf(devices[0].detail, sizeof devices[0].detail, "%s",
-		         error == cudaSuccess ? "the driver lists no device" : cudaGetErrorString(error));
+				 error == cudaSuccess ? "the driver lists no device" : cudaGetErrorString(error));
 	}
 	return 1;
 }
@@ -101,7 +117,7 @@ static sl_status open_handles(sl_cuda *cuda) {
 	cuda->stream = (cudaStream_t)cuda->host->stream;
 	if (!cuda->stream) {
 		SL_TRY(sli_cuda_check(cuda, cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking),
-		                      "cudaStreamCreateWithFlags"));
+							  "cudaStreamCreateWithFlags"));
 		cuda->own_stream = true;
 	}
 	SL_TRY(sli_cusparse_check(cuda, cusparseCreate(&cuda->cusparse), "cusparseCreate"));
@@ -118,21 +134,23 @@ sl_status sli_cuda_open(const sl_host *host, void **device) {
 	*device = NULL;
 	/* cusparseCreate prints where there is no driver: never get that far. */
 	if (error != cudaSuccess || count <= 0) {
-		if (error != cudaSuccess)
-			(void)cudaGetLastError();
+		forget(error);
 		return host->fail(host->user, SL_ERR_DEVICE, "no usable GPU: %s",
-		                  error == cudaSuccess ? "the driver lists no device" : cudaGetErrorString(error));
+						  error == cudaSuccess ? "the driver lists no device" : cudaGetErrorString(error));
 	}
 	if (host->device_index < 0 || host->device_index >= count)
 		return host->fail(host->user, SL_ERR_DEVICE, "device_index %d: there are %d GPUs, counted from 0",
-		                  host->device_index, count);
+						  host->device_index, count);
 	sl_cuda *cuda = host->allocate(host->user, sizeof *cuda);
 	if (!cuda)
 		return host->fail(host->user, SL_ERR_MEMORY, "no memory for the CUDA backend's state");
 	*cuda = (sl_cuda){.host = host, .index = host->device_index};
-	int previous = sli_cuda_enter(cuda);
-	sl_status status = open_handles(cuda);
-	sli_cuda_leave(previous);
+	int previous;
+	sl_status status = sli_cuda_enter(cuda, &previous);
+	if (status == SL_OK) {
+		status = open_handles(cuda);
+		sli_cuda_leave(previous);
+	}
 	if (status != SL_OK) {
 		sli_cuda_close(cuda);
 		return status;
@@ -145,13 +163,15 @@ void sli_cuda_close(void *device) {
 	sl_cuda *cuda = device;
 	if (!cuda)
 		return;
-	int previous = sli_cuda_enter(cuda);
+	int previous;
+	/* No message from here on: it would hide the one that says why opening failed. */
+	forget(make_current(cuda->index, &previous));
 	if (cuda->cublas)
 		(void)cublasDestroy(cuda->cublas);
 	if (cuda->cusparse)
 		(void)cusparseDestroy(cuda->cusparse);
 	if (cuda->own_stream)
-		(void)cudaStreamDestroy(cuda->stream);
+		forget(cudaStreamDestroy(cuda->stream));
 	sli_cuda_leave(previous);
 	cuda->host->release(cuda->host->user, cuda, sizeof *cuda);
 }
@@ -168,19 +188,23 @@ sl_status sli_cuda_allocate(void *device, size_t bytes, sl_memory kind, void **p
 		*pointer = cuda->host->allocate(cuda->host->user, bytes);
 		return *pointer ? SL_OK : cuda->host->fail(cuda->host->user, SL_ERR_MEMORY, "no host memory: %zu bytes", bytes);
 	}
-	size_t wanted = bytes ? bytes : 1;
 	if (!cuda->host->reserve(cuda->host->user, bytes))
 		return cuda->host->fail(cuda->host->user, SL_ERR_BUDGET, "%zu bytes exceed the memory budget", bytes);
-	int previous = sli_cuda_enter(cuda);
-	cudaError_t error = kind == SL_MEMORY_PINNED ? cudaMallocHost(pointer, wanted) : cudaMalloc(pointer, wanted);
-	if (error != cudaSuccess)
-		(void)cudaGetLastError();
-	sli_cuda_leave(previous);
-	if (error != cudaSuccess) {
+	size_t wanted = bytes ? bytes : 1;
+	int previous;
+	sl_status status = sli_cuda_enter(cuda, &previous);
+	if (status == SL_OK) {
+		bool pinned = kind == SL_MEMORY_PINNED;
+		char what[64];
+		snprintf(what, sizeof what, "%s of %zu bytes", pinned ? "cudaMallocHost" : "cudaMalloc", bytes);
+		status = sli_cuda_check(cuda, pinned ? cudaMallocHost(pointer, wanted) : cudaMalloc(pointer, wanted), what);
+		sli_cuda_leave(previous);
+	}
+	if (status != SL_OK) {
 		cuda->host->unreserve(cuda->host->user, bytes);
 		*pointer = NULL;
 	}
-	return sli_cuda_check(cuda, error, kind == SL_MEMORY_PINNED ? "cudaMallocHost" : "cudaMalloc");
+	return status;
 }
 
 void sli_cuda_release(void *device, void *pointer, size_t bytes, sl_memory kind) {
@@ -191,25 +215,24 @@ void sli_cuda_release(void *device, void *pointer, size_t bytes, sl_memory kind)
 		cuda->host->release(cuda->host->user, pointer, bytes);
 		return;
 	}
-	int previous = sli_cuda_enter(cuda);
-	if (kind == SL_MEMORY_PINNED)
-		(void)cudaFreeHost(pointer);
-	else
-		(void)cudaFree(pointer);
+	int previous;
+	forget(make_current(cuda->index, &previous));
+	forget(kind == SL_MEMORY_PINNED ? cudaFreeHost(pointer) : cudaFree(pointer));
 	sli_cuda_leave(previous);
 	cuda->host->unreserve(cuda->host->user, bytes);
 }
 
 sl_status sli_cuda_copy(void *device, void *to, sl_memory to_kind, const void *from, sl_memory from_kind,
-                        size_t bytes) {
+						size_t bytes) {
 	static const enum cudaMemcpyKind kinds[2][2] = {{cudaMemcpyHostToHost, cudaMemcpyHostToDevice},
-	                                                {cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice}};
+													{cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice}};
 	sl_cuda *cuda = device;
 	if (!bytes)
 		return SL_OK;
-	int previous = sli_cuda_enter(cuda);
-	cudaError_t error =
-		cudaMemcpyAsync(to, from, bytes, kinds[from_kind == SL_MEMORY_DEVICE][to_kind == SL_MEMORY_DEVICE], cuda->stream);
+	int previous;
+	SL_TRY(sli_cuda_enter(cuda, &previous));
+	cudaError_t error = cudaMemcpyAsync(
+		to, from, bytes, kinds[from_kind == SL_MEMORY_DEVICE][to_kind == SL_MEMORY_DEVICE], cuda->stream);
 	sli_cuda_leave(previous);
 	return sli_cuda_check(cuda, error, "cudaMemcpyAsync");
 }
@@ -218,7 +241,8 @@ sl_status sli_cuda_fill(void *device, void *to, int byte, size_t bytes) {
 	sl_cuda *cuda = device;
 	if (!bytes)
 		return SL_OK;
-	int previous = sli_cuda_enter(cuda);
+	int previous;
+	SL_TRY(sli_cuda_enter(cuda, &previous));
 	cudaError_t error = cudaMemsetAsync(to, byte, bytes, cuda->stream);
 	sli_cuda_leave(previous);
 	return sli_cuda_check(cuda, error, "cudaMemsetAsync");
@@ -227,7 +251,9 @@ sl_status sli_cuda_fill(void *device, void *to, int byte, size_t bytes) {
 sl_status sli_cuda_event_create(void *device, void **event) {
 	sl_cuda *cuda = device;
 	cudaEvent_t created = NULL;
-	int previous = sli_cuda_enter(cuda);
+	*event = NULL;
+	int previous;
+	SL_TRY(sli_cuda_enter(cuda, &previous));
 	cudaError_t error = cudaEventCreateWithFlags(&created, cudaEventDisableTiming);
 	sli_cuda_leave(previous);
 	*event = created;
@@ -237,12 +263,13 @@ sl_status sli_cuda_event_create(void *device, void **event) {
 void sli_cuda_event_destroy(void *device, void *event) {
 	(void)device;
 	if (event)
-		(void)cudaEventDestroy((cudaEvent_t)event);
+		forget(cudaEventDestroy((cudaEvent_t)event));
 }
 
 sl_status sli_cuda_event_record(void *device, void *event) {
 	sl_cuda *cuda = device;
-	int previous = sli_cuda_enter(cuda);
+	int previous;
+	SL_TRY(sli_cuda_enter(cuda, &previous));
 	cudaError_t error = cudaEventRecord((cudaEvent_t)event, cuda->stream);
 	sli_cuda_leave(previous);
 	return sli_cuda_check(cuda, error, "cudaEventRecord");
@@ -250,16 +277,18 @@ sl_status sli_cuda_event_record(void *device, void *event) {
 
 sl_status sli_cuda_event_wait(void *device, void *event, bool on_host) {
 	sl_cuda *cuda = device;
-	int previous = sli_cuda_enter(cuda);
-	cudaError_t error = on_host ? cudaEventSynchronize((cudaEvent_t)event)
-	                            : cudaStreamWaitEvent(cuda->stream, (cudaEvent_t)event, 0);
+	int previous;
+	SL_TRY(sli_cuda_enter(cuda, &previous));
+	cudaError_t error =
+		on_host ? cudaEventSynchronize((cudaEvent_t)event) : cudaStreamWaitEvent(cuda->stream, (cudaEvent_t)event, 0);
 	sli_cuda_leave(previous);
 	return sli_cuda_check(cuda, error, on_host ? "cudaEventSynchronize" : "cudaStreamWaitEvent");
 }
 
 sl_status sli_cuda_synchronize(void *device) {
 	sl_cuda *cuda = device;
-	int previous = sli_cuda_enter(cuda);
+	int previous;
+	SL_TRY(sli_cuda_enter(cuda, &previous));
 	cudaError_t error = cudaStreamSynchronize(cuda->stream);
 	sli_cuda_leave(previous);
 	return sli_cuda_check(cuda, error, "cudaStreamSynchronize");

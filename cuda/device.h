@@ -21,11 +21,13 @@ typedef struct sl_cuda {
 	size_t memory;
 } sl_cuda;
 
-/* Make the context's GPU current and remember the caller's; every entry point does both. */
-int sli_cuda_enter(const sl_cuda *cuda);
+/* Make the context's GPU current; leave() gives the caller's back. Every entry point does both. Where
+ * enter() fails nothing may be launched, as it would land on another GPU, and leave() is not called. */
+sl_status sli_cuda_enter(const sl_cuda *cuda, int *previous);
 void sli_cuda_leave(int previous);
 
-/* A vendor's status as ours, with the vendor's text; `what` names the call. */
+/* A vendor's status as ours, with the vendor's text; `what` names the call. The runtime's last error is
+ * taken back, so that the caller's own next cudaGetLastError() does not find it. */
 sl_status sli_cuda_check(const sl_cuda *cuda, cudaError_t error, const char *what);
 sl_status sli_cusparse_check(const sl_cuda *cuda, cusparseStatus_t status, const char *what);
 sl_status sli_cublas_check(const sl_cuda *cuda, cublasStatus_t status, const char *what);
