@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-.PHONY: help deps build demo test bench sanitize fuzz format docs install clean
+.PHONY: help deps build demo test bench bench-quick sanitize fuzz format docs install clean
 PRESET ?= release
 JOBS ?= $(shell nproc)
 
@@ -16,8 +16,12 @@ test: PRESET = ci
 test: deps ## build and run every test
 	cmake --preset ci && cmake --build --preset ci -j $(JOBS)
 	ctest --test-dir build/release --output-on-failure --timeout 600 -j $(JOBS)
-bench: build ## a whole training step, sparse against dense
+bench: build ## a whole training step, then product by product, against the fastest dense
 	@build/$(PRESET)/bench/bench-step
+	@build/$(PRESET)/bench/bench-ops bench/cases/acceptance.txt
+bench-quick: build ## the same, thinned
+	@build/$(PRESET)/bench/bench-step 11
+	@build/$(PRESET)/bench/bench-ops bench/cases/quick.txt 0 0.5
 sanitize: deps ## the tests under ASan with leaks, UBSan and TSan
 	scripts/sanitize.sh
 fuzz: deps ## each file reader for a minute
