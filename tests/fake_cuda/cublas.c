@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cuBLAS: dense products, and sums of two matrices. All is column-major. */
+#include "state.h"
+
+#define TAKE(name, status)                                                                                             \
+	do {                                                                                                               \
+		if (fake_take(name))                                                                                           \
+			return status;                                                                                             \
+	} while (0)
+#define REFUSE_IF(condition, call, status)                                                                             \
+	do {                                                                                                               \
+		if (condition) {                                                                                               \
+			fake_fault(call, "refused, as %s", #condition);                                                            \
+			return status;                                                                                             \
+		}                                                                                                              \
+	} while (0)
+
+const char *CUBLASWINAPI cublasGetStatusString(cublasStatus_t status) {
+	return status == CUBLAS_STATUS_ALLOC_FAILED ? "resource allocation failed" : "an error of the fake cuBLAS";
+}
+
+cublasStatus_t CUBLASWINAPI cublasCreate(cublasHandle_t *handle) {
+	TAKE("cublasCreate", CUBLAS_STATUS_ALLOC_FAILED);
+	fake_object *o = fake_create(FAKE_CUBLAS);
+	*handle = o ? (cublasHandle_t)o->id : NULL;
+	return o ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_ALLOC_FAILED;
+}
+
+cublasStatus_t CUBLASWINAPI cublasDestroy(cublasHandle_t handle) {
+	bool failing = fake_take("cublasDestroy");
+	if (!fake_remove(FAKE_CUBLAS, handle)) {
+		fake_fault("cublasDestroy", "the handle does not exist");
+		return CUBLAS_STATUS_NOT_INITIALIZED;
+	}
+	return failing ? CUBLAS_STATUS_INTERNAL_ERROR : CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t CUBLASWINAPI cublasSetStream(cublasHandle_t handle, cudaStream_t stream) {
+	TAKE("cublasSetStream", CUBLAS_STATUS_INTERNAL_ERROR);
+	fake_object *o = fake_find(FAKE_CUBLAS, handle);
+	REFUSE_IF(!o, "cublasSetStream", CUBLAS_STATUS_NOT_INITIALIZED);
+	REFUSE_IF(!fake_stream("cublasSetStream", stream), "cublasSetStream", CUBLAS_STATUS_INVALID_VALUE);
+	o->stream = stream;
+	return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t CUBLASWINAPI cublasSetMathMode(cublasHandle_t handle, cublasMath_t mode) {
+	TAKE("cublasSetMathMode", CUBLAS_STATUS_INTERNAL_ERROR);
+	REFUSE_IF(!fake_find(FAKE_CUBLAS, handle), "cublasSetMathMode", CUBLAS_STATUS_NOT_INITIALIZED);
+	REFUSE_IF(mode == CUBLAS_TF32_TENSOR_OP_MATH, "cublasSetMathMode", CUBLAS_STATUS_INVALID_VALUE);
+	return CUBLAS_STATUS_SUCCESS;
+}
+
+static bool good_handle(const char *call, cublasHandle_t handle) {
+	const fake_object *o = fake_find(FAKE_CUBLAS, handle);
+	if (!o)
+		fake_fault(call, "the handle does not exist");
+	else if (o->device != fake_current_device())
+		fake_fault(call, "the handle belongs to GPU %d; %d is current", o->device, fake_current_device());
+	return o && o->device == fake_current_device() && fake_stream(call, o->stream);
+}
+
+/* A matrix as it lies: op(it) is rows x cols. */
+typedef struct operand {
+	const void *data;
+	bool transpose;
+	int64_t rows, cols, ld;
+} operand;
+
+static operand make_operand(const void *data, cublasOperation_t op, int64_t rows, int64_t cols, int64_t ld) {
+	return (operand){data, op != CUBLAS_OP_N, rows, cols, ld};
+}
+
+static bool good_ld(const operand *o) {
+	int64_t least = o->transpose ? o->cols : o->rows;
+	return o->ld >= (least > 1 ? least : 1);
+}
+
+static bool on_device(const char *call, const char *what, const operand *o, cudaDataType type) {
+	size_t span = o->transpose ? fake_span(o->rows, o->cols, o->ld) : fake_span(o->cols, o->rows, o->ld);
+	return !span || fake_on_device(call, what, o->data, span * fake_size(type));
+}
+
+static double load(const operand *o, cudaDataType type, int64_t r, int64_t c) {
+	return fake_load(o->data, type, o->transpose ? r * o->ld + c : c * o->ld + r);
+}
+
+static cublasStatus_t gemm(const char *call, cudaDataType type, cublasHandle_t handle, operand a, operand b, operand c,
+						   const void *alpha_at, const void *beta_at) {
+	TAKE(call, CUBLAS_STATUS_EXECUTION_FAILED);
+	size_t size = fake_size(type);
+	REFUSE_IF(!good_handle(call, handle), call, CUBLAS_STATUS_NOT_INITIALIZED);
+	REFUSE_IF(c.rows < 0 || c.cols < 0 || a.cols < 0, call, CUBLAS_STATUS_INVALID_VALUE);
+	REFUSE_IF(!good_ld(&a) || !good_ld(&b) || !good_ld(&c), call, CUBLAS_STATUS_INVALID_VALUE);
+	REFUSE_IF(!fake_on_host(call, "alpha", alpha_at, size) || !fake_on_host(call, "beta", beta_at, size), call,
+			  CUBLAS_STATUS_INVALID_VALUE);
+	if (!on_device(call, "A", &a, type) || !on_device(call, "B", &b, type) || !on_device(call, "C", &c, type))
+		return CUBLAS_STATUS_EXECUTION_FAILED;
+	double alpha = fake_load(alpha_at, type, 0), beta = fake_load(beta_at, type, 0);
+	fake_map();
+	for (int64_t j = 0; j < c.cols; j++)
+		for (int64_t i = 0; i < c.rows; i++) {
+			double sum = beta != 0 ? beta * load(&c, type, i, j) : 0;
+			for (int64_t k = 0; k < a.cols; k++)
+				sum += alpha * load(&a, type, i, k) * load(&b, type, k, j);
+			fake_store((void *)(uintptr_t)c.data, type, j * c.ld + i, sum);
+		}
+	fake_unmap();
+	return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t CUBLASWINAPI cublasSgemm_64(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,
+										   int64_t m, int64_t n, int64_t k, const float *alpha, const float *a,
+										   int64_t lda, const float *b, int64_t ldb, const float *beta, float *c,
+										   int64_t ldc) {
+	return gemm("cublasSgemm", CUDA_R_32F, handle, make_operand(a, op_a, m, k, lda), make_operand(b, op_b, k, n, ldb),
+				make_operand(c, CUBLAS_OP_N, m, n, ldc), alpha, beta);
+}
+
+cublasStatus_t CUBLASWINAPI cublasDgemm_64(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,
+										   int64_t m, int64_t n, int64_t k, const double *alpha, const double *a,
+										   int64_t lda, const double *b, int64_t ldb, const double *beta, double *c,
+										   int64_t ldc) {
+	return gemm("cublasDgemm", CUDA_R_64F, handle, make_operand(a, op_a, m, k, lda), make_operand(b, op_b, k, n, ldb),
+				make_operand(c, CUBLAS_OP_N, m, n, ldc), alpha, beta);
+}
+
+/* Whether C may lie where an operand does: not transposed, with the same leading dimension. */
+static bool in_place(const operand *o, const operand *c) {
+	return o->data != c->data || (!o->transpose && o->ld == c->ld);
+}
+
+static cublasStatus_t geam(const char *call, cudaDataType type, cublasHandle_t handle, operand a, operand b, operand c,
+						   const void *alpha_at, const void *beta_at) {
+	TAKE(call, CUBLAS_STATUS_EXECUTION_FAILED);
+	size_t size = fake_size(type);
+	REFUSE_IF(!good_handle(call, handle), call, CUBLAS_STATUS_NOT_INITIALIZED);
+	REFUSE_IF(c.rows < 0 || c.cols < 0, call, CUBLAS_STATUS_INVALID_VALUE);
+	REFUSE_IF(!good_ld(&a) || !good_ld(&b) || !good_ld(&c), call, CUBLAS_STATUS_INVALID_VALUE);
+	REFUSE_IF(!in_place(&a, &c) || !in_place(&b, &c), call, CUBLAS_STATUS_INVALID_VALUE);
+	REFUSE_IF(!fake_on_host(call, "alpha", alpha_at, size) || !fake_on_host(call, "beta", beta_at, size), call,
+			  CUBLAS_STATUS_INVALID_VALUE);
+	if (!on_device(call, "A", &a, type) || !on_device(call, "B", &b, type) || !on_device(call, "C", &c, type))
+		return CUBLAS_STATUS_EXECUTION_FAILED;
+	double alpha = fake_load(alpha_at, type, 0), beta = fake_load(beta_at, type, 0);
+	fake_map();
+	for (int64_t j = 0; j < c.cols; j++)
+		for (int64_t i = 0; i < c.rows; i++) {
+			double sum = alpha != 0 ? alpha * load(&a, type, i, j) : 0;
+			sum += beta != 0 ? beta * load(&b, type, i, j) : 0;
+			fake_store((void *)(uintptr_t)c.data, type, j * c.ld + i, sum);
+		}
+	fake_unmap();
+	return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t CUBLASWINAPI cublasSgeam_64(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,
+										   int64_t m, int64_t n, const float *alpha, const float *a, int64_t lda,
+										   const float *beta, const float *b, int64_t ldb, float *c, int64_t ldc) {
+	return geam("cublasSgeam", CUDA_R_32F, handle, make_operand(a, op_a, m, n, lda), make_operand(b, op_b, m, n, ldb),
+				make_operand(c, CUBLAS_OP_N, m, n, ldc), alpha, beta);
+}
+
+cublasStatus_t CUBLASWINAPI cublasDgeam_64(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,
+										   int64_t m, int64_t n, const double *alpha, const double *a, int64_t lda,
+										   const double *beta, const double *b, int64_t ldb, double *c, int64_t ldc) {
+	return geam("cublasDgeam", CUDA_R_64F, handle, make_operand(a, op_a, m, n, lda), make_operand(b, op_b, m, n, ldb),
+				make_operand(c, CUBLAS_OP_N, m, n, ldc), alpha, beta);
+}

@@ -1,0 +1,878 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The CUDA module on a fake runtime, through its own entry point: every layout against a reference in
+ * double, and the failure of every call that it makes. Bounds are c * eps * sum |a||b| with c = 8, or one
+ * rounding where the fake sums in double. What only a GPU can show (kernels, order in time) is not here.
+ */
+#include <float.h>
+#include <stdarg.h>
+
+#include <cuda_runtime_api.h>
+#include <cusparse.h>
+
+#include "backend/backend.h"
+#include "fake_cuda.h"
+#include "support/check.h"
+#include "support/views.h"
+
+SL_API const sl_backend *sl_backend_module(uint32_t abi);
+
+/* What a context is to the module. Host memory and the budget are calls that can fail as well. */
+typedef struct test_host {
+	sl_host host;
+	char message[512];
+	sl_status status;
+	long allocations;
+	size_t reserved, budget;
+} test_host;
+
+static sl_status host_fail(void *user, sl_status status, const char *format, ...) {
+	test_host *h = user;
+	va_list list;
+	va_start(list, format);
+	vsnprintf(h->message, sizeof h->message, format, list);
+	va_end(list);
+	return h->status = status;
+}
+
+static void *host_allocate(void *user, size_t bytes) {
+	test_host *h = user;
+	if (fake_cuda_take("host memory"))
+		return NULL;
+	h->allocations++;
+	return aligned_alloc(64, (bytes + 64) / 64 * 64);
+}
+
+static void host_release(void *user, void *pointer, size_t bytes) {
+	test_host *h = user;
+	(void)bytes;
+	h->allocations -= pointer != NULL;
+	free(pointer);
+}
+
+static bool host_reserve(void *user, size_t bytes) {
+	test_host *h = user;
+	if (fake_cuda_take("budget") || (h->budget && h->reserved + bytes > h->budget))
+		return false;
+	h->reserved += bytes;
+	return true;
+}
+
+static void host_unreserve(void *user, size_t bytes) {
+	((test_host *)user)->reserved -= bytes;
+}
+
+static const sl_backend *backend(void) {
+	const sl_backend *b = sl_backend_module(SL_BACKEND_ABI);
+	CHECK(b && b->abi == SL_BACKEND_ABI && b->device == SL_DEVICE_CUDA);
+	return b;
+}
+
+static void init_host(test_host *h) {
+	*h = (test_host){.host = {.abi = SL_BACKEND_ABI,
+							  .fail = host_fail,
+							  .allocate = host_allocate,
+							  .release = host_release,
+							  .reserve = host_reserve,
+							  .unreserve = host_unreserve,
+							  .threads = 1}};
+	h->host.user = h;
+}
+
+static void check_good(const test_host *h, sl_status status, int line) {
+	if (status != SL_OK)
+		sl_test_fail(__FILE__, line, "%s: %s", sl_status_name(status), h->message);
+	if (*fake_cuda_fault())
+		sl_test_fail(__FILE__, line, "misuse: %s", fake_cuda_fault());
+}
+#define GOOD(host, call) check_good(host, call, __LINE__)
+
+/* The call is refused with a status and words, and none of the libraries was asked. */
+static void check_refused(test_host *h, sl_status status, sl_status wanted, const char *text, int line) {
+	if (status != wanted || !strstr(h->message, text))
+		sl_test_fail(__FILE__, line, "%s (%s), not %s (%s)", sl_status_name(status), h->message, sl_status_name(wanted),
+					 text);
+	if (*fake_cuda_fault())
+		sl_test_fail(__FILE__, line, "misuse: %s", fake_cuda_fault());
+}
+#define REFUSED(host, call, status, text) check_refused(host, call, status, text, __LINE__)
+
+static void *open_module(test_host *h) {
+	void *device = NULL;
+	fake_cuda_discard();
+	GOOD(h, backend()->open(&h->host, &device));
+	CHECK(device);
+	return device;
+}
+
+static void close_module(test_host *h, void *device) {
+	int current = -1;
+	backend()->close(device);
+	CHECK(!*fake_cuda_fault());
+	CHECK_EQ(fake_cuda_live(), 0);
+	CHECK_EQ(h->allocations, 0);
+	CHECK_EQ(h->reserved, 0);
+	CHECK_EQ(fake_cuda_last_error(), 0);
+	CHECK(cudaGetDevice(&current) == cudaSuccess && current == 0);
+}
+
+/* Memory of the module with a copy of `data` in it. */
+static sl_status upload(void *device, const void *data, size_t bytes, void **pointer) {
+	const sl_backend *b = backend();
+	SL_TRY(b->allocate(device, bytes, SL_MEMORY_DEVICE, pointer));
+	return b->copy(device, *pointer, SL_MEMORY_DEVICE, data, SL_MEMORY_HOST, bytes);
+}
+
+static size_t block_bytes(const view_block *v) {
+	return (size_t)v->elements * sl_dtype_size(v->view.dtype);
+}
+
+/* A view's twin on the GPU, guards and padding included. */
+typedef struct mirror {
+	void *base;
+	size_t bytes;
+	sl_dense view;
+} mirror;
+
+static sl_status mirror_up(void *device, const view_block *v, mirror *m) {
+	m->bytes = block_bytes(v) + 2 * VIEW_GUARD;
+	m->view = v->view;
+	m->view.device = SL_DEVICE_CUDA;
+	SL_TRY(upload(device, v->bytes, m->bytes, &m->base));
+	m->view.data = (char *)m->base + VIEW_GUARD;
+	return SL_OK;
+}
+
+static sl_status mirror_down(void *device, const view_block *v, const mirror *m) {
+	return backend()->copy(device, v->bytes, SL_MEMORY_HOST, m->base, SL_MEMORY_DEVICE, m->bytes);
+}
+
+static void mirror_free(void *device, mirror *m) {
+	backend()->release(device, m->base, m->bytes, SL_MEMORY_DEVICE);
+	m->base = NULL;
+}
+
+/* A sparse matrix on the host, its transpose, and both on the GPU. */
+typedef struct matrix {
+	int64_t rows, cols, nnz;
+	int32_t *offsets, *columns, *t_offsets, *t_columns, *permutation;
+	double *values; /* of either dtype's precision */
+	void *typed;
+	sl_dtype dtype;
+	void *on_device[6]; /* in the order above, values last */
+	size_t bytes[6];
+} matrix;
+
+static uint64_t next_random(uint64_t *state) {
+	*state += 0x9E3779B97F4A7C15u;
+	uint64_t z = *state;
+	z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+	z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+	return z ^ (z >> 31);
+}
+
+/* Every third row is empty unless the density is 1. */
+static matrix make_matrix(sl_dtype dtype, int64_t rows, int64_t cols, double density, uint64_t seed) {
+	matrix m = {.rows = rows, .cols = cols, .dtype = dtype};
+	size_t most = (size_t)(rows * cols) + 1;
+	m.offsets = calloc((size_t)rows + 1, 4), m.columns = calloc(most, 4);
+	m.t_offsets = calloc((size_t)cols + 2, 4), m.t_columns = calloc(most, 4), m.permutation = calloc(most, 4);
+	m.values = calloc(most, 8), m.typed = calloc(most, 8);
+	uint64_t state = seed;
+	for (int64_t r = 0; r < rows; r++) {
+		for (int64_t c = 0; c < cols; c++)
+			if (density == 1 || (r % 3 != 1 && (double)(next_random(&state) >> 11) * 0x1p-53 < density))
+				m.columns[m.nnz++] = (int32_t)c;
+		m.offsets[r + 1] = (int32_t)m.nnz;
+	}
+	for (int64_t k = 0; k < m.nnz; k++) {
+		m.values[k] = view_round(dtype, (double)(next_random(&state) >> 11) * 0x1p-52 - 1);
+		view_set(m.typed, dtype, k, m.values[k]);
+		m.t_offsets[m.columns[k] + 2]++;
+	}
+	for (int64_t c = 0; c < cols; c++)
+		m.t_offsets[c + 2] += m.t_offsets[c + 1];
+	for (int64_t r = 0; r < rows; r++)
+		for (int64_t k = m.offsets[r]; k < m.offsets[r + 1]; k++) {
+			int32_t at = m.t_offsets[m.columns[k] + 1]++;
+			m.t_columns[at] = (int32_t)r;
+			m.permutation[at] = (int32_t)k;
+		}
+	m.bytes[0] = ((size_t)rows + 1) * 4, m.bytes[2] = ((size_t)cols + 1) * 4;
+	m.bytes[1] = m.bytes[3] = m.bytes[4] = (size_t)m.nnz * 4;
+	m.bytes[5] = (size_t)m.nnz * sl_dtype_size(dtype);
+	return m;
+}
+
+static void drop_matrix(void *device, matrix *m) {
+	for (int i = 0; i < 6; i++) {
+		backend()->release(device, m->on_device[i], m->bytes[i], SL_MEMORY_DEVICE);
+		m->on_device[i] = NULL;
+	}
+}
+
+static void free_matrix(matrix *m) {
+	free(m->offsets), free(m->columns), free(m->t_offsets), free(m->t_columns), free(m->permutation);
+	free(m->values), free(m->typed);
+}
+
+static sl_status matrix_up(void *device, matrix *m) {
+	const void *from[6] = {m->offsets, m->columns, m->t_offsets, m->t_columns, m->permutation, m->typed};
+	for (int i = 0; i < 6; i++)
+		SL_TRY(upload(device, from[i], m->bytes[i], &m->on_device[i]));
+	return SL_OK;
+}
+
+static sl_matrix_desc describe(const sl_dense *v) {
+	return (sl_matrix_desc){v->rows, v->cols, v->ld, v->dtype, v->order};
+}
+
+/* nnz = 0 comes without indices or values, as a caller's may. */
+static sl_op_desc spmm_desc(const matrix *m, bool transpose, const sl_dense *b, const sl_dense *c) {
+	sl_op_desc desc = {.kind = SL_OP_SPMM, .b = describe(b), .c = describe(c), .transpose = transpose};
+	bool any = m->nnz > 0;
+	desc.a.dtype = m->dtype;
+	desc.sparse.host = (sl_pattern_arrays){m->rows, m->cols, m->nnz, m->offsets, SL_I32, m->columns};
+	desc.sparse.arrays =
+		(sl_pattern_arrays){m->rows, m->cols, m->nnz, m->on_device[0], SL_I32, any ? m->on_device[1] : NULL};
+	if (transpose) {
+		desc.sparse.transposed =
+			(sl_pattern_arrays){m->cols, m->rows, m->nnz, m->on_device[2], SL_I32, any ? m->on_device[3] : NULL};
+		desc.sparse.permutation = any ? m->on_device[4] : NULL;
+		desc.sparse.permutation_dtype = SL_I32;
+	}
+	return desc;
+}
+
+/* Plan, run in a workspace of exactly the size asked for, and clean up whatever came of it. */
+static sl_status run_planned(void *device, const sl_op_desc *desc, sl_op_args *args) {
+	const sl_backend *b = backend();
+	sl_op_plan plan = {0};
+	SL_TRY(b->plan(device, desc, &plan));
+	size_t bytes = b->workspace(device, &plan);
+	sl_status status = bytes ? b->allocate(device, bytes, SL_MEMORY_DEVICE, &args->workspace) : SL_OK;
+	if (status == SL_OK)
+		status = b->execute(device, &plan, args);
+	b->release(device, args->workspace, bytes, SL_MEMORY_DEVICE);
+	args->workspace = NULL;
+	b->destroy(device, &plan);
+	return status;
+}
+
+/* One of the reference's elements and its bound. */
+typedef struct sum {
+	double value, size;
+} sum;
+
+static void add(sum *s, double product) {
+	s->value += product;
+	s->size += fabs(product);
+}
+
+static sum *sparse_reference(const matrix *m, bool transpose, const view_block *b, const view_block *c, double alpha,
+							 double beta) {
+	int64_t n = c->view.cols;
+	sum *s = calloc((size_t)(c->view.rows * n) + 1, sizeof *s);
+	for (int64_t r = 0; r < m->rows; r++)
+		for (int64_t k = m->offsets[r]; k < m->offsets[r + 1]; k++) {
+			int64_t row = transpose ? m->columns[k] : r, inner = transpose ? r : m->columns[k];
+			for (int64_t j = 0; j < n; j++)
+				add(&s[row * n + j], alpha * m->values[k] * view_load(&b->view, inner, j));
+		}
+	for (int64_t r = 0; r < c->view.rows && beta != 0; r++)
+		for (int64_t j = 0; j < n; j++)
+			add(&s[r * n + j], beta * view_load(&c->view, r, j));
+	return s;
+}
+
+static void compare(const view_block *c, const sum *s, int line) {
+	for (int64_t r = 0; r < c->view.rows; r++)
+		for (int64_t j = 0; j < c->view.cols; j++) {
+			const sum *want = &s[r * c->view.cols + j];
+			double got = view_load(&c->view, r, j);
+			if (!(fabs(got - want->value) <= 8 * view_eps(c->view.dtype) * want->size))
+				sl_test_fail(__FILE__, line, "C(%lld, %lld) is %.17g, not %.17g", (long long)r, (long long)j, got,
+							 want->value);
+		}
+	if (!view_intact(c))
+		sl_test_fail(__FILE__, line, "something beside C was written, or padding is not zero");
+}
+
+/* The panel's width: a few more columns than the matrix has, so that there is padding. */
+static view_block make_view(sl_dtype dtype, sl_order order, int64_t rows, int64_t cols) {
+	int64_t width = (order == SL_ROW_PANELS ? rows : cols) + 3;
+	return view_create(dtype, order, rows, cols, width);
+}
+
+static view_block make_output(sl_dtype dtype, sl_order order, int64_t rows, int64_t cols, double beta, uint64_t seed) {
+	int64_t width = (order == SL_ROW_PANELS ? rows : cols) + 3;
+	view_block v = view_output(dtype, order, rows, cols, width);
+	if (beta != 0)
+		view_fill(&v, seed, 1);
+	else /* must not be read */
+		for (int64_t r = 0; r < rows; r++)
+			for (int64_t j = 0; j < cols; j++)
+				view_set(v.view.data, dtype, view_at(&v.view, r, j), NAN);
+	return v;
+}
+
+typedef struct spmm_case {
+	sl_dtype dtype;
+	int64_t rows, cols, n;
+	double density;
+	bool transpose;
+	sl_order b_order, c_order;
+	double alpha, beta;
+} spmm_case;
+
+static void check_spmm(test_host *h, void *device, const spmm_case *x) {
+	int64_t m = x->transpose ? x->cols : x->rows, k = x->transpose ? x->rows : x->cols;
+	matrix a = make_matrix(x->dtype, x->rows, x->cols, x->density, 7);
+	view_block b = make_view(x->dtype, x->b_order, k, x->n), c = make_output(x->dtype, x->c_order, m, x->n, x->beta, 5);
+	mirror mb = {0}, mc = {0};
+	view_fill(&b, 3, 1);
+	sum *s = sparse_reference(&a, x->transpose, &b, &c, x->alpha, x->beta);
+	GOOD(h, matrix_up(device, &a));
+	GOOD(h, mirror_up(device, &b, &mb));
+	GOOD(h, mirror_up(device, &c, &mc));
+	sl_op_desc desc = spmm_desc(&a, x->transpose, &mb.view, &mc.view);
+	sl_op_args args = {.alpha = x->alpha, .beta = x->beta, .b = mb.view, .c = mc.view};
+	args.values = a.nnz ? a.on_device[5] : NULL;
+	GOOD(h, run_planned(device, &desc, &args));
+	GOOD(h, mirror_down(device, &c, &mc));
+	compare(&c, s, __LINE__);
+	drop_matrix(device, &a), mirror_free(device, &mb), mirror_free(device, &mc);
+	free_matrix(&a), view_free(&b), view_free(&c), free(s);
+}
+
+static const sl_order orders[] = {SL_ROW_MAJOR, SL_COL_MAJOR, SL_COL_PANELS, SL_ROW_PANELS};
+enum { ORDERS = 4 };
+static const double factors[][2] = {{1, 0}, {-0.75, 1}, {2, -0.5}, {0, 0.25}, {0, 0}};
+enum { FACTORS = 5 };
+
+/* Shapes of A and the columns: full, empty, one row, one column, no rows, no columns, no batch, no nonzeros. */
+static void all_spmm(sl_dtype dtype, bool transpose, bool deterministic) {
+	static const struct {
+		int64_t rows, cols, n;
+		double density;
+	} shapes[] = {{9, 13, 5, 0.4}, {1, 7, 4, 1}, {7, 1, 4, 1}, {1, 1, 1, 1}, {6, 5, 1, 1},     {0, 4, 3, 1},
+				  {4, 0, 3, 1},    {5, 6, 0, 1}, {5, 6, 7, 0}, {0, 0, 0, 0}, {33, 40, 17, 0.1}};
+	test_host h;
+	init_host(&h);
+	h.host.deterministic = deterministic;
+	void *device = open_module(&h);
+	for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+		for (int o = 0; o < ORDERS * ORDERS; o++)
+			for (int f = 0; f < FACTORS; f++) {
+				spmm_case x = {dtype,     shapes[i].rows,     shapes[i].cols,     shapes[i].n,   shapes[i].density,
+							   transpose, orders[o / ORDERS], orders[o % ORDERS], factors[f][0], factors[f][1]};
+				check_spmm(&h, device, &x);
+			}
+	close_module(&h, device);
+}
+
+SL_TEST(cuda_module, spmm_f32) {
+	all_spmm(SL_F32, false, false);
+}
+
+SL_TEST(cuda_module, spmm_f64) {
+	all_spmm(SL_F64, false, false);
+}
+
+SL_TEST(cuda_module, spmm_transposed_f32) {
+	all_spmm(SL_F32, true, false);
+}
+
+SL_TEST(cuda_module, spmm_transposed_f64) {
+	all_spmm(SL_F64, true, false);
+}
+
+SL_TEST(cuda_module, spmm_deterministic) {
+	all_spmm(SL_F32, false, true);
+	all_spmm(SL_F32, true, true);
+}
+
+/* More columns than cuSPARSE's ALG1 takes: the fake gives zeros as the real one did. */
+static void check_wide(int64_t n, sl_order order) {
+	test_host h;
+	init_host(&h);
+	void *device = open_module(&h);
+	spmm_case x = {SL_F32, 2, 2, n, 1, false, order, order, 1, 0.5};
+	check_spmm(&h, device, &x);
+	CHECK_EQ(fake_cuda_widest(), n < 1048560 ? n : 1048560);
+	close_module(&h, device);
+}
+
+SL_TEST(cuda_module, spmm_of_a_million_columns) {
+	static const int64_t columns[] = {1048559, 1048560, 1048561, 1048560 + 100000};
+	for (int i = 0; i < 4; i++) {
+		check_wide(columns[i], SL_COL_MAJOR);
+		check_wide(columns[i], SL_ROW_MAJOR);
+	}
+}
+
+static void check_gemm(test_host *h, void *device, sl_dtype dtype, const int64_t *size, const sl_order *order,
+					   double alpha, double beta) {
+	int64_t m = size[0], n = size[1], k = size[2];
+	view_block a = make_view(dtype, order[0], m, k), b = make_view(dtype, order[1], k, n);
+	view_block c = make_output(dtype, order[2], m, n, beta, 5);
+	mirror ma = {0}, mb = {0}, mc = {0};
+	view_fill(&a, 1, 1), view_fill(&b, 2, 1);
+	sum *s = calloc((size_t)(m * n) + 1, sizeof *s);
+	for (int64_t r = 0; r < m; r++)
+		for (int64_t j = 0; j < n; j++) {
+			for (int64_t i = 0; i < k; i++)
+				add(&s[r * n + j], alpha * view_load(&a.view, r, i) * view_load(&b.view, i, j));
+			if (beta != 0)
+				add(&s[r * n + j], beta * view_load(&c.view, r, j));
+		}
+	GOOD(h, mirror_up(device, &a, &ma));
+	GOOD(h, mirror_up(device, &b, &mb));
+	GOOD(h, mirror_up(device, &c, &mc));
+	sl_op_desc desc = {.kind = SL_OP_GEMM, .a = describe(&ma.view), .b = describe(&mb.view), .c = describe(&mc.view)};
+	sl_op_args args = {.alpha = alpha, .beta = beta, .a = ma.view, .b = mb.view, .c = mc.view};
+	GOOD(h, run_planned(device, &desc, &args));
+	GOOD(h, mirror_down(device, &c, &mc));
+	compare(&c, s, __LINE__);
+	mirror_free(device, &ma), mirror_free(device, &mb), mirror_free(device, &mc);
+	view_free(&a), view_free(&b), view_free(&c), free(s);
+}
+
+static void all_gemm(sl_dtype dtype) {
+	static const int64_t sizes[][3] = {{5, 7, 9}, {1, 6, 4}, {6, 1, 4}, {4, 6, 1}, {1, 1, 1},
+									   {0, 3, 2}, {3, 0, 2}, {3, 2, 0}, {0, 0, 0}};
+	test_host h;
+	init_host(&h);
+	void *device = open_module(&h);
+	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+		for (int o = 0; o < ORDERS * ORDERS * ORDERS; o++)
+			for (int f = 0; f < FACTORS; f++) {
+				sl_order order[3] = {orders[o / 16], orders[o / 4 % 4], orders[o % 4]};
+				check_gemm(&h, device, dtype, sizes[i], order, factors[f][0], factors[f][1]);
+			}
+	close_module(&h, device);
+}
+
+SL_TEST(cuda_module, gemm_f32) {
+	all_gemm(SL_F32);
+}
+
+SL_TEST(cuda_module, gemm_f64) {
+	all_gemm(SL_F64);
+}
+
+/* A plan for 8 columns run with 5: the rest of the panel becomes zero; the workspace must do. */
+static sl_status run_fewer(test_host *h, void *device, bool transpose) {
+	matrix a = make_matrix(SL_F32, 6, 7, 0.5, 9);
+	int64_t m = transpose ? 7 : 6, k = transpose ? 6 : 7;
+	view_block b = view_create(SL_F32, SL_COL_PANELS, k, 5, 8), c = view_output(SL_F32, SL_COL_PANELS, m, 5, 8);
+	mirror mb = {0}, mc = {0};
+	const sl_backend *module = backend();
+	view_fill(&b, 4, 1);
+	sum *s = sparse_reference(&a, transpose, &b, &c, 1, 0);
+	GOOD(h, matrix_up(device, &a));
+	GOOD(h, mirror_up(device, &b, &mb));
+	GOOD(h, mirror_up(device, &c, &mc));
+	sl_dense b8 = mb.view, c8 = mc.view;
+	b8.cols = c8.cols = 8;
+	sl_op_desc desc = spmm_desc(&a, transpose, &b8, &c8);
+	sl_op_plan plan;
+	GOOD(h, module->plan(device, &desc, &plan));
+	sl_op_args args = {.alpha = 1, .b = mb.view, .c = mc.view, .values = a.on_device[5]};
+	GOOD(h, module->allocate(device, plan.workspace, SL_MEMORY_DEVICE, &args.workspace));
+	sl_status status = module->execute(device, &plan, &args);
+	if (status == SL_OK) {
+		GOOD(h, mirror_down(device, &c, &mc));
+		compare(&c, s, __LINE__);
+	}
+	module->release(device, args.workspace, plan.workspace, SL_MEMORY_DEVICE);
+	module->destroy(device, &plan);
+	drop_matrix(device, &a), mirror_free(device, &mb), mirror_free(device, &mc);
+	free_matrix(&a), view_free(&b), view_free(&c), free(s);
+	return status;
+}
+
+SL_TEST(cuda_module, fewer_columns_than_planned) {
+	test_host h;
+	init_host(&h);
+	void *device = open_module(&h);
+	GOOD(&h, run_fewer(&h, device, false));
+	GOOD(&h, run_fewer(&h, device, true));
+	fake_cuda_falling_buffers(true);
+	sl_status status = run_fewer(&h, device, false);
+	fake_cuda_falling_buffers(false);
+	REFUSED(&h, status, SL_ERR_BACKEND, "5 columns");
+	close_module(&h, device);
+}
+
+/* What cuSPARSE and cuBLAS would refuse, or get wrong, never reaches them. */
+SL_TEST(cuda_module, refusals) {
+	test_host h;
+	init_host(&h);
+	void *device = open_module(&h);
+	const sl_backend *b = backend();
+	sl_dense x = {.dtype = SL_F32, .rows = 4, .cols = 3, .ld = 3}, y = x;
+	matrix m = {.rows = 4, .cols = 4, .nnz = 5};
+	long calls = fake_cuda_calls();
+	sl_op_plan plan;
+	sl_op_desc good = spmm_desc(&m, true, &x, &y), d;
+	GOOD(&h, b->supports(device, &good));
+#define WITH(change, status, text)                                                                                     \
+	do {                                                                                                               \
+		d = good;                                                                                                      \
+		change;                                                                                                        \
+		REFUSED(&h, b->supports(device, &d), status, text);                                                            \
+		REFUSED(&h, b->plan(device, &d, &plan), status, text);                                                         \
+	} while (0)
+	WITH(d.kind = SL_OP_SDDMM, SL_ERR_UNSUPPORTED, "not available");
+	WITH(d.kind = SL_OP_COUNT, SL_ERR_UNSUPPORTED, "not available");
+	WITH(d.bias = true, SL_ERR_UNSUPPORTED, "bias");
+	WITH(d.pre_activation = true, SL_ERR_UNSUPPORTED, "activation");
+	WITH(d.activation = SL_RELU, SL_ERR_UNSUPPORTED, "activation");
+	WITH(d.kernel = "fast", SL_ERR_UNSUPPORTED, "by name");
+	WITH(d.c.dtype = SL_BF16, SL_ERR_UNSUPPORTED, "f32 and f64");
+	WITH(d.b.dtype = SL_F64, SL_ERR_UNSUPPORTED, "one dtype");
+	WITH(d.b.order = SL_COL_PANELS; d.b.ld = 2, SL_ERR_UNSUPPORTED, "needs B");
+	WITH(d.c.order = SL_ROW_PANELS; d.c.ld = 2, SL_ERR_UNSUPPORTED, "needs C");
+	WITH(d.kind = SL_OP_GEMM; d.a = d.c; d.a.order = SL_COL_PANELS; d.a.ld = 2, SL_ERR_UNSUPPORTED, "needs A");
+	WITH(d.kind = SL_OP_GEMM; d.a = d.c; d.a.dtype = SL_F16, SL_ERR_UNSUPPORTED, "one dtype");
+	WITH(d.sparse.arrays.offset_dtype = SL_I64, SL_ERR_UNSUPPORTED, "int32 offsets");
+	WITH(d.sparse.transposed.offset_dtype = SL_I64, SL_ERR_UNSUPPORTED, "int32 offsets");
+	WITH(d.sparse.permutation_dtype = SL_I64, SL_ERR_UNSUPPORTED, "permutation");
+	WITH(d.sparse.arrays.nnz = (int64_t)INT32_MAX + 1, SL_ERR_UNSUPPORTED, "2147483647 nonzeros");
+	WITH(d.sparse.arrays.rows = (int64_t)1 << 40, SL_ERR_UNSUPPORTED, "rows and columns");
+	WITH(d.sparse.arrays.cols = INT32_MAX, SL_ERR_UNSUPPORTED, "rows and columns");
+#undef WITH
+	REFUSED(&h, b->plan(device, &good, &plan), SL_ERR_NULL, "row offsets are null");
+	CHECK_EQ(fake_cuda_calls(), calls);
+	close_module(&h, device);
+}
+
+SL_TEST(cuda_module, null_data) {
+	test_host h;
+	init_host(&h);
+	void *device = open_module(&h);
+	const sl_backend *b = backend();
+	matrix m = make_matrix(SL_F32, 4, 4, 1, 1);
+	GOOD(&h, matrix_up(device, &m));
+	void *data;
+	GOOD(&h, b->allocate(device, 64, SL_MEMORY_DEVICE, &data));
+	sl_dense x = {.data = data, .dtype = SL_F32, .rows = 4, .cols = 4, .ld = 4};
+	sl_op_desc desc = spmm_desc(&m, false, &x, &x);
+	sl_op_plan plan;
+	GOOD(&h, b->plan(device, &desc, &plan));
+	sl_op_args good = {.alpha = 1, .a = x, .b = x, .c = x, .values = m.on_device[5], .workspace = data}, args = good;
+	args.values = NULL;
+	REFUSED(&h, b->execute(device, &plan, &args), SL_ERR_NULL, "values are null");
+	args = good, args.b.data = NULL;
+	REFUSED(&h, b->execute(device, &plan, &args), SL_ERR_NULL, "B's data");
+	args = good, args.c.data = NULL;
+	REFUSED(&h, b->execute(device, &plan, &args), SL_ERR_NULL, "C's data");
+	args = good, args.workspace = NULL;
+	REFUSED(&h, b->execute(device, &plan, &args), SL_ERR_NULL, "workspace");
+	desc = (sl_op_desc){.kind = SL_OP_GEMM, .a = describe(&x), .b = describe(&x), .c = describe(&x)};
+	GOOD(&h, b->plan(device, &desc, &plan));
+	args = good, args.a.data = NULL;
+	REFUSED(&h, b->execute(device, &plan, &args), SL_ERR_NULL, "A's data");
+	b->release(device, data, 64, SL_MEMORY_DEVICE);
+	drop_matrix(device, &m);
+	free_matrix(&m);
+	close_module(&h, device);
+}
+
+SL_TEST(cuda_module, abi) {
+	CHECK(!sl_backend_module(0));
+	CHECK(!sl_backend_module(SL_BACKEND_ABI + 1));
+	const sl_backend *b = backend();
+	CHECK_EQ(b->panel_width(NULL, SL_F32, 77, true), 77);
+	CHECK_EQ(b->panel_width(NULL, SL_F32, 0, true), 1);
+}
+
+SL_TEST(cuda_module, devices) {
+	const sl_backend *b = backend();
+	sl_device_info infos[4];
+	fake_cuda_discard();
+	memset(infos, 0, sizeof infos);
+	CHECK_EQ(b->devices(infos, 1), 2);
+	CHECK(infos[0].usable && !infos[1].name[0]);
+	CHECK_EQ(b->devices(infos, 4), 2);
+	CHECK(infos[1].usable && infos[1].index == 1 && infos[1].units == 7 && infos[1].memory == 1u << 30);
+	CHECK(strstr(infos[1].name, "fake GPU 1") && strstr(infos[1].detail, "9.1"));
+	fake_cuda_fail_at(2); /* the properties of the second */
+	CHECK_EQ(b->devices(infos, 4), 2);
+	CHECK(infos[0].usable && !infos[1].usable && infos[1].detail[0] && fake_cuda_last_error() == 0);
+	fake_cuda_fail_at(0);
+	CHECK_EQ(b->devices(infos, 4), 1);
+	CHECK(!infos[0].usable && infos[0].detail[0] && fake_cuda_last_error() == 0);
+	fake_cuda_devices(0);
+	CHECK_EQ(b->devices(infos, 0), 1);
+	CHECK_EQ(b->devices(infos, 4), 1);
+	CHECK(!infos[0].usable && infos[0].detail[0] && fake_cuda_last_error() == 0);
+	test_host h;
+	init_host(&h);
+	void *device = &h;
+	REFUSED(&h, b->open(&h.host, &device), SL_ERR_DEVICE, "no usable GPU");
+	CHECK(!device && fake_cuda_live() == 0 && h.allocations == 0);
+	fake_cuda_devices(2);
+	for (int index = -1; index <= 2; index += 3) {
+		h.host.device_index = index;
+		REFUSED(&h, b->open(&h.host, &device), SL_ERR_DEVICE, "device_index");
+	}
+}
+
+/* The second GPU is used and the caller's stays current; the caller's own stream is used and kept. */
+SL_TEST(cuda_module, second_gpu_and_own_stream) {
+	test_host h;
+	init_host(&h);
+	fake_cuda_discard();
+	cudaStream_t stream;
+	CHECK(cudaSetDevice(1) == cudaSuccess);
+	CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess);
+	CHECK(cudaSetDevice(0) == cudaSuccess);
+	h.host.device_index = 1;
+	h.host.stream = stream;
+	const sl_backend *b = backend();
+	void *device, *event;
+	char text[200];
+	GOOD(&h, b->open(&h.host, &device));
+	b->describe(device, text, sizeof text);
+	CHECK(strstr(text, "fake GPU 1"));
+	spmm_case x = {SL_F32, 5, 6, 7, 0.5, true, SL_ROW_MAJOR, SL_COL_MAJOR, 1, 0};
+	check_spmm(&h, device, &x);
+	GOOD(&h, b->event_create(device, &event));
+	GOOD(&h, b->event_record(device, event));
+	GOOD(&h, b->event_wait(device, event, true));
+	GOOD(&h, b->event_wait(device, event, false));
+	b->event_destroy(device, event);
+	GOOD(&h, b->synchronize(device));
+	b->close(device);
+	CHECK_EQ(fake_cuda_live(), 1);
+	CHECK(!*fake_cuda_fault());
+	CHECK(cudaStreamDestroy(stream) == cudaSuccess);
+	int current = -1;
+	CHECK(cudaGetDevice(&current) == cudaSuccess && current == 0);
+	CHECK_EQ(h.allocations, 0);
+}
+
+SL_TEST(cuda_module, memory) {
+	test_host h;
+	init_host(&h);
+	h.budget = 1000;
+	void *device = open_module(&h), *p, *q;
+	const sl_backend *b = backend();
+	REFUSED(&h, b->allocate(device, 1001, SL_MEMORY_DEVICE, &p), SL_ERR_BUDGET, "1001");
+	CHECK(!p);
+	h.budget = 0;
+	REFUSED(&h, b->allocate(device, (size_t)1 << 40, SL_MEMORY_DEVICE, &p), SL_ERR_MEMORY, "1099511627776 bytes");
+	CHECK(!p && h.reserved == 0 && fake_cuda_last_error() == 0);
+	GOOD(&h, b->allocate(device, 0, SL_MEMORY_DEVICE, &p));
+	CHECK(p);
+	b->release(device, p, 0, SL_MEMORY_DEVICE);
+	b->release(device, NULL, 10, SL_MEMORY_DEVICE);
+	/* pinned -> device -> device -> host */
+	char *pinned, back[100];
+	void *host;
+	GOOD(&h, b->allocate(device, 100, SL_MEMORY_PINNED, (void **)&pinned));
+	GOOD(&h, b->allocate(device, 100, SL_MEMORY_HOST, &host));
+	GOOD(&h, b->allocate(device, 100, SL_MEMORY_DEVICE, &p));
+	GOOD(&h, b->allocate(device, 100, SL_MEMORY_DEVICE, &q));
+	CHECK_EQ(h.reserved, 300);
+	for (int i = 0; i < 100; i++)
+		pinned[i] = (char)(i * 3);
+	GOOD(&h, b->copy(device, p, SL_MEMORY_DEVICE, pinned, SL_MEMORY_PINNED, 100));
+	GOOD(&h, b->fill(device, (char *)p + 10, 0x5a, 5));
+	GOOD(&h, b->copy(device, q, SL_MEMORY_DEVICE, p, SL_MEMORY_DEVICE, 100));
+	GOOD(&h, b->copy(device, host, SL_MEMORY_HOST, q, SL_MEMORY_DEVICE, 100));
+	GOOD(&h, b->copy(device, back, SL_MEMORY_HOST, host, SL_MEMORY_HOST, 100));
+	GOOD(&h, b->copy(device, NULL, SL_MEMORY_HOST, NULL, SL_MEMORY_DEVICE, 0));
+	GOOD(&h, b->fill(device, NULL, 0, 0));
+	for (int i = 0; i < 100; i++)
+		CHECK_EQ(back[i], i >= 10 && i < 15 ? 0x5a : (char)(i * 3));
+	b->release(device, q, 100, SL_MEMORY_DEVICE);
+	/* The copy fails and says so; the runtime keeps no error for its caller to find. */
+	CHECK(b->copy(device, back, SL_MEMORY_HOST, q, SL_MEMORY_DEVICE, 100) == SL_ERR_BACKEND);
+	CHECK(strstr(h.message, "cudaMemcpyAsync") && strstr(fake_cuda_fault(), "freed") && fake_cuda_last_error() == 0);
+	fake_cuda_reset();
+	b->release(device, p, 100, SL_MEMORY_DEVICE);
+	b->release(device, pinned, 100, SL_MEMORY_PINNED);
+	b->release(device, host, 100, SL_MEMORY_HOST);
+	close_module(&h, device);
+}
+
+/* What every_call_fails() runs: everything that the module calls, once. */
+typedef struct scenario {
+	void *device, *pinned, *host, *event;
+	matrix a;
+	view_block b, c, padded;
+	mirror mb, mc, mp;
+} scenario;
+
+static sl_status play_memory(scenario *s) {
+	const sl_backend *b = backend();
+	SL_TRY(b->allocate(s->device, 64, SL_MEMORY_PINNED, &s->pinned));
+	SL_TRY(b->allocate(s->device, 64, SL_MEMORY_HOST, &s->host));
+	SL_TRY(matrix_up(s->device, &s->a));
+	SL_TRY(mirror_up(s->device, &s->b, &s->mb));
+	SL_TRY(mirror_up(s->device, &s->c, &s->mc));
+	SL_TRY(mirror_up(s->device, &s->padded, &s->mp));
+	SL_TRY(b->event_create(s->device, &s->event));
+	SL_TRY(b->event_record(s->device, s->event));
+	SL_TRY(b->event_wait(s->device, s->event, true));
+	SL_TRY(b->event_wait(s->device, s->event, false));
+	return b->synchronize(s->device);
+}
+
+/* C = A' A B - 0.5 C and more; the reference is not needed: a run without failures is the reference. */
+static sl_status play_products(scenario *s) {
+	sl_dense b = s->mb.view, c = s->mc.view, p = s->mp.view;
+	matrix none = s->a;
+	none.nnz = 0;
+	sl_op_args args = {.alpha = 1, .b = b, .c = p, .values = s->a.on_device[5]};
+	sl_op_desc desc = spmm_desc(&s->a, false, &b, &p);
+	SL_TRY(run_planned(s->device, &desc, &args));
+	desc = spmm_desc(&s->a, true, &p, &c);
+	args.b = p, args.c = c, args.beta = -0.5;
+	SL_TRY(run_planned(s->device, &desc, &args));
+	/* nothing to multiply: C = 0.5 C, then P = 0 */
+	desc = spmm_desc(&none, false, &b, &p);
+	args.b = b, args.c = p, args.beta = 0.5;
+	SL_TRY(run_planned(s->device, &desc, &args));
+	args.beta = 0;
+	SL_TRY(run_planned(s->device, &desc, &args));
+	desc = (sl_op_desc){.kind = SL_OP_GEMM, .a = describe(&c), .b = describe(&b), .c = describe(&p)};
+	desc.a.rows = p.rows, desc.a.cols = b.rows;
+	args.a = c, args.a.rows = p.rows, args.a.cols = b.rows, args.c = p;
+	desc.a.ld = args.a.ld = b.rows;
+	SL_TRY(run_planned(s->device, &desc, &args));
+	SL_TRY(mirror_down(s->device, &s->c, &s->mc));
+	return mirror_down(s->device, &s->padded, &s->mp);
+}
+
+static void clean_up(scenario *s) {
+	const sl_backend *b = backend();
+	if (!s->device)
+		return;
+	b->event_destroy(s->device, s->event);
+	b->release(s->device, s->pinned, 64, SL_MEMORY_PINNED);
+	b->release(s->device, s->host, 64, SL_MEMORY_HOST);
+	drop_matrix(s->device, &s->a);
+	mirror_free(s->device, &s->mb), mirror_free(s->device, &s->mc), mirror_free(s->device, &s->mp);
+	b->close(s->device);
+}
+
+/* Calls whose failure has nobody to be told to. */
+static bool may_pass(const char *call) {
+	return strstr(call, "Destroy") || strstr(call, "Free") || strstr(call, "cudaSetDevice") ||
+		   strstr(call, "cudaGetDevice");
+}
+
+static bool names(const char *message, const char *call) {
+	if (!strcmp(call, "host memory"))
+		return strstr(message, "no host memory") || strstr(message, "no memory for");
+	if (!strcmp(call, "budget"))
+		return strstr(message, "memory budget") != NULL;
+	return strstr(message, call) || (!strcmp(call, "cudaGetDeviceCount") && strstr(message, "no usable GPU"));
+}
+
+/* Play with call k failing. False: there is no such call. */
+static bool play(long k, double *checksum) {
+	test_host h;
+	init_host(&h);
+	h.host.device_index = 1;
+	scenario s = {.a = make_matrix(SL_F32, 5, 6, 0.6, 2)};
+	s.b = make_view(SL_F32, SL_ROW_MAJOR, 6, 4);
+	s.c = make_view(SL_F32, SL_COL_MAJOR, 6, 4);
+	s.padded = make_view(SL_F32, SL_COL_PANELS, 5, 4);
+	view_fill(&s.b, 1, 1), view_fill(&s.c, 2, 1), view_fill(&s.padded, 3, 1);
+	fake_cuda_discard();
+	fake_cuda_fail_at(k);
+	sl_status status = backend()->open(&h.host, &s.device);
+	CHECK((status == SL_OK) == (s.device != NULL));
+	if (status == SL_OK)
+		status = play_memory(&s);
+	if (status == SL_OK)
+		status = play_products(&s);
+	clean_up(&s);
+	char failed[64];
+	snprintf(failed, sizeof failed, "%s", fake_cuda_failed());
+	if (*fake_cuda_fault())
+		sl_test_fail(__FILE__, __LINE__, "call %ld, %s, failed: misuse: %s", k, failed, fake_cuda_fault());
+	if (fake_cuda_live() || h.allocations || h.reserved)
+		sl_test_fail(__FILE__, __LINE__, "call %ld, %s, failed: %ld objects, %ld allocations, %zu bytes leaked", k,
+					 failed, fake_cuda_live(), h.allocations, h.reserved);
+	CHECK_EQ(fake_cuda_last_error(), 0);
+	if (status == SL_OK ? *failed && !may_pass(failed) : !*failed || !names(h.message, failed))
+		sl_test_fail(__FILE__, __LINE__, "call %ld, %s, failed, and gave %s (%s)", k, failed, sl_status_name(status),
+					 h.message);
+	if (status == SL_OK) {
+		double sum_of_all = 0;
+		for (int64_t r = 0; r < 6; r++)
+			for (int64_t j = 0; j < 4; j++)
+				sum_of_all += view_load(&s.c.view, r, j) + (r < 5 ? view_load(&s.padded.view, r, j) : 0);
+		if (k == -1)
+			*checksum = sum_of_all;
+		CHECK(sum_of_all == *checksum && sum_of_all != 0);
+		CHECK(view_intact(&s.c) && view_intact(&s.padded));
+	}
+	free_matrix(&s.a), view_free(&s.b), view_free(&s.c), view_free(&s.padded);
+	return *failed;
+}
+
+SL_TEST(cuda_module, every_call_fails) {
+	double checksum = 0;
+	CHECK(!play(-1, &checksum));
+	long calls = fake_cuda_calls(), k = 0;
+	while (play(k, &checksum))
+		k++;
+	/* That nothing failed means that all calls were tried. */
+	printf("%ld calls failed one at a time\n", k);
+	CHECK(k > 100 && k == calls);
+}
+
+/* The fake itself: what the tests above rest on is seen by it. */
+SL_TEST(fake_cuda, misuse_is_seen) {
+	cusparseHandle_t handle;
+	cusparseSpMatDescr_t a = NULL;
+	cudaStream_t stream;
+	void *p;
+	int word = 1;
+	fake_cuda_discard();
+#define SEEN(call, status, text)                                                                                       \
+	do {                                                                                                               \
+		fake_cuda_reset();                                                                                             \
+		CHECK_EQ((int)(call), (int)(status));                                                                          \
+		if (!strstr(fake_cuda_fault(), text))                                                                          \
+			sl_test_fail(__FILE__, __LINE__, "%s: \"%s\" lacks \"%s\"", #call, fake_cuda_fault(), text);               \
+	} while (0)
+	CHECK(cudaMalloc(&p, 40) == cudaSuccess && cusparseCreate(&handle) == CUSPARSE_STATUS_SUCCESS);
+	CHECK(cudaStreamCreateWithFlags(&stream, 0) == cudaSuccess);
+	CHECK_EQ(fake_cuda_live(), 3);
+	SEEN(cudaMemcpyAsync(p, &word, 41, cudaMemcpyHostToDevice, stream), cudaErrorInvalidValue, "allocation of 40");
+	SEEN(cudaMemcpyAsync(&word, p, 4, cudaMemcpyHostToDevice, stream), cudaErrorInvalidValue, "not host memory");
+	SEEN(cudaMemcpyAsync(&word, &word, 4, cudaMemcpyHostToDevice, stream), cudaErrorInvalidValue, "not device memory");
+	SEEN(cudaMemsetAsync(NULL, 0, 4, stream), cudaErrorInvalidValue, "null");
+	SEEN(cudaFree(&word), cudaErrorInvalidValue, "does not exist");
+	CHECK(cudaSetDevice(1) == cudaSuccess);
+	SEEN(cudaMemsetAsync(p, 0, 4, NULL), cudaErrorInvalidValue, "GPU 0");
+	SEEN(cudaStreamSynchronize(stream), cudaErrorInvalidResourceHandle, "GPU 0");
+	CHECK(cudaSetDevice(0) == cudaSuccess);
+	SEEN(cusparseCreateCsr(&a, 1, 1, 1, p, p, p, CUSPARSE_INDEX_64I, CUSPARSE_INDEX_32I, CUSPARSE_INDEX_BASE_ZERO,
+						   CUDA_R_32F),
+		 10, "refused");
+	SEEN(cusparseCreateCsr(&a, 1, 1, 0, p, NULL, NULL, CUSPARSE_INDEX_32I, CUSPARSE_INDEX_32I, CUSPARSE_INDEX_BASE_ZERO,
+						   CUDA_R_32F),
+		 CUSPARSE_STATUS_INVALID_VALUE, "refused");
+	CHECK(cusparseSetStream(handle, stream) == CUSPARSE_STATUS_SUCCESS);
+	CHECK(cudaStreamDestroy(stream) == cudaSuccess);
+	SEEN(cudaStreamSynchronize(stream), cudaErrorInvalidResourceHandle, "stream does not exist");
+	SEEN(cudaStreamDestroy(stream), cudaErrorInvalidValue, "does not exist");
+	SEEN(cusparseGather(handle, NULL, NULL), CUSPARSE_STATUS_NOT_INITIALIZED, "stream does not exist");
+	CHECK(cusparseDestroy(handle) == CUSPARSE_STATUS_SUCCESS);
+	SEEN(cusparseGather(handle, NULL, NULL), CUSPARSE_STATUS_NOT_INITIALIZED, "handle does not exist");
+	CHECK(cudaFree(p) == cudaSuccess);
+	SEEN(cudaFree(p), cudaErrorInvalidValue, "does not exist");
+	SEEN(cudaMemsetAsync(p, 0, 4, NULL), cudaErrorInvalidValue, "freed");
+	CHECK_EQ(fake_cuda_live(), 0);
+	fake_cuda_reset();
+#undef SEEN
+}
