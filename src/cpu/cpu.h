@@ -27,7 +27,7 @@ void sli_cpu_model(char *text, size_t size);
  * `width` is at most the kernel's tile. ldx and ldy in elements.
  */
 typedef struct sl_spmm_task {
-	const void *offsets;
+	const void *starts, *ends; /* row r's entries are [starts[r], ends[r]) */
 	sl_dtype offset_dtype;
 	const int32_t *columns;
 	const void *values;
@@ -44,7 +44,7 @@ typedef void (*sl_spmm_kernel)(const sl_spmm_task *task);
  * A(row, .) * B(column, .) + beta * out[k]. A and B are col-panels of one width (ld), n columns.
  */
 typedef struct sl_sddmm_task {
-	const void *offsets;
+	const void *starts, *ends;
 	sl_dtype offset_dtype;
 	const int32_t *columns;
 	void *values;

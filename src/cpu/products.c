@@ -6,21 +6,78 @@
 
 #include "cpu/activation.h"
 
-static sl_chunks *make_chunks(sl_cpu *cpu, const sl_pattern_arrays *s) {
-	sl_chunks *chunks = cpu->host->allocate(cpu->host->user, sizeof *chunks);
-	if (!chunks)
-		return NULL;
-	int64_t row = 0;
+static void destroy_schedule(sl_cpu *cpu, sl_schedule_of_rows *s) {
+	if (!s)
+		return;
+	if (s->starts)
+		cpu->host->release(cpu->host->user, s->starts, s->starts_bytes);
+	cpu->host->release(cpu->host->user, s, sizeof *s);
+}
+
+/* Columns of a block: so few that their rows of the panel stay in L1, so many that a row has entries
+ * enough in it to be worth another visit. 0: the panel is read from wherever it is. */
+static int64_t block_columns(const sl_pattern_arrays *s, int64_t width, sl_dtype dtype) {
+	enum { L1 = 32768, ENTRIES = 24, LEAST_ROWS = 64 };
+	int64_t line = width * (int64_t)sl_dtype_size(dtype), fit = L1 / line;
+	/* Halves are rounded once, behind the last entry. */
+	if (sl_dtype_size(dtype) == 2 || s->cols <= 2 * fit || s->rows < LEAST_ROWS || s->nnz > INT32_MAX)
+		return 0;
+	double per_row = (double)s->nnz / (double)s->rows, enough = ENTRIES * (double)s->cols / per_row;
+	return enough <= (double)fit ? fit : 0;
+}
+
+/* Where each block of each row begins. Columns increase within a row, so one walk finds them. */
+static void cut_rows(const sl_pattern_arrays *s, int64_t columns, sl_schedule_of_rows *schedule) {
+	for (int64_t r = 0; r < s->rows; r++) {
+		int64_t k = sli_cpu_offset(s->row_offsets, s->offset_dtype, r);
+		int64_t end = sli_cpu_offset(s->row_offsets, s->offset_dtype, r + 1);
+		for (int64_t b = 0; b <= schedule->blocks; b++) {
+			while (k < end && s->col_indices[k] < b * columns)
+				k++;
+			schedule->starts[b * s->rows + r] = (int32_t)(b == schedule->blocks ? end : k);
+		}
+	}
+}
+
+static sl_status make_schedule(sl_cpu *cpu, const sl_pattern_arrays *s, int64_t width, sl_dtype dtype,
+							   sl_op_plan *plan) {
+	enum { LEAST_ROWS = 128 };
+	sl_schedule_of_rows *made = cpu->host->allocate(cpu->host->user, sizeof *made);
+	if (!made)
+		return cpu->host->fail(cpu->host->user, SL_ERR_MEMORY, "no memory for the product's plan");
+	*made = (sl_schedule_of_rows){.group = 1, .blocks = 1, .rows = s->rows};
+	int64_t row = 0, columns = block_columns(s, width, dtype);
 	for (int i = 0; i < SL_CHUNKS; i++) {
-		chunks->begin[i] = row;
+		made->begin[i] = row;
 		/* An entry costs 1, a row as much as 4 entries: loading, storing and the epilogue. */
 		double share = ((double)s->nnz + 4.0 * (double)s->rows) * (i + 1) / SL_CHUNKS;
 		while (row < s->rows &&
 			   (double)sli_cpu_offset(s->row_offsets, s->offset_dtype, row + 1) + 4.0 * (double)(row + 1) <= share)
 			row++;
 	}
-	chunks->begin[SL_CHUNKS] = s->rows;
-	return chunks;
+	made->begin[SL_CHUNKS] = s->rows;
+	plan->state = made;
+	if (!columns)
+		return SL_OK;
+	made->blocks = sli_ceil_div(s->cols, columns);
+	made->starts_bytes = (size_t)((made->blocks + 1) * s->rows) * sizeof *made->starts;
+	made->starts = cpu->host->allocate(cpu->host->user, made->starts_bytes);
+	if (!made->starts) {
+		destroy_schedule(cpu, made);
+		plan->state = NULL;
+		return cpu->host->fail(cpu->host->user, SL_ERR_MEMORY, "no memory for the product's blocks");
+	}
+	cut_rows(s, columns, made);
+	while (made->group < 8 && s->rows / SL_CHUNKS * made->group < LEAST_ROWS)
+		made->group *= 2;
+	return SL_OK;
+}
+
+/* The entries of a block. */
+static const void *block_starts(const sl_schedule_of_rows *schedule, const sl_pattern_arrays *s, int64_t block) {
+	if (schedule->starts)
+		return schedule->starts + block * schedule->rows;
+	return (const char *)s->row_offsets + (size_t)block * sl_dtype_size(s->offset_dtype);
 }
 
 static const sl_pattern_arrays *structure(const sl_op_desc *desc) {
@@ -52,8 +109,7 @@ static sl_status plan_spmm(sl_cpu *cpu, sl_op_plan *plan) {
 		plan->workspace += sli_cpu_panel_bytes(desc->b.rows, desc->b.cols, width, desc->b.dtype);
 	if (!rowlike(desc->c.order))
 		plan->workspace += sli_cpu_panel_bytes(desc->c.rows, desc->c.cols, width, desc->c.dtype);
-	plan->state = make_chunks(cpu, s);
-	return plan->state ? SL_OK : cpu->host->fail(cpu->host->user, SL_ERR_MEMORY, "no memory for the product's plan");
+	return make_schedule(cpu, s, width < 64 ? width : 64, desc->b.dtype, plan);
 }
 
 /* The panel width of an SDDMM: A's, where the vector kernels have that width, else 64. */
@@ -74,8 +130,7 @@ static sl_status plan_sddmm(sl_cpu *cpu, sl_op_plan *plan) {
 		plan->workspace += sli_cpu_panel_bytes(desc->a.rows, desc->a.cols, width, desc->a.dtype);
 	if (desc->b.order != SL_ROW_PANELS || desc->b.ld != width)
 		plan->workspace += sli_cpu_panel_bytes(desc->b.cols, desc->b.rows, width, desc->b.dtype);
-	plan->state = make_chunks(cpu, &desc->sparse.arrays);
-	return plan->state ? SL_OK : cpu->host->fail(cpu->host->user, SL_ERR_MEMORY, "no memory for the product's plan");
+	return make_schedule(cpu, &desc->sparse.arrays, width, desc->b.dtype, plan);
 }
 
 sl_status sli_cpu_product_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *plan) {
@@ -100,8 +155,7 @@ sl_status sli_cpu_product_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *
 }
 
 void sli_cpu_product_destroy(sl_cpu *cpu, sl_op_plan *plan) {
-	if (plan->state)
-		cpu->host->release(cpu->host->user, plan->state, sizeof(sl_chunks));
+	destroy_schedule(cpu, plan->state);
 	plan->state = NULL;
 }
 
@@ -109,7 +163,7 @@ typedef struct spmm_job {
 	const sl_op_desc *desc;
 	const sl_op_args *args;
 	const sl_kernel *kernel;
-	const sl_chunks *chunks;
+	const sl_schedule_of_rows *schedule;
 	const void *values;
 	sl_dense b, c;
 	int64_t width;
@@ -143,13 +197,18 @@ static void spmm_tile_halves(const spmm_job *j, sl_spmm_task task, int64_t c0, i
 	}
 }
 
-/* index = tile * SL_CHUNKS + chunk, so that neighbours share a panel of B. */
+static int64_t groups(const sl_schedule_of_rows *schedule) {
+	return SL_CHUNKS / schedule->group;
+}
+
+/* index = tile * groups + group, so that neighbours share a panel of B. */
 static void spmm_tile(void *argument, size_t index) {
 	const spmm_job *j = argument;
 	const sl_pattern_arrays *s = structure(j->desc);
 	int64_t tile = tile_width(j);
-	int64_t tiles = sli_ceil_div(j->width, tile), chunk = (int64_t)(index % SL_CHUNKS);
-	int64_t panel = (int64_t)(index / SL_CHUNKS) / tiles, inner = (int64_t)(index / SL_CHUNKS) % tiles * tile;
+	int64_t tiles = sli_ceil_div(j->width, tile), chunks = groups(j->schedule), at = (int64_t)index / chunks;
+	int64_t chunk = (int64_t)index % chunks * j->schedule->group;
+	int64_t panel = at / tiles, inner = at % tiles * tile;
 	int64_t c0 = panel * j->width + inner;
 	int64_t room = j->width - inner < tile ? j->width - inner : tile;
 	int64_t left = j->c.cols - c0 < room ? j->c.cols - c0 : room;
@@ -158,24 +217,30 @@ static void spmm_tile(void *argument, size_t index) {
 	/* Where both sides have padding the kernel may run over it: zeros in, zeros out. */
 	bool padded = j->b.order == SL_COL_PANELS && j->c.order == SL_COL_PANELS;
 	size_t size = sl_dtype_size(j->b.dtype);
-	sl_spmm_task task = {.offsets = s->row_offsets,
-						 .offset_dtype = s->offset_dtype,
+	sl_spmm_task task = {.offset_dtype = j->schedule->starts ? SL_I32 : s->offset_dtype,
 						 .columns = s->col_indices,
 						 .values = j->values,
 						 .x = (const char *)j->b.data + (size_t)sli_at(&j->b, 0, c0) * size,
 						 .y = (char *)j->c.data + (size_t)sli_at(&j->c, 0, c0) * size,
 						 .ldx = j->b.ld,
 						 .ldy = j->c.ld,
-						 .begin = j->chunks->begin[chunk],
-						 .end = j->chunks->begin[chunk + 1],
+						 .begin = j->schedule->begin[chunk],
+						 .end = j->schedule->begin[chunk + j->schedule->group],
 						 .width = padded ? room : left,
 						 .alpha = j->args->alpha,
 						 .beta = j->args->beta};
+	task.starts = block_starts(j->schedule, s, 0);
+	task.ends = block_starts(j->schedule, s, 1);
 	if (by_rows(j)) {
 		spmm_tile_halves(j, task, c0, left);
 		return;
 	}
-	j->kernel->spmm(&task);
+	for (int64_t b = 0; b < j->schedule->blocks; b++) {
+		task.starts = block_starts(j->schedule, s, b);
+		task.ends = block_starts(j->schedule, s, b + 1);
+		j->kernel->spmm(&task);
+		task.beta = 1; /* what the blocks before have left */
+	}
 	sli_cpu_epilogue(j->desc, j->args, &j->c, task.begin, task.end, c0, c0 + left);
 }
 
@@ -220,7 +285,7 @@ static void run_spmm(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args
 	const sl_op_desc *desc = &plan->desc;
 	const sl_pattern_arrays *s = structure(desc);
 	void *at = args->workspace;
-	spmm_job j = {.desc = desc, .args = args, .kernel = plan->kernel, .chunks = plan->state, .values = args->values};
+	spmm_job j = {.desc = desc, .args = args, .kernel = plan->kernel, .schedule = plan->state, .values = args->values};
 	j.b = args->b;
 	j.c = args->c;
 	j.width = run_width(desc);
@@ -244,7 +309,7 @@ static void run_spmm(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args
 			sli_cpu_convert(cpu, &args->c, &j.c);
 	}
 	int64_t tiles = sli_ceil_div(j.c.cols, j.width) * sli_ceil_div(j.width, tile_width(&j));
-	cpu->host->parallel(cpu->host->user, (size_t)(tiles * SL_CHUNKS), spmm_tile, &j);
+	cpu->host->parallel(cpu->host->user, (size_t)(tiles * groups(j.schedule)), spmm_tile, &j);
 	sli_cpu_zero_padding(&j.c);
 	if (desc->pre_activation)
 		sli_cpu_zero_padding(&args->d);
@@ -261,9 +326,9 @@ typedef struct sddmm_job {
 static void sddmm_chunk(void *argument, size_t index) {
 	const sddmm_job *j = argument;
 	const sl_pattern_arrays *s = &j->plan->desc.sparse.arrays;
-	const sl_chunks *chunks = j->plan->state;
-	sl_sddmm_task task = {.offsets = s->row_offsets,
-						  .offset_dtype = s->offset_dtype,
+	const sl_schedule_of_rows *schedule = j->plan->state;
+	size_t chunk = index * (size_t)schedule->group;
+	sl_sddmm_task task = {.offset_dtype = schedule->starts ? SL_I32 : s->offset_dtype,
 						  .columns = s->col_indices,
 						  .values = j->args->values_out,
 						  .a = j->a->data,
@@ -272,11 +337,15 @@ static void sddmm_chunk(void *argument, size_t index) {
 						  .b_rows = j->b->rows,
 						  .ld = j->a->ld,
 						  .n = j->a->cols,
-						  .begin = chunks->begin[index],
-						  .end = chunks->begin[index + 1],
+						  .begin = schedule->begin[chunk],
+						  .end = schedule->begin[chunk + (size_t)schedule->group],
 						  .alpha = j->args->alpha,
 						  .beta = j->args->beta};
-	((const sl_kernel *)j->plan->kernel)->sddmm(&task);
+	for (int64_t b = 0; b < schedule->blocks; b++) {
+		task.starts = block_starts(schedule, s, b);
+		task.ends = block_starts(schedule, s, b + 1);
+		((const sl_kernel *)j->plan->kernel)->sddmm(&task);
+	}
 }
 
 static void run_sddmm(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args) {
@@ -296,7 +365,7 @@ static void run_sddmm(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *arg
 		sli_cpu_convert(cpu, &from, &b);
 	}
 	sddmm_job j = {plan, args, &a, &b};
-	cpu->host->parallel(cpu->host->user, SL_CHUNKS, sddmm_chunk, &j);
+	cpu->host->parallel(cpu->host->user, (size_t)groups(plan->state), sddmm_chunk, &j);
 }
 
 sl_status sli_cpu_product_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args) {

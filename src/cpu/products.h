@@ -5,11 +5,17 @@
 
 #include "cpu/cpu.h"
 
-/* Chunks of rows with about the same number of entries; they depend on the pattern alone. */
+/* Chunks of rows with about the same number of entries, and the blocks of columns whose part of a panel
+ * stays in L1; both depend on the pattern and the panels' width alone. */
 enum { SL_CHUNKS = 32 };
-typedef struct sl_chunks {
+typedef struct sl_schedule_of_rows {
 	int64_t begin[SL_CHUNKS + 1];
-} sl_chunks;
+	int group;      /* chunks a task: a block is read once for all their rows */
+	int64_t blocks; /* 1: rows are not cut */
+	int64_t rows;
+	int32_t *starts;     /* blocks + 1 times rows: where the entries of block b of row r begin; NULL: 1 block */
+	size_t starts_bytes; /* of `starts` */
+} sl_schedule_of_rows;
 
 static inline size_t sli_align64(size_t bytes) {
 	return (bytes + 63) & ~(size_t)63;

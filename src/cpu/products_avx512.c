@@ -55,8 +55,8 @@ void sli_spmm_f32_avx512(const sl_spmm_task *t) {
 	__m512 alpha = _mm512_set1_ps((float)t->alpha);
 	float beta = (float)t->beta;
 	for (int64_t r = t->begin; r < t->end; r++) {
-		int64_t first = sli_cpu_offset(t->offsets, t->offset_dtype, r);
-		int64_t count = sli_cpu_offset(t->offsets, t->offset_dtype, r + 1) - first, j = 0;
+		int64_t first = sli_cpu_offset(t->starts, t->offset_dtype, r);
+		int64_t count = sli_cpu_offset(t->ends, t->offset_dtype, r) - first, j = 0;
 		const float *values = (const float *)t->values + first, *x = t->x;
 		const int32_t *columns = t->columns + first;
 		float *y = (float *)t->y + r * t->ldy;
@@ -146,8 +146,8 @@ void sli_sddmm_f32_avx512(const sl_sddmm_task *t) {
 		float beta = j ? 1.0f : (float)t->beta;
 		const float *a = (const float *)t->a + j * t->a_rows, *b = (const float *)t->b + j * t->b_rows;
 		for (int64_t r = t->begin; r < t->end; r++) {
-			int64_t first = sli_cpu_offset(t->offsets, t->offset_dtype, r);
-			int64_t count = sli_cpu_offset(t->offsets, t->offset_dtype, r + 1) - first;
+			int64_t first = sli_cpu_offset(t->starts, t->offset_dtype, r);
+			int64_t count = sli_cpu_offset(t->ends, t->offset_dtype, r) - first;
 			float *out = (float *)t->values + first;
 			const int32_t *columns = t->columns + first;
 			if (t->ld == 64)

@@ -60,7 +60,8 @@ static void try_spmm(const sl_kernel *k, int64_t width, bool full, double alpha,
 	if (beta == 0) /* the old content must not be read */
 		memset(y, 0xff, bytes);
 	memcpy(before, y, bytes);
-	sl_spmm_task t = {.offsets = offsets,
+	sl_spmm_task t = {.starts = offsets,
+					  .ends = offsets + 1,
 					  .offset_dtype = SL_I64,
 					  .columns = columns,
 					  .values = values,
@@ -124,7 +125,8 @@ static void try_sddmm(const sl_kernel *k, int64_t n, int64_t ld, bool full, doub
 	if (beta == 0)
 		memset(out, 0xff, bytes);
 	memcpy(before, out, bytes);
-	sl_sddmm_task t = {.offsets = offsets,
+	sl_sddmm_task t = {.starts = offsets,
+					   .ends = offsets + 1,
 					   .offset_dtype = SL_I64,
 					   .columns = columns,
 					   .values = out,

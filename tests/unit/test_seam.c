@@ -27,8 +27,8 @@ SL_TEST(core, halves_round_trip) {
 		CHECK(isnan(f) ? isnan(sli_f16_to_f32(sli_f32_to_f16(f))) : sli_f32_to_f16(f) == bits);
 		CHECK(isnan(b) ? isnan(sli_bf16_to_f32(sli_f32_to_bf16(b))) : sli_f32_to_bf16(b) == bits);
 	}
-	CHECK_EQ(sli_f32_to_f16(65520.0f), 0x7c00);  /* halfway to 65536: to even, which is infinity */
-	CHECK_EQ(sli_f32_to_f16(0x1p-25f), 0);       /* halfway to the least subnormal: to even */
+	CHECK_EQ(sli_f32_to_f16(65520.0f), 0x7c00); /* halfway to 65536: to even, which is infinity */
+	CHECK_EQ(sli_f32_to_f16(0x1p-25f), 0);      /* halfway to the least subnormal: to even */
 	CHECK_EQ(sli_f32_to_f16(0x1.8p-25f), 1);
 	CHECK_EQ(sli_f32_to_bf16(1.00390625f), 0x3f80); /* halfway: to even */
 }
@@ -103,8 +103,8 @@ SL_TEST(core, dense_views) {
 
 /* A CSR structure with about `density` of its entries, a first row that is empty. */
 typedef struct matrix {
-	int32_t offsets[200], columns[200 * 200];
-	float values[200 * 200];
+	int32_t offsets[200], columns[200 * 400];
+	float values[200 * 400];
 	int64_t rows, cols, nnz;
 } matrix;
 
@@ -139,7 +139,7 @@ static void run(sl_context *context, const sl_op_desc *desc, sl_op_args *args) {
 }
 
 static void check_products(const char *spmm, const char *sddmm, int64_t rows, int64_t cols, int64_t n, int64_t width,
-                           double density) {
+						   double density) {
 	sl_context *context = sl_test_context();
 	matrix *m = make_matrix(rows, cols, density, 7);
 	int64_t padded = (n + width - 1) / width * width;
@@ -147,19 +147,19 @@ static void check_products(const char *spmm, const char *sddmm, int64_t rows, in
 	float *bias = calloc((size_t)rows + 1, 4), *s = calloc((size_t)m->nnz + 1, 4);
 	sl_dense B = {x, SL_F32, SL_COL_PANELS, SL_DEVICE_CPU, 0, cols, n, width};
 	sl_dense C = {y, SL_F32, SL_COL_PANELS, SL_DEVICE_CPU, 0, rows, n, width};
-#define X(c, j) x[((j) / width) * cols * width + (c) * width + (j) % width]
-#define Y(r, j) y[((j) / width) * rows * width + (r) * width + (j) % width]
+#define X(c, j) x[((j) / width) * cols * width + (c)*width + (j) % width]
+#define Y(r, j) y[((j) / width) * rows * width + (r)*width + (j) % width]
 	sl_rng rng = sli_rng(3, 3);
 	for (int64_t j = 0; j < n; j++)
 		for (int64_t c = 0; c < cols; c++)
 			X(c, j) = (float)(sli_rng_uniform(&rng) * 2 - 1);
 	sl_test_fill(bias, SL_F32, rows, 5);
 	sl_op_desc desc = {.kind = SL_OP_SPMM,
-	                   .b = matrix_desc(&B),
-	                   .c = matrix_desc(&C),
-	                   .activation = SL_RELU,
-	                   .bias = true,
-	                   .kernel = spmm};
+					   .b = matrix_desc(&B),
+					   .c = matrix_desc(&C),
+					   .activation = SL_RELU,
+					   .bias = true,
+					   .kernel = spmm};
 	desc.sparse.arrays = (sl_pattern_arrays){rows, cols, m->nnz, m->offsets, SL_I32, m->columns};
 	desc.sparse.host = desc.sparse.arrays;
 	sl_op_args args = {.alpha = 1, .b = B, .c = C, .values = m->values, .bias = bias};
@@ -202,6 +202,7 @@ static void all_shapes(const char *spmm, const char *sddmm) {
 		}
 	check_products(spmm, sddmm, 199, 150, 70, 64, 0.02);
 	check_products(spmm, sddmm, 40, 60, 64, 64, 1);
+	check_products(spmm, sddmm, 100, 400, 65, 64, 0.5); /* rows are cut into blocks of columns */
 	check_products(spmm, sddmm, 5, 6, 10, 8, 0);
 }
 
@@ -237,7 +238,8 @@ SL_TEST(products, gemm) {
 	memset(b, 0, sizeof b);
 	sl_test_fill(b, SL_F32, K * N, 2);
 	for (int turn = 0; turn < 4; turn++) {
-		sl_dense A = sl_dense_view(a, SL_F32, M, K), B = sl_dense_view(b, SL_F32, K, N), C = sl_dense_view(c, SL_F32, M, N);
+		sl_dense A = sl_dense_view(a, SL_F32, M, K), B = sl_dense_view(b, SL_F32, K, N),
+				 C = sl_dense_view(c, SL_F32, M, N);
 		if (turn & 1)
 			A = sl_dense_transposed(sl_dense_view(a, SL_F32, K, M));
 		if (turn & 2)
@@ -270,7 +272,8 @@ SL_TEST(vector, loss_gradient_by_finite_differences) {
 	sl_test_fill(dense, SL_F64, F * B, 12);
 	for (int loss = SL_SOFTMAX_CROSS_ENTROPY; loss <= SL_MEAN_SQUARED_ERROR; loss++) {
 		sl_dense X = sl_dense_view(x, SL_F64, F, B), T = sl_dense_view(dense, SL_F64, F, B);
-		sl_op_desc desc = {.kind = SL_OP_LOSS, .variant = loss, .a = matrix_desc(&X), .b = matrix_desc(&T), .c = matrix_desc(&X)};
+		sl_op_desc desc = {
+			.kind = SL_OP_LOSS, .variant = loss, .a = matrix_desc(&X), .b = matrix_desc(&T), .c = matrix_desc(&X)};
 		sl_op_args args = {.alpha = 1, .a = X, .b = T, .c = sl_dense_view(g, SL_F64, F, B)};
 		if (loss == SL_SOFTMAX_CROSS_ENTROPY)
 			args.labels = labels;
@@ -314,13 +317,13 @@ SL_TEST(vector, adam_against_a_reference) {
 	for (int t = 1; t <= 5; t++) {
 		sl_test_fill(g, SL_F32, N, (uint64_t)t + 10);
 		sl_update u = {.learning_rate = 0.01,
-		               .beta1 = 0.9,
-		               .beta2 = 0.999,
-		               .epsilon = 1e-8,
-		               .correction1 = 1 - pow(0.9, t),
-		               .correction2 = 1 - pow(0.999, t),
-		               .gradient_factor = 1,
-		               .l2 = 0.1};
+					   .beta1 = 0.9,
+					   .beta2 = 0.999,
+					   .epsilon = 1e-8,
+					   .correction1 = 1 - pow(0.9, t),
+					   .correction2 = 1 - pow(0.999, t),
+					   .gradient_factor = 1,
+					   .l2 = 0.1};
 		sl_op_desc desc = {.kind = SL_OP_UPDATE, .variant = SL_ADAM, .count = N};
 		desc.a.dtype = SL_F32;
 		sl_op_args args = {.vector = {w, g, m, v}, .count = N, .update = &u};
@@ -334,5 +337,52 @@ SL_TEST(vector, adam_against_a_reference) {
 	}
 	for (int i = 0; i < N; i++)
 		CHECK_NEAR(w[i], rw[i], 2e-5);
+	sl_context_destroy(context);
+}
+
+/* Rows cut into blocks of columns add to what was there, once; the bias comes after the last block. */
+SL_TEST(products, blocks_with_beta) {
+	enum { M = 100, K = 400, N = 64 };
+	sl_context *context = sl_test_context();
+	static float x[K * N], y[K * N], old[K * N];
+	sl_pattern *pattern;
+	sl_csr *A;
+	sl_pattern_arrays a;
+	CHECK_OK(context, sl_pattern_random(&pattern, context, M, K, 0.7, 1));
+	CHECK_OK(context, sl_csr_create_pattern(&A, context, pattern, SL_F32));
+	CHECK_OK(context, sl_pattern_get(context, pattern, &a));
+	sl_test_fill(sl_csr_values(A), SL_F32, a.nnz, 1);
+	sl_test_fill(x, SL_F32, K * N, 2);
+	for (int transpose = 0; transpose < 2; transpose++) {
+		int m = transpose ? K : M, k = transpose ? M : K;
+		float bias[K];
+		sl_epilogue e;
+		SL_OPTIONS_INIT(e);
+		e.bias = bias;
+		sl_test_fill(bias, SL_F32, m, 5);
+		sl_test_fill(y, SL_F32, m * N, 3);
+		memcpy(old, y, sizeof old);
+		sl_dense B = {x, SL_F32, SL_COL_PANELS, SL_DEVICE_CPU, 0, k, N, 64},
+				 C = {y, SL_F32, SL_COL_PANELS, SL_DEVICE_CPU, 0, m, N, 64};
+		CHECK_OK(context, sl_spmm(context, transpose ? SL_TRANSPOSE : SL_NO_TRANSPOSE, -0.5, A, &B, 0.25, &C, &e));
+		static double sum[K * N], size[K * N];
+		for (int i = 0; i < m * N; i++) {
+			sum[i] = 0.25 * old[i] + bias[i / N];
+			size[i] = fabs(0.25 * old[i]) + fabs(bias[i / N]);
+		}
+		const int32_t *offsets = a.row_offsets;
+		const float *values = sl_csr_values(A);
+		for (int r = 0; r < M; r++)
+			for (int64_t e2 = offsets[r]; e2 < offsets[r + 1]; e2++)
+				for (int j = 0; j < N; j++) {
+					int c = a.col_indices[e2];
+					double p = -0.5 * values[e2] * x[(transpose ? r : c) * N + j];
+					sum[(transpose ? c : r) * N + j] += p;
+					size[(transpose ? c : r) * N + j] += fabs(p);
+				}
+		for (int i = 0; i < m * N; i++)
+			CHECK_NEAR(y[i], sum[i], 8 * FLT_EPSILON * size[i]);
+	}
+	sl_csr_destroy(A), sl_pattern_release(pattern);
 	sl_context_destroy(context);
 }
