@@ -90,7 +90,8 @@ static cublasStatus_t gemm(const char *call, cudaDataType type, cublasHandle_t h
 	TAKE(call, CUBLAS_STATUS_EXECUTION_FAILED);
 	size_t size = fake_size(type);
 	REFUSE_IF(!good_handle(call, handle), call, CUBLAS_STATUS_NOT_INITIALIZED);
-	REFUSE_IF(c.rows < 0 || c.cols < 0 || a.cols < 0, call, CUBLAS_STATUS_INVALID_VALUE);
+	/* What k = 0 does is not in the manual. */
+	REFUSE_IF(c.rows < 0 || c.cols < 0 || a.cols < 1, call, CUBLAS_STATUS_INVALID_VALUE);
 	REFUSE_IF(!good_ld(&a) || !good_ld(&b) || !good_ld(&c), call, CUBLAS_STATUS_INVALID_VALUE);
 	REFUSE_IF(!fake_on_host(call, "alpha", alpha_at, size) || !fake_on_host(call, "beta", beta_at, size), call,
 			  CUBLAS_STATUS_INVALID_VALUE);

@@ -14,6 +14,9 @@
 
 #include <stdbool.h>
 
+/* False: the test is linked with the real libraries (real.c), and the controls below do nothing. */
+bool fake_cuda_present(void);
+
 /* Forget counts, faults, the last error and the plan to fail. What is live stays so. */
 void fake_cuda_reset(void);
 /* Destroy what is live and reset: what an earlier test that failed left behind. */

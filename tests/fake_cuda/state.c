@@ -22,6 +22,10 @@ static struct {
 	char fault[256];
 } fake = {.until = -1};
 
+bool fake_cuda_present(void) {
+	return true;
+}
+
 void fake_cuda_fail_at(long k) {
 	fake.until = k;
 	fake.failed[0] = 0;

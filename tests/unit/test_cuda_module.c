@@ -2,7 +2,8 @@
 /*
  * The CUDA module on a fake runtime, through its own entry point: every layout against a reference in
  * double, and the failure of every call that it makes. Bounds are c * eps * sum |a||b| with c = 8, or one
- * rounding where the fake sums in double. What only a GPU can show (kernels, order in time) is not here.
+ * rounding where the fake sums in double. What only a GPU can show (kernels, order in time) is seen by the
+ * same suite linked with the real libraries, which skips what needs the fake's controls.
  */
 #include <float.h>
 #include <stdarg.h>
@@ -97,9 +98,18 @@ static void check_refused(test_host *h, sl_status status, sl_status wanted, cons
 }
 #define REFUSED(host, call, status, text) check_refused(host, call, status, text, __LINE__)
 
+static void need_fake(void) {
+	if (!fake_cuda_present())
+		sl_test_skip("only on the fake runtime");
+	fake_cuda_discard();
+}
+
 static void *open_module(test_host *h) {
 	void *device = NULL;
+	int gpus = 0;
 	fake_cuda_discard();
+	if (!fake_cuda_present() && cudaGetDeviceCount(&gpus) != cudaSuccess)
+		sl_test_skip("no GPU");
 	GOOD(h, backend()->open(&h->host, &device));
 	CHECK(device);
 	return device;
@@ -399,7 +409,8 @@ static void check_wide(int64_t n, sl_order order) {
 	void *device = open_module(&h);
 	spmm_case x = {SL_F32, 2, 2, n, 1, false, order, order, 1, 0.5};
 	check_spmm(&h, device, &x);
-	CHECK_EQ(fake_cuda_widest(), n < 1048560 ? n : 1048560);
+	if (fake_cuda_present())
+		CHECK_EQ(fake_cuda_widest(), n < 1048560 ? n : 1048560);
 	close_module(&h, device);
 }
 
@@ -498,10 +509,12 @@ SL_TEST(cuda_module, fewer_columns_than_planned) {
 	void *device = open_module(&h);
 	GOOD(&h, run_fewer(&h, device, false));
 	GOOD(&h, run_fewer(&h, device, true));
-	fake_cuda_falling_buffers(true);
-	sl_status status = run_fewer(&h, device, false);
-	fake_cuda_falling_buffers(false);
-	REFUSED(&h, status, SL_ERR_BACKEND, "5 columns");
+	if (fake_cuda_present()) {
+		fake_cuda_falling_buffers(true);
+		sl_status status = run_fewer(&h, device, false);
+		fake_cuda_falling_buffers(false);
+		REFUSED(&h, status, SL_ERR_BACKEND, "5 columns");
+	}
 	close_module(&h, device);
 }
 
@@ -591,7 +604,7 @@ SL_TEST(cuda_module, abi) {
 SL_TEST(cuda_module, devices) {
 	const sl_backend *b = backend();
 	sl_device_info infos[4];
-	fake_cuda_discard();
+	need_fake();
 	memset(infos, 0, sizeof infos);
 	CHECK_EQ(b->devices(infos, 1), 2);
 	CHECK(infos[0].usable && !infos[1].name[0]);
@@ -624,7 +637,7 @@ SL_TEST(cuda_module, devices) {
 SL_TEST(cuda_module, second_gpu_and_own_stream) {
 	test_host h;
 	init_host(&h);
-	fake_cuda_discard();
+	need_fake();
 	cudaStream_t stream;
 	CHECK(cudaSetDevice(1) == cudaSuccess);
 	CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess);
@@ -690,8 +703,11 @@ SL_TEST(cuda_module, memory) {
 		CHECK_EQ(back[i], i >= 10 && i < 15 ? 0x5a : (char)(i * 3));
 	b->release(device, q, 100, SL_MEMORY_DEVICE);
 	/* The copy fails and says so; the runtime keeps no error for its caller to find. */
-	CHECK(b->copy(device, back, SL_MEMORY_HOST, q, SL_MEMORY_DEVICE, 100) == SL_ERR_BACKEND);
-	CHECK(strstr(h.message, "cudaMemcpyAsync") && strstr(fake_cuda_fault(), "freed") && fake_cuda_last_error() == 0);
+	if (fake_cuda_present()) {
+		CHECK(b->copy(device, back, SL_MEMORY_HOST, q, SL_MEMORY_DEVICE, 100) == SL_ERR_BACKEND);
+		CHECK(strstr(h.message, "cudaMemcpyAsync") && strstr(fake_cuda_fault(), "freed"));
+		CHECK_EQ(fake_cuda_last_error(), 0);
+	}
 	fake_cuda_reset();
 	b->release(device, p, 100, SL_MEMORY_DEVICE);
 	b->release(device, pinned, 100, SL_MEMORY_PINNED);
@@ -820,6 +836,7 @@ static bool play(long k, double *checksum) {
 
 SL_TEST(cuda_module, every_call_fails) {
 	double checksum = 0;
+	need_fake();
 	CHECK(!play(-1, &checksum));
 	long calls = fake_cuda_calls(), k = 0;
 	while (play(k, &checksum))
@@ -836,7 +853,7 @@ SL_TEST(fake_cuda, misuse_is_seen) {
 	cudaStream_t stream;
 	void *p;
 	int word = 1;
-	fake_cuda_discard();
+	need_fake();
 #define SEEN(call, status, text)                                                                                       \
 	do {                                                                                                               \
 		fake_cuda_reset();                                                                                             \

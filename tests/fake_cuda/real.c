@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The fake's controls where the libraries are the real ones: nothing fails on demand, nothing is counted. */
+#include <cuda_runtime_api.h>
+
+#include "fake_cuda.h"
+
+bool fake_cuda_present(void) {
+	return false;
+}
+
+void fake_cuda_reset(void) {
+	(void)cudaGetLastError();
+}
+
+void fake_cuda_discard(void) {
+	fake_cuda_reset();
+}
+
+void fake_cuda_devices(int count) {
+	(void)count;
+}
+
+void fake_cuda_falling_buffers(bool on) {
+	(void)on;
+}
+
+void fake_cuda_fail_at(long k) {
+	(void)k;
+}
+
+const char *fake_cuda_failed(void) {
+	return "";
+}
+
+long fake_cuda_calls(void) {
+	return 0;
+}
+
+bool fake_cuda_take(const char *name) {
+	(void)name;
+	return false;
+}
+
+long fake_cuda_live(void) {
+	return 0;
+}
+
+const char *fake_cuda_fault(void) {
+	return "";
+}
+
+int fake_cuda_last_error(void) {
+	return (int)cudaPeekAtLastError();
+}
+
+long long fake_cuda_widest(void) {
+	return 0;
+}
