@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The CUDA module on a fake runtime, through its own entry point: every layout against a reference in
- * double, and the failure of every call that it makes. Bounds are c * eps * sum |a||b| with c = 8, or one
- * rounding where the fake sums in double. What only a GPU can show (kernels, order in time) is seen by the
- * same suite linked with the real libraries, which skips what needs the fake's controls.
+ * double, and the failure of every call that it makes. Bounds are c * eps * sum |a||b| with c = 8. What only
+ * a GPU can show (kernels, order in time) is seen by the same suite linked with the real libraries, which
+ * skips what needs the fake's controls.
  */
 #include <float.h>
 #include <stdarg.h>
