@@ -10,7 +10,7 @@ root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ".")
 
 
 def plain(text):
-    return " ".join(text.split())
+    return "".join(text.split())
 
 
 examples = [plain(path.read_text()) for path in sorted((root / "examples").glob("*.c"))]

@@ -15,9 +15,9 @@ static void to_stderr(void *user, sl_log_level level, const char *line) {
 static int errors(void) {
 	char why[256];
 	sl_context *context = NULL;
-	sl_status status = sl_context_create(&context, &(sl_context_options){SL_CONTEXT_DEFAULTS, .device = SL_DEVICE_CPU,
-	                                                                     .seed = 1, .log = to_stderr, .error = why,
-	                                                                     .error_size = sizeof why});
+	sl_status status =
+		sl_context_create(&context, &(sl_context_options){SL_CONTEXT_DEFAULTS, .device = SL_DEVICE_CPU, .seed = 1,
+														  .log = to_stderr, .error = why, .error_size = sizeof why});
 	if (status != SL_OK) {
 		fprintf(stderr, "%s: %s\n", sl_status_text(status), why);
 		return 1;
@@ -45,7 +45,8 @@ static int budget(void) {
 
 	sl_memory_usage usage = {.struct_size = sizeof usage};
 	if (context && sl_context_memory(context, &usage) == SL_OK)
-		printf("%zu bytes now, %zu at most, %lld allocations\n", usage.current, usage.peak, (long long)usage.allocations);
+		printf("%zu bytes now, %zu at most, %lld allocations\n", usage.current, usage.peak,
+			   (long long)usage.allocations);
 	sl_context_destroy(context);
 	return status == SL_ERR_BUDGET ? 0 : 1;
 }
@@ -80,10 +81,9 @@ static int hooks(void) {
 	counter held = {0};
 	sl_context *context = NULL;
 	sl_pattern *pattern = NULL;
-	sl_status status = sl_context_create(&context, &(sl_context_options){SL_CONTEXT_DEFAULTS,
-	                                                                     .device = SL_DEVICE_CPU,
-	                                                                     .allocator = {&held, take, give},
-	                                                                     .parallel_for = {NULL, 1, run}});
+	sl_status status = sl_context_create(&context, &(sl_context_options){SL_CONTEXT_DEFAULTS, .device = SL_DEVICE_CPU,
+																		 .allocator = {&held, take, give},
+																		 .parallel_for = {NULL, 1, run}});
 	if (status == SL_OK)
 		status = sl_pattern_random(&pattern, context, 100, 100, 0.1, 1);
 	sl_context_destroy(context);

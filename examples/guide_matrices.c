@@ -21,14 +21,14 @@ static sl_status build(sl_context *context) {
 	int64_t col_offsets[] = {0, 1, 1, 3}, rows[] = {0, 0, 1};
 	double by_column[] = {1, 2, 3};
 	SL_TRY(sl_csr_create_csc(&csc, context, 2, 3, 3, col_offsets, SL_I64, rows, SL_I64, by_column, SL_F64,
-	                         &(sl_build_options){SL_BUILD_DEFAULTS, .dtype = SL_F32}));
+							 &(sl_build_options){SL_BUILD_DEFAULTS, .dtype = SL_F32}));
 
 	/* COO, in any order; (1, 2) comes twice, and the two are added up. */
 	int32_t coo_rows[] = {1, 0, 1, 0}, coo_columns[] = {2, 0, 2, 2};
 	float coo_values[] = {1, 1, 2, 2};
-	SL_TRY(sl_csr_create_coo(&coo, context, 2, 3, 4, coo_rows, coo_columns, SL_I32, coo_values, SL_F32,
-	                         &(sl_build_options){SL_BUILD_DEFAULTS, .duplicates = SL_DUPLICATES_SUM,
-	                                             .refuse_nonfinite = true}));
+	SL_TRY(sl_csr_create_coo(
+		&coo, context, 2, 3, 4, coo_rows, coo_columns, SL_I32, coo_values, SL_F32,
+		&(sl_build_options){SL_BUILD_DEFAULTS, .duplicates = SL_DUPLICATES_SUM, .refuse_nonfinite = true}));
 
 	uint64_t hash[3];
 	SL_TRY(sl_pattern_hash(context, sl_csr_pattern(csr), &hash[0]));
@@ -48,8 +48,8 @@ static sl_status from_dense(sl_context *context) {
 
 	sl_csr *above = NULL, *largest = NULL;
 	sl_dense view = sl_dense_view(pixels, SL_F32, 64, 48);
-	SL_TRY(sl_csr_create_dense(&above, context, &view, 0.5, NULL));     /* |value| > 0.5 */
-	SL_TRY(sl_csr_create_top_k(&largest, context, &view, 300, NULL));   /* the 300 largest */
+	SL_TRY(sl_csr_create_dense(&above, context, &view, 0.5, NULL));   /* |value| > 0.5 */
+	SL_TRY(sl_csr_create_top_k(&largest, context, &view, 300, NULL)); /* the 300 largest */
 
 	/* And back, zeros included, into any order and dtype. */
 	static double back[48 * 64];

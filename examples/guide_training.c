@@ -38,11 +38,11 @@ static sl_status add(sl_context *context, sl_model *model, const sl_linear_optio
 static sl_status make_model(sl_model **model, sl_context *context) {
 	SL_TRY(sl_model_create(model, context));
 	SL_TRY(add(context, *model,
-	           &(sl_linear_options){SL_LINEAR_DEFAULTS, .in_features = IN, .out_features = 128, .density = 0.1,
-	                                .init = SL_INIT_HE_UNIFORM, .bias = true, .activation = SL_RELU, .stream = 1}));
+			   &(sl_linear_options){SL_LINEAR_DEFAULTS, .in_features = IN, .out_features = 128, .density = 0.1,
+									.init = SL_INIT_HE_UNIFORM, .bias = true, .activation = SL_RELU, .stream = 1}));
 	SL_TRY(add(context, *model,
-	           &(sl_linear_options){SL_LINEAR_DEFAULTS, .in_features = 128, .out_features = OUT, .dense = true,
-	                                .bias = true, .stream = 2, .name = "head"}));
+			   &(sl_linear_options){SL_LINEAR_DEFAULTS, .in_features = 128, .out_features = OUT, .dense = true,
+									.bias = true, .stream = 2, .name = "head"}));
 	return SL_OK;
 }
 
@@ -55,15 +55,16 @@ static bool after_epoch(void *user, const sl_epoch *epoch) {
 static sl_status fit(sl_context *context, sl_model *model, sl_optimizer **optimizer) {
 	sl_samples samples = {SL_SAMPLES_DEFAULTS, .inputs = sl_dense_view(inputs, SL_F32, SAMPLES, IN), .labels = labels};
 	int64_t steps_per_epoch = SAMPLES / 32, epochs = 8;
-	SL_TRY(sl_optimizer_create(
-		optimizer, context,
-		&(sl_optimizer_options){SL_OPTIMIZER_DEFAULTS, .kind = SL_ADAM, .learning_rate = 0.01, .l2 = 1e-5,
-	                            .clip_norm = 5,
-	                            .schedule = {.kind = SL_SCHEDULE_COSINE, .warmup = 10,
-	                                         .total = steps_per_epoch * epochs - 10, .final_ratio = 0.1}}));
+	SL_TRY(sl_optimizer_create(optimizer, context,
+							   &(sl_optimizer_options){SL_OPTIMIZER_DEFAULTS, .kind = SL_ADAM, .learning_rate = 0.01,
+													   .l2 = 1e-5, .clip_norm = 5,
+													   .schedule = {.kind = SL_SCHEDULE_COSINE,
+																	.warmup = 10,
+																	.total = steps_per_epoch * epochs - 10,
+																	.final_ratio = 0.1}}));
 	SL_TRY(sl_model_add_to_optimizer(context, model, *optimizer));
 	SL_TRY(sl_model_fit(context, model, *optimizer, &samples,
-	                    &(sl_fit_options){SL_FIT_DEFAULTS, .epochs = epochs, .batch = 32, .on_epoch = after_epoch}));
+						&(sl_fit_options){SL_FIT_DEFAULTS, .epochs = epochs, .batch = 32, .on_epoch = after_epoch}));
 	double loss, accuracy;
 	SL_TRY(sl_model_evaluate(context, model, SL_SOFTMAX_CROSS_ENTROPY, &samples, 0, &loss, &accuracy));
 	return accuracy > 0.4 ? SL_OK : SL_ERR_INTERNAL;
@@ -78,8 +79,8 @@ static sl_status own_loop(sl_context *context, sl_model *model, sl_optimizer *op
 			sl_dense x = sl_dense_view(inputs + at * IN, SL_F32, BATCH, IN);
 			sl_loss_result result;
 			SL_TRY(sl_model_train_batch(context, model, SL_SOFTMAX_CROSS_ENTROPY, &x,
-			                            &(sl_targets){.labels = labels + at}, part ? SL_ACCUMULATE : SL_OVERWRITE,
-			                            &result));
+										&(sl_targets){.labels = labels + at}, part ? SL_ACCUMULATE : SL_OVERWRITE,
+										&result));
 		}
 		SL_TRY(sl_optimizer_scale_gradients(context, optimizer, 0.5));
 		SL_TRY(sl_optimizer_step(context, optimizer));
@@ -93,8 +94,8 @@ static sl_status one_layer(sl_context *context) {
 	sl_layer *layer = NULL;
 	sl_saved *saved = NULL;
 	SL_TRY(sl_linear_create(&layer, context,
-	                        &(sl_linear_options){SL_LINEAR_DEFAULTS, .in_features = IN, .out_features = 8,
-	                                             .density = 0.25, .bias = true, .activation = SL_GELU}));
+							&(sl_linear_options){SL_LINEAR_DEFAULTS, .in_features = IN, .out_features = 8,
+												 .density = 0.25, .bias = true, .activation = SL_GELU}));
 	SL_TRY(sl_layer_prepare(context, layer, 16, SL_MODE_TRAINING)); /* from here on calls allocate nothing */
 	SL_TRY(sl_saved_create(&saved, context, layer, 16));
 
@@ -140,7 +141,8 @@ static sl_status resume(sl_context *context, const char *path) {
 	SL_TRY(sl_model_add_to_optimizer(context, model, optimizer));
 
 	/* Two epochs, and all that is needed to go on. */
-	SL_TRY(sl_model_fit(context, model, optimizer, &samples, &(sl_fit_options){SL_FIT_DEFAULTS, .epochs = 2, .batch = 32}));
+	SL_TRY(sl_model_fit(context, model, optimizer, &samples,
+						&(sl_fit_options){SL_FIT_DEFAULTS, .epochs = 2, .batch = 32}));
 	sl_checkpoint done = {SL_CHECKPOINT_DEFAULTS, .epochs_done = 2, .batch = 32, .loss = SL_SOFTMAX_CROSS_ENTROPY};
 	SL_TRY(sl_model_save(context, model, optimizer, &done, path));
 
@@ -148,12 +150,12 @@ static sl_status resume(sl_context *context, const char *path) {
 	sl_checkpoint from = {SL_CHECKPOINT_DEFAULTS};
 	SL_TRY(sl_model_load(&again, &optimizer_again, &from, context, path, NULL));
 	SL_TRY(sl_model_fit(context, again, optimizer_again, &samples,
-	                    &(sl_fit_options){SL_FIT_DEFAULTS, .epochs = 3, .first_epoch = from.epochs_done,
-	                                      .first_sample = from.samples_done, .batch = from.batch, .loss = from.loss}));
+						&(sl_fit_options){SL_FIT_DEFAULTS, .epochs = 3, .first_epoch = from.epochs_done,
+										  .first_sample = from.samples_done, .batch = from.batch, .loss = from.loss}));
 
 	/* The run that was never interrupted ends with the same bits. */
 	SL_TRY(sl_model_fit(context, model, optimizer, &samples,
-	                    &(sl_fit_options){SL_FIT_DEFAULTS, .epochs = 3, .first_epoch = 2, .batch = 32}));
+						&(sl_fit_options){SL_FIT_DEFAULTS, .epochs = 3, .first_epoch = 2, .batch = 32}));
 	SL_TRY(parameters_differ(context, model, again));
 	sl_optimizer_destroy(optimizer);
 	sl_optimizer_destroy(optimizer_again);

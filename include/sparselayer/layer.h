@@ -114,9 +114,13 @@ typedef enum sl_mode {
 	SL_MODE_TRAINING = 1   /**< forward and backward */
 } sl_mode;
 
-/** Do all planning and allocation for calls of up to `max_batch` rows now, so that they do neither. */
+/**
+ * Do all planning and allocation for calls of up to `max_batch` rows now, so that they do neither.
+ * @param max_batch > 0
+ * @return #SL_ERR_UNSUPPORTED, #SL_ERR_OVERFLOW, #SL_ERR_MEMORY, #SL_ERR_BUDGET
+ */
 SL_API sl_status sl_layer_prepare(sl_context *context, sl_layer *layer, int64_t max_batch, sl_mode mode);
-/** Create what one forward of up to `max_batch` rows keeps. */
+/** Create what one forward of up to `max_batch` rows keeps. @return #SL_ERR_ARGUMENT, #SL_ERR_OVERFLOW, #SL_ERR_MEMORY, #SL_ERR_BUDGET */
 SL_API sl_status sl_saved_create(sl_saved **saved, sl_context *context, const sl_layer *layer, int64_t max_batch);
 /** Destroy. NULL is allowed. */
 SL_API void sl_saved_destroy(sl_saved *saved);
@@ -142,7 +146,8 @@ typedef enum sl_write {
  * Gradients of a forward. Parameter gradients are overwritten or added to as `write` says.
  * @param dY [batch, out_features]; not changed
  * @param dX [batch, in_features], overwritten; NULL: not wanted
- * @return #SL_ERR_STATE when `saved` holds no forward of this layer or the layer was edited since
+ * @return #SL_ERR_STATE when `saved` holds no forward of this layer or the layer was edited since;
+ *         #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_LAYOUT, #SL_ERR_ALIAS (dX overlaps dY)
  */
 SL_API sl_status sl_layer_backward(sl_context *context, sl_layer *layer, sl_saved *saved, const sl_dense *dY,
                                    sl_dense *dX, sl_write write);

@@ -19,7 +19,7 @@ typedef struct sl_model sl_model;
 SL_API sl_status sl_model_create(sl_model **model, sl_context *context);
 /** Destroy a model and its layers. NULL is allowed. */
 SL_API void sl_model_destroy(sl_model *model);
-/** Append a layer, which the model owns from then on (on failure the caller still does). Its in_features must equal the last layer's out_features, its dtype the model's. */
+/** Append a layer, which the model owns from then on (on failure the caller still does). Its in_features must equal the last layer's out_features, its dtype the model's. @return #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_ARGUMENT (it is in the model already) */
 SL_API sl_status sl_model_add(sl_context *context, sl_model *model, sl_layer *layer);
 /** How many layers there are. 0 for NULL. */
 SL_API int sl_model_layer_count(const sl_model *model);
@@ -35,18 +35,24 @@ SL_API int sl_model_parameter_count(const sl_model *model);
  */
 SL_API sl_status sl_model_parameter(sl_context *context, const sl_model *model, int index, int *layer,
                                     sl_parameter *parameter);
-/** Add every layer to an optimizer. */
+/** Add every layer to an optimizer. @return as sl_optimizer_add() */
 SL_API sl_status sl_model_add_to_optimizer(sl_context *context, sl_model *model, sl_optimizer *optimizer);
 
 /** Plan and allocate for batches of up to `max_batch`, so that the calls below do neither. Called by them where it was not; call it again after an edit to keep steps free of allocation. */
 SL_API sl_status sl_model_prepare(sl_context *context, sl_model *model, int64_t max_batch, sl_mode mode);
-/** Outputs for inputs [batch, in] into [batch, out]. In #SL_MODE_TRAINING what backward needs is kept. */
+/** Outputs for inputs [batch, in] into [batch, out]. In #SL_MODE_TRAINING what backward needs is kept. @return #SL_ERR_STATE (no layers), #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_ALIAS */
 SL_API sl_status sl_model_forward(sl_context *context, sl_model *model, const sl_dense *inputs, sl_dense *outputs,
                                   sl_mode mode);
-/** Gradients from the gradient of the outputs of the last training forward. `d_inputs` may be NULL. */
+/** Gradients from the gradient of the outputs of the last training forward. `d_inputs` may be NULL. @return #SL_ERR_STATE (no such forward, or a layer was edited since), #SL_ERR_SHAPE, #SL_ERR_DTYPE */
 SL_API sl_status sl_model_backward(sl_context *context, sl_model *model, const sl_dense *d_outputs, sl_dense *d_inputs,
                                    sl_write write);
-/** Forward, loss and backward of one batch; activations stay packed throughout. Update with sl_optimizer_step(). */
+/**
+ * Forward, loss and backward of one batch; activations stay packed throughout. Update with sl_optimizer_step().
+ * @param inputs [batch, in]
+ * @param targets labels or dense targets of the batch
+ * @return #SL_ERR_STATE (no layers), #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_ARGUMENT (a label out of range). A loss that is
+ *         not finite is no error here
+ */
 SL_API sl_status sl_model_train_batch(sl_context *context, sl_model *model, sl_loss loss, const sl_dense *inputs,
                                       const sl_targets *targets, sl_write write, sl_loss_result *result);
 
@@ -93,15 +99,21 @@ typedef struct sl_fit_options {
 /**
  * Train. Progress goes to the context's callback; returning false there ends after the current
  * step with #SL_ERR_CANCELLED, model and optimizer being whole.
- * @return #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_ARGUMENT, #SL_ERR_NONFINITE (the loss became NaN or
+ * @return #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_ARGUMENT, #SL_ERR_LAYOUT (samples not row-major), #SL_ERR_STATE (a layer
+ *         the optimizer does not have), #SL_ERR_UNSUPPORTED (not on the CPU), #SL_ERR_NONFINITE (the loss became NaN or
  *         infinite; the epoch and batch are named), #SL_ERR_CANCELLED
  */
 SL_API sl_status sl_model_fit(sl_context *context, sl_model *model, sl_optimizer *optimizer, const sl_samples *samples,
                               const sl_fit_options *options);
-/** Mean loss and accuracy over samples, in batches of `batch` (0: 256). */
+/**
+ * Mean loss and accuracy over samples, in batches of `batch` (0: 256).
+ * @param mean_loss may be NULL
+ * @param accuracy 0 to 1, NaN for a loss without one; may be NULL
+ * @return as sl_model_fit(), but #SL_ERR_NONFINITE
+ */
 SL_API sl_status sl_model_evaluate(sl_context *context, sl_model *model, sl_loss loss, const sl_samples *samples,
                                    int64_t batch, double *mean_loss, double *accuracy);
-/** Outputs [samples, out] (row-major) of inputs [samples, in], in batches of `batch` (0: 256). */
+/** Outputs [samples, out] (row-major) of inputs [samples, in], in batches of `batch` (0: 256). @return #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_LAYOUT (not row-major), #SL_ERR_UNSUPPORTED (not on the CPU) */
 SL_API sl_status sl_model_predict(sl_context *context, sl_model *model, const sl_dense *inputs, sl_dense *outputs,
                                   int64_t batch);
 

@@ -56,12 +56,20 @@ SL_API sl_status sl_spmm(sl_context *context, sl_transpose transpose, double alp
  * @param A [m, k]
  * @param B [k, n]; the transposed view of an [n, k] matrix is usual, see sl_dense_transposed()
  * @param S [m, n]
+ * @return #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_LAYOUT, #SL_ERR_ALIAS, #SL_ERR_MEMORY, #SL_ERR_BUDGET
  */
 SL_API sl_status sl_sddmm(sl_context *context, double alpha, const sl_dense *A, const sl_dense *B, double beta, sl_csr *S);
-/** C = epilogue(alpha * A * B + beta * C), all dense. Transposition is a view's affair. */
+/**
+ * C = epilogue(alpha * A * B + beta * C), all dense. Transposition is a view's affair.
+ * @param A [m, k]
+ * @param B [k, n]
+ * @param C [m, n]
+ * @param epilogue NULL: none
+ * @return as sl_spmm(), and #SL_ERR_BACKEND (the library for dense products failed)
+ */
 SL_API sl_status sl_gemm(sl_context *context, double alpha, const sl_dense *A, const sl_dense *B, double beta, sl_dense *C,
                          const sl_epilogue *epilogue);
-/** Copy between orders and dtypes, rounding to nearest even. Same shape. A row-major destination of a column-major source is a transpose of the storage. */
+/** Copy between orders and dtypes, rounding to nearest even. Same shape. A row-major destination of a column-major source is a transpose of the storage. @return #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_LAYOUT, #SL_ERR_ALIAS */
 SL_API sl_status sl_dense_copy(sl_context *context, const sl_dense *source, sl_dense *destination);
 
 /**

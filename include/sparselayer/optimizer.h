@@ -78,6 +78,7 @@ SL_API void sl_optimizer_destroy(sl_optimizer *optimizer);
 /**
  * Let the optimizer update a layer, allocating its state (zero). A layer is added once; it must
  * stay alive while steps are made. Its gradients are allocated if there are none yet.
+ * @return #SL_ERR_ARGUMENT (added already), #SL_ERR_MEMORY, #SL_ERR_BUDGET
  */
 SL_API sl_status sl_optimizer_add(sl_context *context, sl_optimizer *optimizer, sl_layer *layer);
 /**
@@ -87,7 +88,7 @@ SL_API sl_status sl_optimizer_add(sl_context *context, sl_optimizer *optimizer, 
  *         the norm is not finite; no parameter was changed)
  */
 SL_API sl_status sl_optimizer_step(sl_context *context, sl_optimizer *optimizer);
-/** Multiply every gradient by `factor`, for accumulation over several batches. */
+/** Multiply every gradient by `factor`, for accumulation over several batches. @return #SL_ERR_ARGUMENT (not finite) */
 SL_API sl_status sl_optimizer_scale_gradients(sl_context *context, sl_optimizer *optimizer, double factor);
 
 /** Where an optimizer stands. */
@@ -104,11 +105,13 @@ typedef struct sl_optimizer_info {
 SL_API sl_status sl_optimizer_get_info(sl_context *context, const sl_optimizer *optimizer, sl_optimizer_info *info);
 /**
  * The `state`-th moment array of a parameter, borrowed: same count and dtype as the parameter.
+ * @param parameter as of sl_layer_parameter()
  * @param state 0: momentum or first moment; 1: second moment
+ * @return #SL_ERR_ARGUMENT (a layer, parameter or state it does not have)
  */
 SL_API sl_status sl_optimizer_state(sl_context *context, const sl_optimizer *optimizer, const sl_layer *layer,
                                     int parameter, int state, void **values);
-/** Change the base learning rate. > 0. */
+/** Change the base learning rate, which the schedule's factor multiplies. @return #SL_ERR_ARGUMENT unless > 0 and finite */
 SL_API sl_status sl_optimizer_set_learning_rate(sl_context *context, sl_optimizer *optimizer, double learning_rate);
 
 SL_END_DECLS

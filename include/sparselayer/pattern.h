@@ -55,16 +55,20 @@ SL_API sl_status sl_pattern_wrap(sl_pattern **pattern, sl_context *context, int6
  * with a fixed number of edges), from the context's seed and `stream`. The same arguments give the
  * same pattern.
  * @param density in [0, 1]
+ * @return #SL_ERR_ARGUMENT, #SL_ERR_OVERFLOW (cols > 2^31 - 1), #SL_ERR_MEMORY, #SL_ERR_BUDGET
  */
 SL_API sl_status sl_pattern_random(sl_pattern **pattern, sl_context *context, int64_t rows, int64_t cols, double density,
                                    uint64_t stream);
 /**
  * N:M structure: of each group of `m` consecutive columns `n` are kept, drawn at random. A last
  * group of fewer than m columns keeps min(n, its width).
+ * @param n in [0, m]
+ * @param m > 0
+ * @return as sl_pattern_random()
  */
 SL_API sl_status sl_pattern_n_m(sl_pattern **pattern, sl_context *context, int64_t rows, int64_t cols, int n, int m,
                                 uint64_t stream);
-/** All rows * cols entries. */
+/** All rows * cols entries. @return as sl_pattern_random() */
 SL_API sl_status sl_pattern_full(sl_pattern **pattern, sl_context *context, int64_t rows, int64_t cols);
 
 /** How sl_density_distribute() spreads one density over layers. */

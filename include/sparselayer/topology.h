@@ -16,8 +16,9 @@ SL_BEGIN_DECLS
  * NULL, the optimizer's moments are carried over for what stays. Saved forwards and plans of the
  * layer become stale. On failure nothing has changed.
  * @param density in [0, 1]
- * @return #SL_ERR_ARGUMENT when more weights are asked for than there are, when a weight is NaN
- *         (#SL_ERR_NONFINITE), or when the optimizer does not know the layer
+ * @return #SL_ERR_ARGUMENT (more weights asked for than there are, or an optimizer that does not have the layer),
+ *         #SL_ERR_NONFINITE (a weight is NaN), #SL_ERR_STATE (the layer was edited without the optimizer),
+ *         #SL_ERR_UNSUPPORTED (not on the CPU), #SL_ERR_MEMORY, #SL_ERR_BUDGET
  */
 SL_API sl_status sl_layer_prune(sl_context *context, sl_layer *layer, double density, sl_optimizer *optimizer);
 
