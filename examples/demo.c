@@ -79,7 +79,7 @@ static sl_status train(sl_context *context, sl_model *model, sl_optimizer **opti
 	SL_TRY(add_layer(context, model, HIDDEN, 10, 1, false, 3));
 	/* Adam steps by about the learning rate whatever a weight's size, and weights drawn for a neuron of
 	 * few connections are larger: by 1 / sqrt(density). So is the rate. */
-	double rate = 0.001 / sqrt(o->density);
+	double rate = 0.0014 / sqrt(o->density);
 	SL_TRY(sl_optimizer_create(optimizer, context,
 							   &(sl_optimizer_options){SL_OPTIMIZER_DEFAULTS, .kind = SL_ADAM, .learning_rate = rate,
 													   .schedule = {.kind = SL_SCHEDULE_COSINE, .total = steps}}));

@@ -93,7 +93,7 @@ static const struct argp_option list[] = {
 	{"batch", 'b', "N", 0, "Samples a batch (default 256)", 2},
 	{"accumulate", KEY_ACCUMULATE, "N", 0, "Batches a step (default 1)", 2},
 	{"optimizer", 'p', "NAME", 0, "sgd, momentum, nesterov, adam (default) or adamw", 2},
-	{"learning-rate", 'l', "R", 0, "Default: 0.001 / sqrt(density) for adam and adamw, else 0.01", 2},
+	{"learning-rate", 'l', "R", 0, "Default: 0.0014 / sqrt(density) for adam and adamw, else 0.01", 2},
 	{"schedule", KEY_SCHEDULE, "NAME", 0, "constant, step or cosine (default)", 2},
 	{"warmup", KEY_WARMUP, "N", 0, "Steps of linear warm-up (default 0)", 2},
 	{"step-interval", KEY_INTERVAL, "N", 0, "Steps between drops of the step schedule (default 1000)", 2},
@@ -255,7 +255,7 @@ static sl_status make(run *r, const sl_samples *samples, int classes) {
 		SL_OPTIMIZER_DEFAULTS,
 		.kind = o->optimizer,
 		.learning_rate = o->rate_given ? o->learning_rate
-						 : adam        ? 0.001 / sqrt(o->density)
+						 : adam        ? 0.0014 / sqrt(o->density)
 									   : 0.01,
 		.weight_decay = o->weight_decay,
 		.l1 = o->l1,

@@ -17,7 +17,7 @@ typedef struct sl_read_limits {
 	size_t struct_size;   /**< sizeof(sl_read_limits) */
 	int64_t max_nonzeros; /**< default 2^33 */
 	int64_t max_bytes;    /**< decompressed bytes in all; default 2^36 */
-	int64_t max_header;   /**< bytes of a JSON or text header; default 2^26 */
+	int64_t max_header;   /**< bytes of a JSON or text header; default 2^24 */
 } sl_read_limits;
 /** Begins an initializer of #sl_read_limits. */
 #define SL_READ_LIMITS_DEFAULTS .struct_size = sizeof(sl_read_limits)

@@ -253,7 +253,7 @@ static double binary(const sample *s, double *correct) {
 	for (int64_t r = 0; r < s->features; r++) {
 		double x = output(s, r), t = target(s, r);
 		loss += (x > 0 ? x : 0) - x * t + log1p(exp(-fabs(x)));
-		*correct += (x > 0) == (t > 0.5);
+		*correct += !isnan(x) && (x > 0) == (t > 0.5);
 		put(s, r, sli_act_f64(SL_SIGMOID, 0, x) - t);
 	}
 	return loss;

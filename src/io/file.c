@@ -19,7 +19,7 @@ sl_status sli_read_limits(sl_context *context, const sl_read_limits *given, sl_r
 	if (!limits->max_bytes)
 		limits->max_bytes = (int64_t)1 << 36;
 	if (!limits->max_header)
-		limits->max_header = (int64_t)1 << 26;
+		limits->max_header = (int64_t)1 << 24;
 	return SL_OK;
 }
 
