@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-.PHONY: help deps build demo test bench bench-quick sanitize fuzz format docs install clean
+.PHONY: help deps build demo test bench bench-quick gpu-check sanitize fuzz format docs install clean
 PRESET ?= release
 JOBS ?= $(shell nproc)
 
 help: ## what there is
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 19
 deps: ## install missing packages
 	@scripts/install-deps.sh
 build: deps
@@ -16,12 +16,14 @@ test: PRESET = ci
 test: deps ## build and run every test
 	cmake --preset ci && cmake --build --preset ci -j $(JOBS)
 	ctest --test-dir build/release --output-on-failure --timeout 600 -j $(JOBS)
-bench: build ## a whole training step, then product by product, against the fastest dense
+bench: build ## a training step and product by product, against the fastest dense
 	@build/$(PRESET)/bench/bench-step
 	@build/$(PRESET)/bench/bench-ops bench/cases/acceptance.txt
 bench-quick: build ## the same, thinned
 	@build/$(PRESET)/bench/bench-step 11
 	@build/$(PRESET)/bench/bench-ops bench/cases/quick.txt 0 0.5
+gpu-check: deps ## build the CUDA module and run what needs a GPU (results also to OUT, if set)
+	@scripts/gpu-check.sh
 sanitize: deps ## the tests under ASan with leaks, UBSan and TSan
 	scripts/sanitize.sh
 fuzz: deps ## each file reader for a minute
