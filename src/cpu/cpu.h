@@ -35,6 +35,7 @@ typedef struct sl_spmm_task {
 	void *y;
 	int64_t ldx, ldy, begin, end, width;
 	double alpha, beta;
+	bool cut;  /* rows are cut into blocks, so that the next row's entries are not the next in memory */
 	bool wide; /* bf16 and f16: y is float32, so that an epilogue sees the sum before it is rounded */
 } sl_spmm_task;
 typedef void (*sl_spmm_kernel)(const sl_spmm_task *task);
@@ -51,6 +52,7 @@ typedef struct sl_sddmm_task {
 	const void *a, *b;
 	int64_t a_rows, b_rows, ld, n, begin, end;
 	double alpha, beta;
+	bool cut; /* as in sl_spmm_task */
 } sl_sddmm_task;
 typedef void (*sl_sddmm_kernel)(const sl_sddmm_task *task);
 
@@ -88,5 +90,13 @@ sl_status sli_cpu_vector_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_o
 
 static inline int64_t sli_cpu_offset(const void *offsets, sl_dtype dtype, int64_t i) {
 	return dtype == SL_I64 ? ((const int64_t *)offsets)[i] : ((const int32_t *)offsets)[i];
+}
+/* Ask for the entries of a row that will be worked on soon: two lines of values and of columns. */
+static inline void sli_cpu_prefetch_row(const void *values, size_t size, const int32_t *columns, int64_t entry) {
+	const char *v = (const char *)values + (size_t)entry * size, *c = (const char *)(columns + entry);
+	__builtin_prefetch(v);
+	__builtin_prefetch(v + 64);
+	__builtin_prefetch(c);
+	__builtin_prefetch(c + 64);
 }
 #endif

@@ -17,7 +17,7 @@ static void destroy_schedule(sl_cpu *cpu, sl_schedule_of_rows *s) {
 /* Columns of a block: so few that their rows of the panel stay in L1, so many that a row has entries
  * enough in it to be worth another visit. 0: the panel is read from wherever it is. */
 static int64_t block_columns(const sl_pattern_arrays *s, int64_t width, sl_dtype dtype) {
-	enum { L1 = 32768, ENTRIES = 24, LEAST_ROWS = 64 };
+	enum { L1 = 32768, ENTRIES = 12, LEAST_ROWS = 64 };
 	int64_t line = width * (int64_t)sl_dtype_size(dtype), fit = L1 / line;
 	/* Halves are rounded once, behind the last entry. */
 	if (sl_dtype_size(dtype) == 2 || s->cols <= 2 * fit || s->rows < LEAST_ROWS || s->nnz > INT32_MAX)
@@ -229,6 +229,7 @@ static void spmm_tile(void *argument, size_t index) {
 						 .width = padded ? room : left,
 						 .alpha = j->args->alpha,
 						 .beta = j->args->beta};
+	task.cut = j->schedule->starts != NULL;
 	task.starts = block_starts(j->schedule, s, 0);
 	task.ends = block_starts(j->schedule, s, 1);
 	if (by_rows(j)) {
@@ -256,13 +257,17 @@ typedef struct gather_job {
 static void gather_chunk(void *argument, size_t index) {
 	const gather_job *j = argument;
 	int64_t begin = (int64_t)index * 16384, end = begin + 16384 < j->count ? begin + 16384 : j->count;
-	for (int64_t i = begin; i < end; i++) {
-		int64_t k = sli_cpu_offset(j->permutation, j->dtype, i);
-		if (j->size == 4)
-			((float *)j->to)[i] = ((const float *)j->from)[k];
-		else
-			memcpy(j->to + (size_t)i * j->size, j->from + (size_t)k * j->size, j->size);
+	if (j->size == 4 && j->dtype == SL_I32) { /* f32 of less than 2^31 entries: nearly always */
+		const int32_t *permutation = j->permutation;
+		const float *from = (const float *)j->from;
+		float *to = (float *)j->to;
+		for (int64_t i = begin; i < end; i++)
+			to[i] = from[permutation[i]];
+		return;
 	}
+	for (int64_t i = begin; i < end; i++)
+		memcpy(j->to + (size_t)i * j->size, j->from + (size_t)sli_cpu_offset(j->permutation, j->dtype, i) * j->size,
+			   j->size);
 }
 
 static void gather(sl_cpu *cpu, const void *from, void *to, const void *permutation, sl_dtype index_dtype, size_t size,
@@ -341,6 +346,7 @@ static void sddmm_chunk(void *argument, size_t index) {
 						  .end = schedule->begin[chunk + (size_t)schedule->group],
 						  .alpha = j->args->alpha,
 						  .beta = j->args->beta};
+	task.cut = schedule->starts != NULL;
 	for (int64_t b = 0; b < schedule->blocks; b++) {
 		task.starts = block_starts(schedule, s, b);
 		task.ends = block_starts(schedule, s, b + 1);

@@ -48,6 +48,9 @@ void sli_spmm_f32_avx2(const sl_spmm_task *t) {
 	float beta = (float)t->beta;
 	for (int64_t r = t->begin; r < t->end; r++) {
 		int64_t first = sli_cpu_offset(t->starts, t->offset_dtype, r);
+		if (t->cut && r + 3 < t->end)
+			sli_cpu_prefetch_row(t->values, sizeof(float), t->columns,
+								 sli_cpu_offset(t->starts, t->offset_dtype, r + 3));
 		int64_t count = sli_cpu_offset(t->ends, t->offset_dtype, r) - first, j = 0;
 		const float *values = (const float *)t->values + first, *x = t->x;
 		const int32_t *columns = t->columns + first;
@@ -129,6 +132,9 @@ void sli_sddmm_f32_avx2(const sl_sddmm_task *t) {
 		const float *a = (const float *)t->a + j * t->a_rows, *b = (const float *)t->b + j * t->b_rows;
 		for (int64_t r = t->begin; r < t->end; r++) {
 			int64_t first = sli_cpu_offset(t->starts, t->offset_dtype, r);
+			if (t->cut && r + 3 < t->end)
+				sli_cpu_prefetch_row(t->values, sizeof(float), t->columns,
+									 sli_cpu_offset(t->starts, t->offset_dtype, r + 3));
 			int64_t count = sli_cpu_offset(t->ends, t->offset_dtype, r) - first;
 			float *out = (float *)t->values + first;
 			const int32_t *columns = t->columns + first;

@@ -9,14 +9,21 @@
 #include <immintrin.h>
 #endif
 
+/* What is specialised by a constant argument must be inlined to be so. */
+#ifdef SL_TEST_SIMDE
+#define ALWAYS_INLINE inline
+#else
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+#endif
+
 /* Every loop over vectors is unrolled: an array that is indexed by a loop's counter lives in memory. */
 #define UNROLLED _Pragma("GCC unroll 16")
 
 /* A row times 16 * VECTORS columns, of which the last vector has `mask`. FLIGHT entries are under
  * way at once, so that there are sums enough to hide the FMA's latency. */
 #define SPMM_TILE(name, VECTORS, FLIGHT)                                                                               \
-	static inline void name(const float *values, const int32_t *columns, int64_t count, const float *x, int64_t ldx,   \
-							__m512 alpha, float beta, float *y, __mmask16 mask) {                                      \
+	static ALWAYS_INLINE void name(const float *values, const int32_t *columns, int64_t count, const float *x,         \
+								   int64_t ldx, __m512 alpha, float beta, float *y, __mmask16 mask) {                  \
 		__m512 sum[FLIGHT][VECTORS];                                                                                   \
 		UNROLLED for (int f = 0; f < FLIGHT; f++) UNROLLED for (int v = 0; v < VECTORS; v++) sum[f][v] =               \
 			_mm512_setzero_ps();                                                                                       \
@@ -56,10 +63,17 @@ void sli_spmm_f32_avx512(const sl_spmm_task *t) {
 	float beta = (float)t->beta;
 	for (int64_t r = t->begin; r < t->end; r++) {
 		int64_t first = sli_cpu_offset(t->starts, t->offset_dtype, r);
+		if (t->cut && r + 3 < t->end)
+			sli_cpu_prefetch_row(t->values, sizeof(float), t->columns,
+								 sli_cpu_offset(t->starts, t->offset_dtype, r + 3));
 		int64_t count = sli_cpu_offset(t->ends, t->offset_dtype, r) - first, j = 0;
 		const float *values = (const float *)t->values + first, *x = t->x;
 		const int32_t *columns = t->columns + first;
 		float *y = (float *)t->y + r * t->ldy;
+		if (t->ldx == 64 && t->width == 64) { /* a whole panel: the compiler knows the stride */
+			tile64(values, columns, count, x, 64, alpha, beta, y, 0xffff);
+			continue;
+		}
 		for (; j + 64 <= t->width; j += 64)
 			tile64(values, columns, count, x + j, t->ldx, alpha, beta, y + j, 0xffff);
 		int64_t left = t->width - j;
@@ -147,6 +161,9 @@ void sli_sddmm_f32_avx512(const sl_sddmm_task *t) {
 		const float *a = (const float *)t->a + j * t->a_rows, *b = (const float *)t->b + j * t->b_rows;
 		for (int64_t r = t->begin; r < t->end; r++) {
 			int64_t first = sli_cpu_offset(t->starts, t->offset_dtype, r);
+			if (t->cut && r + 3 < t->end)
+				sli_cpu_prefetch_row(t->values, sizeof(float), t->columns,
+									 sli_cpu_offset(t->starts, t->offset_dtype, r + 3));
 			int64_t count = sli_cpu_offset(t->ends, t->offset_dtype, r) - first;
 			float *out = (float *)t->values + first;
 			const int32_t *columns = t->columns + first;
