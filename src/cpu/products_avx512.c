@@ -116,17 +116,18 @@ static inline __m512 fold4(const __m512 s[4]) {
 	return _mm512_add_ps(quad, _mm512_shuffle_f32x4(quad, quad, 0xb1));
 }
 
-/* One panel of 16 * VECTORS columns for one row, A's row in registers: 16 entries at a time, then 4; a
- * short last group computes its last entry again and stores under a mask. */
-#define SDDMM_GROUP(VECTORS, ENTRIES, REDUCE)                                                                          \
+/* PANELS panels of 16 * VECTORS columns for one row, A's row in registers: 16 entries at a time, then 4; a
+ * short last group computes its last entry again and stores under a mask. Two panels share the reduction,
+ * whose shuffles take the ports of as many products. */
+#define SDDMM_GROUP(PANELS, VECTORS, ENTRIES, GROUP, REDUCE)                                                           \
 	{                                                                                                                  \
-		int64_t group = count - k < ENTRIES ? count - k : ENTRIES;                                                     \
+		const int64_t group = GROUP;                                                                                   \
 		__m512 sum[ENTRIES];                                                                                           \
 		UNROLLED for (int e = 0; e < ENTRIES; e++) {                                                                   \
 			const float *row = b + (int64_t)columns[k + (e < group ? e : group - 1)] * (16 * VECTORS);                 \
 			sum[e] = _mm512_mul_ps(held[0], _mm512_loadu_ps(row));                                                     \
-			UNROLLED for (int v = 1; v < VECTORS; v++) sum[e] =                                                        \
-				_mm512_fmadd_ps(held[v], _mm512_loadu_ps(row + 16 * v), sum[e]);                                       \
+			UNROLLED for (int p = 0; p < PANELS; p++) UNROLLED for (int v = p ? 0 : 1; v < VECTORS; v++) sum[e] =      \
+				_mm512_fmadd_ps(held[p * VECTORS + v], _mm512_loadu_ps(row + p * b_panel + 16 * v), sum[e]);           \
 		}                                                                                                              \
 		__mmask16 mask = (__mmask16)((1u << group) - 1);                                                               \
 		__m512 total = _mm512_mul_ps(alpha, REDUCE(sum));                                                              \
@@ -134,20 +135,25 @@ static inline __m512 fold4(const __m512 s[4]) {
 			total = _mm512_fmadd_ps(_mm512_set1_ps(beta), _mm512_maskz_loadu_ps(mask, out + k), total);                \
 		_mm512_mask_storeu_ps(out + k, mask, total);                                                                   \
 	}
-#define SDDMM_ROW(name, VECTORS)                                                                                       \
-	static inline void name(const int32_t *columns, int64_t count, const float *a, const float *b, __m512 alpha,       \
-							float beta, float *out) {                                                                  \
-		__m512 held[VECTORS];                                                                                          \
-		UNROLLED for (int v = 0; v < VECTORS; v++) held[v] = _mm512_loadu_ps(a + 16 * v);                              \
+#define SDDMM_ROW(name, PANELS, VECTORS)                                                                               \
+	static inline void name(const int32_t *columns, int64_t count, const float *a, int64_t a_panel, const float *b,    \
+							int64_t b_panel, __m512 alpha, float beta, float *out) {                                   \
+		__m512 held[PANELS * VECTORS];                                                                                 \
+		UNROLLED for (int p = 0; p < PANELS; p++) UNROLLED for (int v = 0; v < VECTORS; v++) held[p * VECTORS + v] =   \
+			_mm512_loadu_ps(a + p * a_panel + 16 * v);                                                                 \
 		int64_t k = 0;                                                                                                 \
+		(void)b_panel;                                                                                                 \
 		for (; k + 16 <= count; k += 16)                                                                               \
-			SDDMM_GROUP(VECTORS, 16, reduce16)                                                                         \
-		for (; k < count; k += 4)                                                                                      \
-			SDDMM_GROUP(VECTORS, 4, fold4)                                                                             \
+			SDDMM_GROUP(PANELS, VECTORS, 16, 16, reduce16)                                                             \
+		for (; k + 4 <= count; k += 4)                                                                                 \
+			SDDMM_GROUP(PANELS, VECTORS, 4, 4, fold4)                                                                  \
+		if (k < count)                                                                                                 \
+			SDDMM_GROUP(PANELS, VECTORS, 4, count - k, fold4)                                                          \
 	}
-SDDMM_ROW(row64, 4)
-SDDMM_ROW(row32, 2)
-SDDMM_ROW(row16, 1)
+SDDMM_ROW(row128, 2, 4)
+SDDMM_ROW(row64, 1, 4)
+SDDMM_ROW(row32, 1, 2)
+SDDMM_ROW(row16, 1, 1)
 
 void sli_sddmm_f32_avx512(const sl_sddmm_task *t) {
 	if ((t->ld != 16 && t->ld != 32 && t->ld != 64) || t->n == 0) {
@@ -155,8 +161,11 @@ void sli_sddmm_f32_avx512(const sl_sddmm_task *t) {
 		return;
 	}
 	__m512 alpha = _mm512_set1_ps((float)t->alpha);
-	for (int64_t j = 0; j < t->n; j += t->ld) {
-		/* Padding is zero, so the last panel needs no mask. */
+	for (int64_t j = 0, next; j < t->n; j = next) {
+		/* Padding is zero, so the last panel needs no mask. Rows that are cut keep one panel in L1. */
+		bool two = t->ld == 64 && j + 64 < t->n && !t->cut;
+		int64_t a_panel = t->a_rows * t->ld, b_panel = t->b_rows * t->ld;
+		next = j + (two ? 2 : 1) * t->ld;
 		float beta = j ? 1.0f : (float)t->beta;
 		const float *a = (const float *)t->a + j * t->a_rows, *b = (const float *)t->b + j * t->b_rows;
 		for (int64_t r = t->begin; r < t->end; r++) {
@@ -167,12 +176,14 @@ void sli_sddmm_f32_avx512(const sl_sddmm_task *t) {
 			int64_t count = sli_cpu_offset(t->ends, t->offset_dtype, r) - first;
 			float *out = (float *)t->values + first;
 			const int32_t *columns = t->columns + first;
-			if (t->ld == 64)
-				row64(columns, count, a + r * 64, b, alpha, beta, out);
+			if (two)
+				row128(columns, count, a + r * 64, a_panel, b, b_panel, alpha, beta, out);
+			else if (t->ld == 64)
+				row64(columns, count, a + r * 64, a_panel, b, b_panel, alpha, beta, out);
 			else if (t->ld == 32)
-				row32(columns, count, a + r * 32, b, alpha, beta, out);
+				row32(columns, count, a + r * 32, a_panel, b, b_panel, alpha, beta, out);
 			else
-				row16(columns, count, a + r * 16, b, alpha, beta, out);
+				row16(columns, count, a + r * 16, a_panel, b, b_panel, alpha, beta, out);
 		}
 	}
 }
