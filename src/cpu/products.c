@@ -15,15 +15,18 @@ static void destroy_schedule(sl_cpu *cpu, sl_schedule_of_rows *s) {
 }
 
 /* Columns of a block: so few that their rows of the panel stay in L1, so many that a row has entries
- * enough in it to be worth another visit. 0: the panel is read from wherever it is. */
+ * enough in it to be worth another visit. Where there is no such number, but the panel outgrows L2, the
+ * same for L2, whose misses cost more. 0: rows are not cut. */
 static int64_t block_columns(const sl_pattern_arrays *s, int64_t width, sl_dtype dtype) {
-	enum { L1 = 32768, ENTRIES = 12, LEAST_ROWS = 64 };
-	int64_t line = width * (int64_t)sl_dtype_size(dtype), fit = L1 / line;
+	enum { L1 = 32 << 10, L2 = 256 << 10, ENTRIES_L1 = 12, ENTRIES_L2 = 4, LEAST_ROWS = 64 };
+	int64_t line = width * (int64_t)sl_dtype_size(dtype), fit1 = L1 / line, fit2 = L2 / line;
 	/* Halves are rounded once, behind the last entry. */
-	if (sl_dtype_size(dtype) == 2 || s->cols <= 2 * fit || s->rows < LEAST_ROWS || s->nnz > INT32_MAX)
+	if (sl_dtype_size(dtype) == 2 || s->cols <= 2 * fit1 || s->rows < LEAST_ROWS || s->nnz > INT32_MAX)
 		return 0;
-	double per_row = (double)s->nnz / (double)s->rows, enough = ENTRIES * (double)s->cols / per_row;
-	return enough <= (double)fit ? fit : 0;
+	double spacing = (double)s->rows * (double)s->cols / (double)(s->nnz ? s->nnz : 1); /* columns an entry */
+	if (ENTRIES_L1 * spacing <= (double)fit1)
+		return fit1;
+	return s->cols > 2 * fit2 && ENTRIES_L2 * spacing <= (double)fit2 ? fit2 : 0;
 }
 
 /* Where each block of each row begins. Columns increase within a row, so one walk finds them. */
