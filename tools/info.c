@@ -65,8 +65,9 @@ static sl_status show_layers(sl_context *context, const sl_model *model) {
 	return SL_OK;
 }
 
-/* Everything that is held once training is prepared, but activations, which follow the batch. */
-static sl_status show_memory(sl_context *context, sl_model *model, sl_optimizer **optimizer, size_t before) {
+/* Everything that is held once training is prepared, plans included, but activations, which follow the batch. */
+static sl_status show_memory(sl_context *context, sl_model *model, sl_optimizer **optimizer, int64_t batch,
+							 size_t before) {
 	sl_model_info info = {.struct_size = sizeof info};
 	sl_memory_usage usage = {.struct_size = sizeof usage};
 	sl_optimizer_info training = {.struct_size = sizeof training};
@@ -76,7 +77,7 @@ static sl_status show_memory(sl_context *context, sl_model *model, sl_optimizer 
 			sl_optimizer_create(optimizer, context, &(sl_optimizer_options){SL_OPTIMIZER_DEFAULTS, .kind = SL_ADAM}));
 		SL_TRY(sl_model_add_to_optimizer(context, model, *optimizer));
 	}
-	SL_TRY(sl_model_prepare(context, model, 1, SL_MODE_TRAINING));
+	SL_TRY(sl_model_prepare(context, model, batch, SL_MODE_TRAINING));
 	SL_TRY(sl_model_get_info(context, model, *optimizer, &info));
 	SL_TRY(sl_optimizer_get_info(context, *optimizer, &training));
 	SL_TRY(sl_context_memory(context, &usage));
@@ -110,7 +111,7 @@ static sl_status show(sl_context *context, const options *o, sl_model **model, s
 	printf("model, %d layers, trained for %lld epochs and %lld samples, seed %llu\n", sl_model_layer_count(*model),
 		   (long long)checkpoint.epochs_done, (long long)checkpoint.samples_done, (unsigned long long)checkpoint.seed);
 	SL_TRY(show_layers(context, *model));
-	return show_memory(context, *model, optimizer, usage.current);
+	return show_memory(context, *model, optimizer, checkpoint.batch ? checkpoint.batch : 256, usage.current);
 }
 
 int command_info(int argc, char **argv) {

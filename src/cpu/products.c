@@ -6,83 +6,6 @@
 
 #include "cpu/activation.h"
 
-static void destroy_schedule(sl_cpu *cpu, sl_schedule_of_rows *s) {
-	if (!s)
-		return;
-	if (s->starts)
-		cpu->host->release(cpu->host->user, s->starts, s->starts_bytes);
-	cpu->host->release(cpu->host->user, s, sizeof *s);
-}
-
-/* Columns of a block: so few that their rows of the panel stay in L1, so many that a row has entries
- * enough in it to be worth another visit. Where there is no such number, but the panel outgrows L2, the
- * same for L2, whose misses cost more. 0: rows are not cut. */
-static int64_t block_columns(const sl_pattern_arrays *s, int64_t width, sl_dtype dtype) {
-	enum { L1 = 32 << 10, L2 = 256 << 10, ENTRIES_L1 = 12, ENTRIES_L2 = 4, LEAST_ROWS = 64 };
-	int64_t line = width * (int64_t)sl_dtype_size(dtype), fit1 = L1 / line, fit2 = L2 / line;
-	/* Halves are rounded once, behind the last entry. */
-	if (sl_dtype_size(dtype) == 2 || s->cols <= 2 * fit1 || s->rows < LEAST_ROWS || s->nnz > INT32_MAX)
-		return 0;
-	double spacing = (double)s->rows * (double)s->cols / (double)(s->nnz ? s->nnz : 1); /* columns an entry */
-	if (ENTRIES_L1 * spacing <= (double)fit1)
-		return fit1;
-	return s->cols > 2 * fit2 && ENTRIES_L2 * spacing <= (double)fit2 ? fit2 : 0;
-}
-
-/* Where each block of each row begins. Columns increase within a row, so one walk finds them. */
-static void cut_rows(const sl_pattern_arrays *s, int64_t columns, sl_schedule_of_rows *schedule) {
-	for (int64_t r = 0; r < s->rows; r++) {
-		int64_t k = sli_cpu_offset(s->row_offsets, s->offset_dtype, r);
-		int64_t end = sli_cpu_offset(s->row_offsets, s->offset_dtype, r + 1);
-		for (int64_t b = 0; b <= schedule->blocks; b++) {
-			while (k < end && s->col_indices[k] < b * columns)
-				k++;
-			schedule->starts[b * s->rows + r] = (int32_t)(b == schedule->blocks ? end : k);
-		}
-	}
-}
-
-static sl_status make_schedule(sl_cpu *cpu, const sl_pattern_arrays *s, int64_t width, sl_dtype dtype,
-							   sl_op_plan *plan) {
-	enum { LEAST_ROWS = 128 };
-	sl_schedule_of_rows *made = cpu->host->allocate(cpu->host->user, sizeof *made);
-	if (!made)
-		return cpu->host->fail(cpu->host->user, SL_ERR_MEMORY, "no memory for the product's plan");
-	*made = (sl_schedule_of_rows){.group = 1, .blocks = 1, .rows = s->rows};
-	int64_t row = 0, columns = block_columns(s, width, dtype);
-	for (int i = 0; i < SL_CHUNKS; i++) {
-		made->begin[i] = row;
-		/* An entry costs 1, a row as much as 4 entries: loading, storing and the epilogue. */
-		double share = ((double)s->nnz + 4.0 * (double)s->rows) * (i + 1) / SL_CHUNKS;
-		while (row < s->rows &&
-			   (double)sli_cpu_offset(s->row_offsets, s->offset_dtype, row + 1) + 4.0 * (double)(row + 1) <= share)
-			row++;
-	}
-	made->begin[SL_CHUNKS] = s->rows;
-	plan->state = made;
-	if (!columns)
-		return SL_OK;
-	made->blocks = sli_ceil_div(s->cols, columns);
-	made->starts_bytes = (size_t)((made->blocks + 1) * s->rows) * sizeof *made->starts;
-	made->starts = cpu->host->allocate(cpu->host->user, made->starts_bytes);
-	if (!made->starts) {
-		destroy_schedule(cpu, made);
-		plan->state = NULL;
-		return cpu->host->fail(cpu->host->user, SL_ERR_MEMORY, "no memory for the product's blocks");
-	}
-	cut_rows(s, columns, made);
-	while (made->group < 8 && s->rows / SL_CHUNKS * made->group < LEAST_ROWS)
-		made->group *= 2;
-	return SL_OK;
-}
-
-/* The entries of a block. */
-static const void *block_starts(const sl_schedule_of_rows *schedule, const sl_pattern_arrays *s, int64_t block) {
-	if (schedule->starts)
-		return schedule->starts + block * schedule->rows;
-	return (const char *)s->row_offsets + (size_t)block * sl_dtype_size(s->offset_dtype);
-}
-
 static const sl_pattern_arrays *structure(const sl_op_desc *desc) {
 	return desc->transpose ? &desc->sparse.transposed : &desc->sparse.arrays;
 }
@@ -112,7 +35,9 @@ static sl_status plan_spmm(sl_cpu *cpu, sl_op_plan *plan) {
 		plan->workspace += sli_cpu_panel_bytes(desc->b.rows, desc->b.cols, width, desc->b.dtype);
 	if (!rowlike(desc->c.order))
 		plan->workspace += sli_cpu_panel_bytes(desc->c.rows, desc->c.cols, width, desc->c.dtype);
-	return make_schedule(cpu, s, width < 64 ? width : 64, desc->b.dtype, plan);
+	plan->state =
+		sli_cpu_schedule(cpu, s, width < 64 ? width : 64, desc->b.dtype, desc->transpose ? &desc->sparse : NULL);
+	return plan->state ? SL_OK : SL_ERR_MEMORY;
 }
 
 /* The panel width of an SDDMM: A's, where the vector kernels have that width, else 64. */
@@ -133,7 +58,8 @@ static sl_status plan_sddmm(sl_cpu *cpu, sl_op_plan *plan) {
 		plan->workspace += sli_cpu_panel_bytes(desc->a.rows, desc->a.cols, width, desc->a.dtype);
 	if (desc->b.order != SL_ROW_PANELS || desc->b.ld != width)
 		plan->workspace += sli_cpu_panel_bytes(desc->b.cols, desc->b.rows, width, desc->b.dtype);
-	return make_schedule(cpu, &desc->sparse.arrays, width, desc->b.dtype, plan);
+	plan->state = sli_cpu_schedule(cpu, &desc->sparse.arrays, width, desc->b.dtype, NULL);
+	return plan->state ? SL_OK : SL_ERR_MEMORY;
 }
 
 sl_status sli_cpu_product_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *plan) {
@@ -158,7 +84,7 @@ sl_status sli_cpu_product_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *
 }
 
 void sli_cpu_product_destroy(sl_cpu *cpu, sl_op_plan *plan) {
-	destroy_schedule(cpu, plan->state);
+	sli_cpu_schedule_destroy(cpu, plan->state);
 	plan->state = NULL;
 }
 
@@ -221,7 +147,7 @@ static void spmm_tile(void *argument, size_t index) {
 	bool padded = j->b.order == SL_COL_PANELS && j->c.order == SL_COL_PANELS;
 	size_t size = sl_dtype_size(j->b.dtype);
 	sl_spmm_task task = {.offset_dtype = j->schedule->starts ? SL_I32 : s->offset_dtype,
-						 .columns = s->col_indices,
+						 .columns = j->schedule->columns ? j->schedule->columns : s->col_indices,
 						 .values = j->values,
 						 .x = (const char *)j->b.data + (size_t)sli_at(&j->b, 0, c0) * size,
 						 .y = (char *)j->c.data + (size_t)sli_at(&j->c, 0, c0) * size,
@@ -232,16 +158,15 @@ static void spmm_tile(void *argument, size_t index) {
 						 .width = padded ? room : left,
 						 .alpha = j->args->alpha,
 						 .beta = j->args->beta};
-	task.cut = j->schedule->starts != NULL;
-	task.starts = block_starts(j->schedule, s, 0);
-	task.ends = block_starts(j->schedule, s, 1);
+	/* Packed entries follow one another from row to row, so nothing has to be asked for ahead. */
+	task.cut = j->schedule->starts && !j->schedule->columns;
+	sli_cpu_block(j->schedule, s, 0, &task.starts, &task.ends);
 	if (by_rows(j)) {
 		spmm_tile_halves(j, task, c0, left);
 		return;
 	}
 	for (int64_t b = 0; b < j->schedule->blocks; b++) {
-		task.starts = block_starts(j->schedule, s, b);
-		task.ends = block_starts(j->schedule, s, b + 1);
+		sli_cpu_block(j->schedule, s, b, &task.starts, &task.ends);
 		j->kernel->spmm(&task);
 		task.beta = 1; /* what the blocks before have left */
 	}
@@ -301,8 +226,9 @@ static void run_spmm(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args
 		return;
 	if (desc->transpose) {
 		void *permuted = sli_carve(&at, sli_align64((size_t)s->nnz * sl_dtype_size(desc->b.dtype)));
-		gather(cpu, args->values, permuted, desc->sparse.permutation, desc->sparse.permutation_dtype,
-			   sl_dtype_size(desc->b.dtype), s->nnz);
+		const sl_schedule_of_rows *schedule = plan->state;
+		gather(cpu, args->values, permuted, schedule->permutation ? schedule->permutation : desc->sparse.permutation,
+			   schedule->permutation ? SL_I32 : desc->sparse.permutation_dtype, sl_dtype_size(desc->b.dtype), s->nnz);
 		j.values = permuted;
 	}
 	if (!b_direct(desc)) {
@@ -351,8 +277,7 @@ static void sddmm_chunk(void *argument, size_t index) {
 						  .beta = j->args->beta};
 	task.cut = schedule->starts != NULL;
 	for (int64_t b = 0; b < schedule->blocks; b++) {
-		task.starts = block_starts(schedule, s, b);
-		task.ends = block_starts(schedule, s, b + 1);
+		sli_cpu_block(schedule, s, b, &task.starts, &task.ends);
 		((const sl_kernel *)j->plan->kernel)->sddmm(&task);
 	}
 }

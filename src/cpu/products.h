@@ -6,16 +6,29 @@
 #include "cpu/cpu.h"
 
 /* Chunks of rows with about the same number of entries, and the blocks of columns whose part of a panel
- * stays in L1; both depend on the pattern and the panels' width alone. */
+ * stays in L1 or L2; both depend on the pattern and the panels' width alone. */
 enum { SL_CHUNKS = 32 };
 typedef struct sl_schedule_of_rows {
 	int64_t begin[SL_CHUNKS + 1];
 	int group;      /* chunks a task: a block is read once for all their rows */
 	int64_t blocks; /* 1: rows are not cut */
-	int64_t rows;
-	int32_t *starts;     /* blocks + 1 times rows: where the entries of block b of row r begin; NULL: 1 block */
-	size_t starts_bytes; /* of `starts` */
+	int64_t rows, nnz;
+	/* Where the entries of each row begin, block after block: blocks + 1 times rows in the pattern's order,
+	 * or packed, where one begins where the one before ends. NULL: 1 block. */
+	int32_t *starts;
+	/* Packed, nnz each: columns, and where each entry's value comes from. The transpose's values are
+	 * gathered for every product, so they may as well be gathered in this order, which reads the rows of
+	 * one block of the weights at a time. NULL: the pattern's order. */
+	int32_t *columns, *permutation;
 } sl_schedule_of_rows;
+/* `transposed` (may be NULL): the structure is its transpose, whose permutation is to be packed. NULL with a
+ * message: no memory. */
+sl_schedule_of_rows *sli_cpu_schedule(sl_cpu *cpu, const sl_pattern_arrays *structure, int64_t width, sl_dtype dtype,
+									  const sl_sparse_view *transposed);
+void sli_cpu_schedule_destroy(sl_cpu *cpu, sl_schedule_of_rows *schedule);
+/* Row r's entries of a block are [starts[r], ends[r]): int32 where rows are cut, else of the structure's dtype. */
+void sli_cpu_block(const sl_schedule_of_rows *schedule, const sl_pattern_arrays *structure, int64_t block,
+				   const void **starts, const void **ends);
 
 static inline size_t sli_align64(size_t bytes) {
 	return (bytes + 63) & ~(size_t)63;
