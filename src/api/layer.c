@@ -3,12 +3,13 @@
 #include "layers/linear.h"
 
 static sl_status check_shape(sl_context *context, const sl_linear_options *o, const sl_pattern *pattern,
-                             const char *name) {
+							 const char *name) {
 	sl_pattern_arrays arrays = sli_pattern_arrays(pattern);
 	if (arrays.rows != o->out_features || arrays.cols != o->in_features)
-		return sli_fail(context, SL_ERR_SHAPE, "%s is %lldx%lld; a layer of %lld outputs and %lld inputs needs %lldx%lld",
-		                name, (long long)arrays.rows, (long long)arrays.cols, (long long)o->out_features,
-		                (long long)o->in_features, (long long)o->out_features, (long long)o->in_features);
+		return sli_fail(context, SL_ERR_SHAPE,
+						"%s is %lldx%lld; a layer of %lld outputs and %lld inputs needs %lldx%lld", name,
+						(long long)arrays.rows, (long long)arrays.cols, (long long)o->out_features,
+						(long long)o->in_features, (long long)o->out_features, (long long)o->in_features);
 	return SL_OK;
 }
 
@@ -32,24 +33,26 @@ static sl_status check_structure(sl_context *context, const sl_linear_options *o
 static sl_status check_options(sl_context *context, sl_linear_options *o) {
 	if (o->in_features < 0 || o->out_features < 0)
 		return sli_fail(context, SL_ERR_ARGUMENT, "%s_features is %lld; it must not be negative",
-		                o->in_features < 0 ? "in" : "out",
-		                (long long)(o->in_features < 0 ? o->in_features : o->out_features));
+						o->in_features < 0 ? "in" : "out",
+						(long long)(o->in_features < 0 ? o->in_features : o->out_features));
 	if (o->in_features > INT32_MAX)
 		return sli_fail(context, SL_ERR_OVERFLOW, "in_features is %lld; at most 2^31 - 1", (long long)o->in_features);
 	int64_t count;
 	size_t bytes;
 	if (!sli_mul(o->in_features, o->out_features, &count) || (o->dense && !sli_bytes(count, 8, &bytes)) ||
-	    !sli_bytes(o->out_features, 8, &bytes))
+		!sli_bytes(o->out_features, 8, &bytes))
 		return sli_fail(context, SL_ERR_OVERFLOW, "%lld x %lld weights do not fit in memory",
-		                (long long)o->out_features, (long long)o->in_features);
+						(long long)o->out_features, (long long)o->in_features);
 	if (!o->dtype)
 		o->dtype = SL_F32;
 	if (o->dtype != SL_F32 && o->dtype != SL_F64)
 		return sli_fail(context, SL_ERR_DTYPE, "dtype is %s; layers are f32 or f64", sl_dtype_name(o->dtype));
 	if ((int)o->init < 0 || o->init > SL_INIT_ZERO)
-		return sli_fail(context, SL_ERR_ARGUMENT, "init %d is unknown; it goes from 0 to %d", (int)o->init, SL_INIT_ZERO);
+		return sli_fail(context, SL_ERR_ARGUMENT, "init %d is unknown; it goes from 0 to %d", (int)o->init,
+						SL_INIT_ZERO);
 	if (!(o->init_scale >= 0) || o->init_scale - o->init_scale != 0)
-		return sli_fail(context, SL_ERR_ARGUMENT, "init_scale is %g; it must be finite and not negative", o->init_scale);
+		return sli_fail(context, SL_ERR_ARGUMENT, "init_scale is %g; it must be finite and not negative",
+						o->init_scale);
 	if (o->init_scale == 0)
 		o->init_scale = 0.05;
 	if (o->activation_parameter == 0)
@@ -89,7 +92,7 @@ static sl_status make_dense(sl_context *context, const sl_linear_options *o, sl_
 	sl_status status = sli_layer_init(context, o, NULL, host);
 	if (status == SL_OK)
 		status = state->backend->copy(state->device, layer->dense_weights.data, SL_MEMORY_DEVICE, host, SL_MEMORY_HOST,
-		                              bytes);
+									  bytes);
 	if (status == SL_OK) /* `host` must outlive the copy */
 		status = state->backend->synchronize(state->device);
 	sli_heap_free(sli_heap(context), host, bytes);
@@ -117,7 +120,7 @@ static sl_status fill_layer(sl_context *context, const sl_linear_options *o, sl_
 	SL_TRY(o->dense ? make_dense(context, o, layer) : make_sparse(context, o, layer));
 	if (o->bias)
 		SL_TRY(sli_buffer_create(&layer->bias, context, (size_t)o->out_features * sl_dtype_size(o->dtype), true,
-		                         "biases"));
+								 "biases"));
 	return check_supported(context, layer);
 }
 
@@ -173,10 +176,14 @@ SL_API sl_status sl_layer_get_info(sl_context *context, const sl_layer *layer, s
 	if (!layer)
 		return sli_fail(context, SL_ERR_NULL, "layer is null");
 	double cells = (double)layer->in_features * (double)layer->out_features;
-	sl_layer_info own = {.name = layer->name, .in_features = layer->in_features, .out_features = layer->out_features,
-	                     .dense = layer->dense, .activation = layer->activation,
-	                     .activation_parameter = layer->activation_parameter, .bias = layer->has_bias,
-	                     .dtype = layer->dtype};
+	sl_layer_info own = {.name = layer->name,
+						 .in_features = layer->in_features,
+						 .out_features = layer->out_features,
+						 .dense = layer->dense,
+						 .activation = layer->activation,
+						 .activation_parameter = layer->activation_parameter,
+						 .bias = layer->has_bias,
+						 .dtype = layer->dtype};
 	if (layer->dense) {
 		own.nnz = layer->in_features * layer->out_features;
 		own.empty_rows = layer->in_features ? 0 : layer->out_features;
@@ -185,7 +192,7 @@ SL_API sl_status sl_layer_get_info(sl_context *context, const sl_layer *layer, s
 		own.nnz = arrays.nnz;
 		for (int64_t row = 0; row < arrays.rows; row++)
 			own.empty_rows += sli_index(arrays.row_offsets, arrays.offset_dtype, row) ==
-			                  sli_index(arrays.row_offsets, arrays.offset_dtype, row + 1);
+							  sli_index(arrays.row_offsets, arrays.offset_dtype, row + 1);
 	}
 	own.density = cells > 0 ? (double)own.nnz / cells : 0;
 	own.parameters = own.nnz + (layer->has_bias ? layer->out_features : 0);
@@ -203,9 +210,9 @@ SL_API sl_status sl_layer_parameter(sl_context *context, const sl_layer *layer, 
 		return sli_fail(context, SL_ERR_NULL, "layer is null");
 	if (index < 0 || index >= sl_layer_parameter_count(layer))
 		return sli_fail(context, SL_ERR_ARGUMENT, "index is %d; the layer has %d parameters", index,
-		                sl_layer_parameter_count(layer));
-	sl_parameter own = {.dtype = layer->dtype, .device = sli_device(context)->backend->device,
-	                    .rows = layer->out_features};
+						sl_layer_parameter_count(layer));
+	sl_parameter own = {
+		.dtype = layer->dtype, .device = sli_device(context)->backend->device, .rows = layer->out_features};
 	if (index == 1) {
 		own.name = "bias";
 		own.count = layer->out_features;
@@ -217,8 +224,8 @@ SL_API sl_status sl_layer_parameter(sl_context *context, const sl_layer *layer, 
 		own.cols = layer->in_features;
 		own.decays = true;
 		own.gradient = layer->gradient.data;
-		own.count = layer->dense ? layer->in_features * layer->out_features
-		                         : sli_pattern_arrays(layer->weights->pattern).nnz;
+		own.count =
+			layer->dense ? layer->in_features * layer->out_features : sli_pattern_arrays(layer->weights->pattern).nnz;
 		own.value = layer->dense ? layer->dense_weights.data : layer->weights->values;
 		own.pattern = layer->dense ? NULL : layer->weights->pattern;
 	}
@@ -243,7 +250,7 @@ SL_API sl_status sl_layer_prepare(sl_context *context, sl_layer *layer, int64_t 
 	SL_TRY(check_max_batch(context, layer, max_batch));
 	if (mode != SL_MODE_INFERENCE && mode != SL_MODE_TRAINING)
 		return sli_fail(context, SL_ERR_ARGUMENT, "mode is %d; it is 0 (inference) or 1 (training)", (int)mode);
-	return sli_layer_prepare_width(context, layer, max_batch, sli_layer_width(context, layer, max_batch), mode);
+	return sli_layer_prepare_width(context, layer, max_batch, sli_layer_width(context, layer, max_batch), mode, true);
 }
 
 SL_API sl_status sl_saved_create(sl_saved **saved, sl_context *context, const sl_layer *layer, int64_t max_batch) {
@@ -261,18 +268,18 @@ SL_API sl_status sl_saved_create(sl_saved **saved, sl_context *context, const sl
 
 /* A [batch, features] argument of a layer, turned to [features, batch]. */
 static sl_status check_activation_view(sl_context *context, const sl_layer *layer, const sl_dense *view,
-                                       int64_t features, const char *name, sl_dense *turned) {
+									   int64_t features, const char *name, sl_dense *turned) {
 	SL_TRY(sli_check_dense(context, view, name));
 	if (view->cols != features)
 		return sli_fail(context, SL_ERR_SHAPE, "%s has %lld columns; layer \"%s\" has %lld %s there", name,
-		                (long long)view->cols, layer->name, (long long)features,
-		                features == layer->in_features ? "inputs" : "outputs");
+						(long long)view->cols, layer->name, (long long)features,
+						features == layer->in_features ? "inputs" : "outputs");
 	if (view->dtype != layer->dtype)
 		return sli_fail(context, SL_ERR_DTYPE, "%s is %s; layer \"%s\" is %s", name, sl_dtype_name(view->dtype),
-		                layer->name, sl_dtype_name(layer->dtype));
+						layer->name, sl_dtype_name(layer->dtype));
 	if (view->order == SL_COL_PANELS)
 		return sli_fail(context, SL_ERR_LAYOUT, "%s is in column panels; [batch, features] panels are SL_ROW_PANELS",
-		                name);
+						name);
 	*turned = sl_dense_transposed(*view);
 	return SL_OK;
 }
@@ -280,12 +287,12 @@ static sl_status check_activation_view(sl_context *context, const sl_layer *laye
 static sl_status check_rows(sl_context *context, const sl_dense *view, const char *name, int64_t batch) {
 	if (view->cols != batch)
 		return sli_fail(context, SL_ERR_SHAPE, "%s has %lld rows; the batch has %lld", name, (long long)view->cols,
-		                (long long)batch);
+						(long long)batch);
 	return SL_OK;
 }
 
 SL_API sl_status sl_layer_forward(sl_context *context, const sl_layer *layer, const sl_dense *X, sl_dense *Y,
-                                  sl_saved *saved) {
+								  sl_saved *saved) {
 	if (!context)
 		return SL_ERR_NULL;
 	if (!layer)
@@ -298,12 +305,12 @@ SL_API sl_status sl_layer_forward(sl_context *context, const sl_layer *layer, co
 		return sli_fail(context, SL_ERR_ALIAS, "Y overlaps X");
 	if (saved && x.cols > saved->max_batch)
 		return sli_fail(context, SL_ERR_SHAPE, "X has %lld rows; saved was made for at most %lld", (long long)x.cols,
-		                (long long)saved->max_batch);
+						(long long)saved->max_batch);
 	return sli_layer_forward(context, layer, &x, &y, saved);
 }
 
 SL_API sl_status sl_layer_backward(sl_context *context, sl_layer *layer, sl_saved *saved, const sl_dense *dY,
-                                   sl_dense *dX, sl_write write) {
+								   sl_dense *dX, sl_write write) {
 	if (!context)
 		return SL_ERR_NULL;
 	if (!layer || !saved)
@@ -311,10 +318,11 @@ SL_API sl_status sl_layer_backward(sl_context *context, sl_layer *layer, sl_save
 	if (write != SL_OVERWRITE && write != SL_ACCUMULATE)
 		return sli_fail(context, SL_ERR_ARGUMENT, "write is %d; it is 0 (overwrite) or 1 (accumulate)", (int)write);
 	if (saved->layer != layer)
-		return sli_fail(context, SL_ERR_STATE, "saved holds %s", saved->layer ? "a forward of another layer"
-		                                                                       : "no forward; run sl_layer_forward() with it");
+		return sli_fail(context, SL_ERR_STATE, "saved holds %s",
+						saved->layer ? "a forward of another layer" : "no forward; run sl_layer_forward() with it");
 	if (saved->edition != layer->edition)
-		return sli_fail(context, SL_ERR_STATE, "layer \"%s\" was edited since the forward that saved holds", layer->name);
+		return sli_fail(context, SL_ERR_STATE, "layer \"%s\" was edited since the forward that saved holds",
+						layer->name);
 	sl_dense dy, dx = {0};
 	SL_TRY(check_activation_view(context, layer, dY, layer->out_features, "dY", &dy));
 	SL_TRY(check_rows(context, &dy, "dY", saved->x.cols));

@@ -151,6 +151,10 @@ sl_status sl_model_backward(sl_context *context, sl_model *model, const sl_dense
 		if (model->room.saved[i]->layer != model->layers[i] ||
 			model->room.saved[i]->edition != model->layers[i]->edition)
 			return sli_fail(context, SL_ERR_STATE, "layer \"%s\" was edited since the forward", model->layers[i]->name);
+	/* Training alone never asks for it, so its plan was not made. */
+	if (d_inputs && model->count)
+		SL_TRY(sli_layer_prepare_width(context, model->layers[0], model->room.max_batch, model->room.width,
+									   SL_MODE_TRAINING, true));
 	sl_dense from = sl_dense_transposed(*d_outputs);
 	sl_dense to = sli_model_gradient(context, model, 0, from.rows, from.cols);
 	SL_TRY(sli_convert(context, &from, &to));
@@ -327,7 +331,7 @@ int sl_model_parameter_count(const sl_model *model) {
 }
 
 sl_status sl_model_parameter(sl_context *context, const sl_model *model, int index, int *layer,
-                             sl_parameter *parameter) {
+							 sl_parameter *parameter) {
 	SL_TRY(need(context, model));
 	int first = 0;
 	for (int i = 0; index >= 0 && i < model->count; i++) {
@@ -340,5 +344,5 @@ sl_status sl_model_parameter(sl_context *context, const sl_model *model, int ind
 		first += count;
 	}
 	return sli_fail(context, SL_ERR_ARGUMENT, "index is %d; the model has %d parameters", index,
-	                sl_model_parameter_count(model));
+					sl_model_parameter_count(model));
 }

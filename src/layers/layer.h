@@ -13,11 +13,11 @@ struct sl_layer {
 	bool dense, has_bias;
 	sl_activation activation;
 	double activation_parameter;
-	sl_csr *weights;        /* sparse layers; else NULL */
+	sl_csr *weights;         /* sparse layers; else NULL */
 	sl_buffer dense_weights; /* dense layers: [out, in] row-major */
 	sl_buffer gradient;      /* of the weights' values; empty until wanted */
 	sl_buffer bias, bias_gradient;
-	uint64_t edition;        /* bumped by every edit, so that stale saved forwards are noticed */
+	uint64_t edition; /* bumped by every edit, so that stale saved forwards are noticed */
 	/* Plans of sl_layer_prepare(); NULL until then. A call whose batch or orders they do not fit
 	 * plans for itself. */
 	sl_plan *forward_plan, *dx_plan, *dw_plan;
@@ -29,8 +29,9 @@ struct sl_layer {
  * drops it. Plans are dropped and the edition is bumped. Cannot fail. */
 void sli_layer_replace_weights(sl_layer *layer, sl_csr *weights, sl_buffer gradient);
 /* sl_layer_prepare() for panels of a given width, which a model chooses for all its layers. Does
- * nothing when the layer is prepared for at least that. */
-sl_status sli_layer_prepare_width(sl_context *context, sl_layer *layer, int64_t max_batch, int64_t width, sl_mode mode);
+ * nothing when the layer is prepared for at least that. `dx`: the gradient of its inputs will be asked for. */
+sl_status sli_layer_prepare_width(sl_context *context, sl_layer *layer, int64_t max_batch, int64_t width, sl_mode mode,
+								  bool dx);
 /* The width a layer alone would choose. */
 int64_t sli_layer_width(sl_context *context, const sl_layer *layer, int64_t batch);
 /* Draw initial weights into `values` (host memory): W's entries in order, from the context's seed. */
@@ -50,7 +51,7 @@ struct sl_saved {
 /* As sl_saved_create(), for panels of a width. A side that will be handed over in panels of that
  * width needs no room: borrows_input, borrows_output. */
 sl_status sli_saved_create_width(sl_saved **saved, sl_context *context, const sl_layer *layer, int64_t max_batch,
-                                 int64_t width, bool borrows_input, bool borrows_output);
+								 int64_t width, bool borrows_input, bool borrows_output);
 /* Room for `bytes` in a buffer of a saved forward, which grows if it must. */
 sl_status sli_saved_room(sl_context *context, sl_buffer *buffer, size_t bytes);
 

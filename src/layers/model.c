@@ -31,20 +31,20 @@ static int64_t features_at(const sl_model *model, int boundary) {
 }
 
 static sl_status panel_buffer(sl_context *context, sl_buffer *buffer, const sl_model *model, const sl_model_room *room,
-                              int64_t features, const char *what) {
+							  int64_t features, const char *what) {
 	size_t bytes;
 	if (!sli_panel_bytes(features, room->max_batch, room->width, model->layers[0]->dtype, &bytes))
 		return sli_fail(context, SL_ERR_OVERFLOW, "a batch of %lld with %lld features does not fit in memory",
-		                (long long)room->max_batch, (long long)features);
+						(long long)room->max_batch, (long long)features);
 	return sli_buffer_create(buffer, context, bytes, true, what);
 }
 
 static sl_status fill_room(sl_context *context, const sl_model *model, sl_model_room *room) {
 	int64_t widest = 0;
 	SL_TRY(sli_allocate_zeroed(context, (size_t)(room->layers + 1) * sizeof *room->activations, "a model's activations",
-	                           (void **)&room->activations));
+							   (void **)&room->activations));
 	SL_TRY(sli_allocate_zeroed(context, (size_t)room->layers * sizeof *room->saved, "a model's saved forwards",
-	                           (void **)&room->saved));
+							   (void **)&room->saved));
 	for (int i = 0; i <= room->layers; i++) {
 		SL_TRY(panel_buffer(context, &room->activations[i], model, room, features_at(model, i), "activations"));
 		if (i && features_at(model, i) > widest)
@@ -54,7 +54,8 @@ static sl_status fill_room(sl_context *context, const sl_model *model, sl_model_
 	if (!room->training)
 		return SL_OK;
 	for (int i = 0; i < room->layers; i++)
-		SL_TRY(sli_saved_create_width(&room->saved[i], context, model->layers[i], room->max_batch, room->width, true, true));
+		SL_TRY(sli_saved_create_width(&room->saved[i], context, model->layers[i], room->max_batch, room->width, true,
+									  true));
 	for (int i = 0; i < 2; i++)
 		SL_TRY(panel_buffer(context, &room->gradient[i], model, room, widest, "activation gradients"));
 	return SL_OK;
@@ -63,16 +64,16 @@ static sl_status fill_room(sl_context *context, const sl_model *model, sl_model_
 static bool enough(sl_context *context, const sl_model *model, int64_t max_batch, sl_mode mode) {
 	const sl_model_room *room = &model->room;
 	return room->device == sli_device(context) && room->layers == model->count && room->max_batch >= max_batch &&
-	       (room->training || mode == SL_MODE_INFERENCE);
+		   (room->training || mode == SL_MODE_INFERENCE);
 }
 
 /* Plans follow every edit; what is planned already costs nothing. */
 static sl_status prepare_layers(sl_context *context, sl_model *model, int64_t max_batch, int64_t width, bool training) {
 	for (int i = 0; i < model->count; i++)
 		if (!model->layers[i]->forward_plan || model->layers[i]->planned_width != width ||
-		    model->layers[i]->planned_batch < max_batch || (training && !model->layers[i]->dw_plan))
+			model->layers[i]->planned_batch < max_batch || (training && !model->layers[i]->dw_plan))
 			SL_TRY(sli_layer_prepare_width(context, model->layers[i], max_batch, width,
-			                               training ? SL_MODE_TRAINING : SL_MODE_INFERENCE));
+										   training ? SL_MODE_TRAINING : SL_MODE_INFERENCE, i > 0));
 	return SL_OK;
 }
 
@@ -105,19 +106,20 @@ sl_status sli_model_prepare(sl_context *context, sl_model *model, int64_t max_ba
 
 sl_dense sli_model_activation(sl_context *context, const sl_model *model, int boundary, int64_t batch) {
 	return sli_panels(context, model->room.activations[boundary].data, model->layers[0]->dtype,
-	                  features_at(model, boundary), batch, model->room.width);
+					  features_at(model, boundary), batch, model->room.width);
 }
 
 sl_dense sli_model_gradient(sl_context *context, const sl_model *model, int which, int64_t features, int64_t batch) {
 	return sli_panels(context, model->room.gradient[which].data, model->layers[0]->dtype, features, batch,
-	                  model->room.width);
+					  model->room.width);
 }
 
 sl_status sli_model_run(sl_context *context, sl_model *model, int64_t batch, sl_mode mode) {
 	bool training = mode == SL_MODE_TRAINING;
 	model->batch = -1;
 	for (int i = 0; i < model->count; i++) {
-		sl_dense x = sli_model_activation(context, model, i, batch), y = sli_model_activation(context, model, i + 1, batch);
+		sl_dense x = sli_model_activation(context, model, i, batch),
+				 y = sli_model_activation(context, model, i + 1, batch);
 		SL_TRY(sli_layer_forward(context, model->layers[i], &x, &y, training ? model->room.saved[i] : NULL));
 	}
 	if (training)
@@ -138,7 +140,7 @@ sl_status sli_model_back(sl_context *context, sl_model *model, sl_dense *dx, sl_
 }
 
 sl_status sli_model_loss(sl_context *context, sl_model *model, sl_loss loss, int64_t batch, const int32_t *labels,
-                         const sl_dense *dense, bool gradient, sl_loss_sums *sums) {
+						 const sl_dense *dense, bool gradient, sl_loss_sums *sums) {
 	sl_device_state *state = sli_device(context);
 	sl_loss_sums fresh = {.bad_row = -1};
 	sl_dense y = sli_model_activation(context, model, model->count, batch);
@@ -158,7 +160,7 @@ sl_status sli_model_loss(sl_context *context, sl_model *model, sl_loss loss, int
 	SL_TRY(state->backend->synchronize(state->device));
 	if (fresh.bad_row >= 0)
 		return sli_fail(context, SL_ERR_ARGUMENT, "label %lld is %d; it must be in [0, %lld)", (long long)fresh.bad_row,
-		                (int)labels[fresh.bad_row], (long long)y.rows);
+						(int)labels[fresh.bad_row], (long long)y.rows);
 	sums->loss += fresh.loss;
 	sums->rows += fresh.rows;
 	sums->correct += fresh.correct;

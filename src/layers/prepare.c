@@ -18,17 +18,19 @@ static void destroy_plans(plans *p) {
 	sli_plan_destroy(p->dw);
 }
 
-static sl_status make_plans(sl_context *context, sl_layer *layer, const shapes *s, sl_mode mode, plans *made) {
+static sl_status make_plans(sl_context *context, sl_layer *layer, const shapes *s, sl_mode mode, bool dx, plans *made) {
 	sl_pattern *pattern = layer->dense ? NULL : layer->weights->pattern;
 	bool training = mode == SL_MODE_TRAINING;
 	sl_op_desc desc;
-	sli_layer_describe_forward(context, layer, &s->x, &s->y,
-	                           training && sl_activation_saves_input(layer->activation), &desc);
+	sli_layer_describe_forward(context, layer, &s->x, &s->y, training && sl_activation_saves_input(layer->activation),
+							   &desc);
 	SL_TRY(sli_plan_create(&made->forward, context, &desc, pattern));
 	if (!training)
 		return SL_OK;
 	sli_layer_describe_dw(context, layer, &s->y, &s->x, &desc);
 	SL_TRY(sli_plan_create(&made->dw, context, &desc, pattern));
+	if (!dx)
+		return SL_OK;
 	sli_layer_describe_dx(context, layer, &s->y, &s->x, &desc);
 	return sli_plan_create(&made->dx, context, &desc, pattern);
 }
@@ -40,17 +42,22 @@ static void raise(size_t *most, size_t bytes) {
 
 /* The most that any op of the layer takes besides its panels. */
 static sl_status op_workspace(sl_context *context, const sl_layer *layer, const shapes *s, const plans *p,
-                              size_t *most) {
+							  size_t *most) {
 	size_t bytes = 0;
 	*most = p->forward->op.workspace;
 	if (p->dw) {
 		raise(most, p->dw->op.workspace);
-		raise(most, p->dx->op.workspace);
-		sl_op_desc sums = {.kind = SL_OP_REDUCE, .variant = SL_REDUCE_ROW_SUMS, .a = sli_desc(&s->y),
-		                   .count = s->y.rows};
-		sl_op_desc gradient = {.kind = SL_OP_ACTIVATION_GRAD, .a = sli_desc(&s->y), .b = sli_desc(&s->y),
-		                       .c = sli_desc(&s->y), .activation = layer->activation,
-		                       .activation_parameter = layer->activation_parameter, .bias = layer->has_bias};
+		if (p->dx)
+			raise(most, p->dx->op.workspace);
+		sl_op_desc sums = {
+			.kind = SL_OP_REDUCE, .variant = SL_REDUCE_ROW_SUMS, .a = sli_desc(&s->y), .count = s->y.rows};
+		sl_op_desc gradient = {.kind = SL_OP_ACTIVATION_GRAD,
+							   .a = sli_desc(&s->y),
+							   .b = sli_desc(&s->y),
+							   .c = sli_desc(&s->y),
+							   .activation = layer->activation,
+							   .activation_parameter = layer->activation_parameter,
+							   .bias = layer->has_bias};
 		SL_TRY(sli_workspace(context, layer->activation == SL_IDENTITY ? &sums : &gradient, &bytes));
 		raise(most, bytes);
 	}
@@ -83,35 +90,37 @@ static sl_status reserve(sl_context *context, const sl_layer *layer, const shape
 	return sli_arena_reserve(context, panels + rounded(most) + 256);
 }
 
-static bool already(sl_context *context, const sl_layer *layer, int64_t max_batch, int64_t width, sl_mode mode) {
+static bool already(sl_context *context, const sl_layer *layer, int64_t max_batch, int64_t width, sl_mode mode,
+					bool dx) {
 	if (!layer->forward_plan || layer->planned_width != width || layer->planned_batch < max_batch ||
-	    layer->forward_plan->device != sli_device(context))
+		layer->forward_plan->device != sli_device(context))
 		return false;
-	return mode == SL_MODE_INFERENCE || (layer->dw_plan && layer->gradient.device);
+	return mode == SL_MODE_INFERENCE || (layer->dw_plan && layer->gradient.device && (layer->dx_plan || !dx));
 }
 
-sl_status sli_layer_prepare_width(sl_context *context, sl_layer *layer, int64_t max_batch, int64_t width,
-                                  sl_mode mode) {
-	if (already(context, layer, max_batch, width, mode)) {
+sl_status sli_layer_prepare_width(sl_context *context, sl_layer *layer, int64_t max_batch, int64_t width, sl_mode mode,
+								  bool dx) {
+	if (already(context, layer, max_batch, width, mode, dx)) {
 		/* Another layer's smaller arena may be all there is. */
 		plans kept = {layer->forward_plan, layer->dx_plan, layer->dw_plan};
 		shapes own = {.x = sli_panels(context, NULL, layer->dtype, layer->in_features, layer->planned_batch, width),
-		              .y = sli_panels(context, NULL, layer->dtype, layer->out_features, layer->planned_batch, width)};
+					  .y = sli_panels(context, NULL, layer->dtype, layer->out_features, layer->planned_batch, width)};
 		if (sli_panel_bytes(layer->in_features, layer->planned_batch, width, layer->dtype, &own.x_bytes) &&
-		    sli_panel_bytes(layer->out_features, layer->planned_batch, width, layer->dtype, &own.y_bytes))
+			sli_panel_bytes(layer->out_features, layer->planned_batch, width, layer->dtype, &own.y_bytes))
 			return reserve(context, layer, &own, &kept);
 	}
 	/* A layer that trains keeps its training plans when it is asked for inference. */
 	if (layer->dw_plan)
 		mode = SL_MODE_TRAINING;
+	dx |= layer->dx_plan != NULL;
 	shapes s = {.x = sli_panels(context, NULL, layer->dtype, layer->in_features, max_batch, width),
-	            .y = sli_panels(context, NULL, layer->dtype, layer->out_features, max_batch, width)};
+				.y = sli_panels(context, NULL, layer->dtype, layer->out_features, max_batch, width)};
 	if (!sli_panel_bytes(layer->in_features, max_batch, width, layer->dtype, &s.x_bytes) ||
-	    !sli_panel_bytes(layer->out_features, max_batch, width, layer->dtype, &s.y_bytes))
+		!sli_panel_bytes(layer->out_features, max_batch, width, layer->dtype, &s.y_bytes))
 		return sli_fail(context, SL_ERR_OVERFLOW, "max_batch %lld of %lld features does not fit in memory",
-		                (long long)max_batch, (long long)layer->in_features);
+						(long long)max_batch, (long long)layer->in_features);
 	plans made = {0};
-	sl_status status = make_plans(context, layer, &s, mode, &made);
+	sl_status status = make_plans(context, layer, &s, mode, dx, &made);
 	if (status == SL_OK)
 		status = reserve(context, layer, &s, &made);
 	if (status == SL_OK && mode == SL_MODE_TRAINING)

@@ -233,3 +233,40 @@ SL_TEST(training, sparse_layers_learn_what_they_can) {
 	sl_optimizer_destroy(optimizer), sl_model_destroy(model), sl_csr_destroy(truth), sl_pattern_release(pattern);
 	sl_context_destroy(context);
 }
+
+/* The single calls under fit: the gradient of the inputs against differences, and nothing allocated after the
+ * first backward that asks for it. */
+SL_TEST(training, gradient_of_the_inputs) {
+	enum { BATCH = 5 };
+	sl_context *context = sl_test_context();
+	sl_model *model = make_model(context);
+	static double x[BATCH * IN], y[BATCH * OUT], weight[BATCH * OUT], dx[BATCH * IN];
+	sl_memory_usage before, after;
+	SL_OPTIONS_INIT(before);
+	SL_OPTIONS_INIT(after);
+	sl_test_fill(x, SL_F64, BATCH * IN, 4);
+	sl_test_fill(weight, SL_F64, BATCH * OUT, 5);
+	sl_dense X = sl_dense_view(x, SL_F64, BATCH, IN), Y = sl_dense_view(y, SL_F64, BATCH, OUT);
+	sl_dense dY = sl_dense_view(weight, SL_F64, BATCH, OUT), dX = sl_dense_view(dx, SL_F64, BATCH, IN);
+	CHECK_OK(context, sl_model_prepare(context, model, BATCH, SL_MODE_TRAINING));
+	for (int round = 0; round < 3; round++) {
+		CHECK_OK(context, sl_model_forward(context, model, &X, &Y, SL_MODE_TRAINING));
+		CHECK_OK(context, sl_model_backward(context, model, &dY, &dX, round ? SL_ACCUMULATE : SL_OVERWRITE));
+		sl_context_memory(context, round == 1 ? &before : &after);
+	}
+	CHECK_EQ(before.allocations, after.allocations);
+	/* The loss is the sum of outputs times fixed weights. */
+	for (int i = 0; i < BATCH * IN; i++) {
+		double old = x[i], side[2] = {0};
+		for (int s = 0; s < 2; s++) {
+			x[i] = old + (s ? 1e-5 : -1e-5);
+			CHECK_OK(context, sl_model_forward(context, model, &X, &Y, SL_MODE_INFERENCE));
+			for (int k = 0; k < BATCH * OUT; k++)
+				side[s] += weight[k] * y[k];
+		}
+		x[i] = old;
+		CHECK_NEAR(dx[i], (side[1] - side[0]) / 2e-5, 1e-8);
+	}
+	sl_model_destroy(model);
+	sl_context_destroy(context);
+}
