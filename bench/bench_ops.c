@@ -2,8 +2,8 @@
 /*
  * The three products of a sparse layer against the fastest dense library, case by case:
  *   forward Y = W X, dx dX = W^T dY, dw dW = dY X^T on W's pattern.
- * Each case is checked against double before it is timed. Repetitions of sparse and of each dense library
- * are interleaved; activations are warm, as a preceding layer leaves them; the cold figure is beside.
+ * Each case is checked against double before it is timed. Sparse and each dense library take turns, some
+ * repetitions at a time; activations are warm, as a preceding layer leaves them; the cold figure is beside.
  * Efficiency is density * dense time / sparse time: 1 is a nonzero as cheap as a dense weight.
  * Usage: bench-ops CASES [THREADS [SECONDS_A_CASE]]
  */
@@ -14,11 +14,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "bench.h"
 #include "dense_peers.h"
 
-enum { MOST_REPS = 400, MOST_PEERS = 4, MOST_CASES = 10000 };
+enum { MOST_REPS = 2000, ROUNDS = 5, MOST_PEERS = 4, MOST_CASES = 10000 };
 typedef enum op { FORWARD, DX, DW, OPS } op;
 static const char *const op_names[] = {"forward", "dx", "dw"};
 
@@ -217,6 +219,20 @@ static double time_of(room *m, const dense_peer *peer, int layout) {
 	return bench_seconds() - began;
 }
 
+/* Some repetitions in a row, warm, after the threads of the library before have stopped waiting for work:
+ * on as many cores as threads they would share them. */
+static int time_block(room *m, const dense_peer *peer, int layout, double budget, double *seconds, int have) {
+	struct timespec pause = {0, 60000000};
+	if (sl_context_threads(context) > 1)
+		nanosleep(&pause, NULL);
+	time_of(m, peer, layout);
+	time_of(m, peer, layout);
+	double began = bench_seconds();
+	for (int i = 0; have < MOST_REPS && (i < 2 || bench_seconds() - began < budget); i++)
+		seconds[have++] = time_of(m, peer, layout);
+	return have;
+}
+
 static figures measure(const bench_case *c, double budget) {
 	static double sparse[MOST_REPS], dense[MOST_PEERS][2][MOST_REPS], cold[5];
 	room m;
@@ -224,18 +240,14 @@ static figures measure(const bench_case *c, double budget) {
 	open_room(&m, c);
 	run_sparse(&m);
 	check(&m);
-	int reps = 0, layouts = c->op == DX ? 2 : 1;
-	for (int p = 0; p < peer_count; p++)
-		for (int l = 0; l < layouts && peers[p].gemm; l++)
-			run_dense(&m, &peers[p], l);
-	for (double began = bench_seconds(); reps < 5 || (reps < MOST_REPS && bench_seconds() - began < budget); reps++) {
-		run_sparse(&m); /* after another library's turn the caches are its own */
-		sparse[reps] = time_of(&m, NULL, 0);
+	int reps = 0, layouts = c->op == DX ? 2 : 1, turns = 1 + peer_count * layouts;
+	int dense_reps[MOST_PEERS][2] = {{0}};
+	for (int round = 0; round < ROUNDS; round++) {
+		double share = budget / ROUNDS / turns;
+		reps = time_block(&m, NULL, 0, share, sparse, reps);
 		for (int p = 0; p < peer_count; p++)
-			for (int l = 0; l < layouts && peers[p].gemm; l++) {
-				run_dense(&m, &peers[p], l);
-				dense[p][l][reps] = time_of(&m, &peers[p], l);
-			}
+			for (int l = 0; l < layouts && peers[p].gemm; l++)
+				dense_reps[p][l] = time_block(&m, &peers[p], l, share, dense[p][l], dense_reps[p][l]);
 	}
 	for (int i = 0; i < 5; i++) {
 		for (int k = 0; k < FLUSH / 4; k += 16)
@@ -248,7 +260,7 @@ static figures measure(const bench_case *c, double budget) {
 	f.dense = INFINITY;
 	for (int p = 0; p < peer_count; p++)
 		for (int l = 0; l < layouts && peers[p].gemm; l++) {
-			double t = bench_quantile(dense[p][l], reps, 0.5);
+			double t = bench_quantile(dense[p][l], dense_reps[p][l], 0.5);
 			if (t < f.dense) {
 				f.dense = t;
 				f.best = peers[p].name;
@@ -315,6 +327,11 @@ int main(int argc, char **argv) {
 	char error[256] = "";
 	int threads = argc > 2 ? atoi(argv[2]) : 0;
 	double budget = argc > 3 ? atof(argv[3]) : 1;
+	/* OpenMP's threads are told to sleep between products; it reads that once, when it is loaded. */
+	if (!getenv("OMP_WAIT_POLICY")) {
+		setenv("OMP_WAIT_POLICY", "passive", 1);
+		execv("/proc/self/exe", argv);
+	}
 	bench_need(argc > 1 && threads >= 0 && budget > 0, "usage", "bench-ops CASES [THREADS [SECONDS_A_CASE]]");
 	int count = read_cases(argv[1], cases);
 	sl_context_options o = {SL_CONTEXT_DEFAULTS, .device = SL_DEVICE_CPU, .threads = threads,

@@ -29,6 +29,10 @@ static void openblas(bool turn_a, bool turn_b, int64_t m, int64_t n, int64_t k, 
 }
 
 static dense_gemm open_openblas(dense_peer *peer, int threads) {
+	if (threads > 1) { /* its threads never sleep between products, and would take the others' time */
+		snprintf(peer->detail, sizeof peer->detail, "not compared on more than one thread");
+		return NULL;
+	}
 	if (!getenv("OPENBLAS_CORETYPE")) {
 #if defined(__x86_64__)
 		if (__builtin_cpu_supports("avx512bw"))
