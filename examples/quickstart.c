@@ -13,8 +13,9 @@ static sl_status train(sl_context *context, sl_model *model, sl_optimizer **opti
 		wanted[i] = pixels[i / 32 * 784 + i % 32] > 0;
 
 	sl_layer *layer = NULL;
-	SL_TRY(sl_linear_create(&layer, context, &(sl_linear_options){SL_LINEAR_DEFAULTS, .in_features = 784,
-	                                                             .out_features = 32, .density = 0.2, .bias = true}));
+	SL_TRY(sl_linear_create(&layer, context,
+							&(sl_linear_options){SL_LINEAR_DEFAULTS, .in_features = 784, .out_features = 32,
+												 .density = 0.2, .bias = true}));
 	SL_TRY(sl_model_add(context, model, layer));
 	SL_TRY(sl_optimizer_create(optimizer, context, &(sl_optimizer_options){SL_OPTIMIZER_DEFAULTS, .kind = SL_ADAM}));
 	SL_TRY(sl_model_add_to_optimizer(context, model, *optimizer));
@@ -23,7 +24,7 @@ static sl_status train(sl_context *context, sl_model *model, sl_optimizer **opti
 	for (int step = 0; step < 200; step++) {
 		sl_loss_result result;
 		SL_TRY(sl_model_train_batch(context, model, SL_MEAN_SQUARED_ERROR, &inputs, &(sl_targets){.dense = &targets},
-		                            SL_OVERWRITE, &result));
+									SL_OVERWRITE, &result));
 		SL_TRY(sl_optimizer_step(context, *optimizer));
 		if (step % 50 == 0 || step == 199)
 			printf("step %3d: loss %.4f\n", step, result.loss);

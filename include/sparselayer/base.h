@@ -28,7 +28,7 @@
 
 #ifdef __cplusplus
 #define SL_BEGIN_DECLS extern "C" {
-#define SL_END_DECLS }
+#define SL_END_DECLS   }
 #else
 #define SL_BEGIN_DECLS
 #define SL_END_DECLS

@@ -16,9 +16,9 @@ typedef struct sl_context sl_context;
 
 /** Kinds of memory, as handed to an allocator. */
 typedef enum sl_memory {
-	SL_MEMORY_HOST = 1,  /**< ordinary memory */
+	SL_MEMORY_HOST = 1,   /**< ordinary memory */
 	SL_MEMORY_PINNED = 2, /**< page-locked host memory */
-	SL_MEMORY_DEVICE = 3 /**< memory of the context's device */
+	SL_MEMORY_DEVICE = 3  /**< memory of the context's device */
 } sl_memory;
 
 /**
@@ -62,13 +62,13 @@ typedef void (*sl_log_callback)(void *user, sl_log_level level, const char *line
 /** What a long call has done so far. `total` is 0 where it is not known. */
 typedef struct sl_progress {
 	const char *what; /**< "train" or "evaluate" */
-	int64_t done;  /**< samples, of `total` */
-	int64_t total; /**< samples of the epoch or pass */
-	int64_t epoch;  /**< counted from 0; -1 outside training */
-	int64_t epochs; /**< 0 outside training */
-	double loss;    /**< running mean; NaN where there is none */
-	double accuracy; /**< running, 0 to 1; NaN where there is none */
-	double seconds; /**< since the call (in training: the epoch) began */
+	int64_t done;     /**< samples, of `total` */
+	int64_t total;    /**< samples of the epoch or pass */
+	int64_t epoch;    /**< counted from 0; -1 outside training */
+	int64_t epochs;   /**< 0 outside training */
+	double loss;      /**< running mean; NaN where there is none */
+	double accuracy;  /**< running, 0 to 1; NaN where there is none */
+	double seconds;   /**< since the call (in training: the epoch) began */
 } sl_progress;
 
 /** Return false to cancel: the call ends with #SL_ERR_CANCELLED in a consistent state. */
@@ -76,24 +76,26 @@ typedef bool (*sl_progress_callback)(void *user, const sl_progress *progress);
 
 /** Everything is optional: zero means the default that is named. */
 typedef struct sl_context_options {
-	size_t struct_size;           /**< sizeof(sl_context_options) */
-	sl_device device;             /**< default #SL_DEVICE_AUTO */
-	int device_index;             /**< which GPU; default 0 */
-	int threads;                  /**< threads of the pool, the caller's included; default all cores the process may use */
-	uint64_t seed;                /**< of every random choice made through this context; default 0 */
-	bool deterministic;           /**< plan without measuring; only kernels that give the same bits each time. No plan is measured and no kernel differs so far, so it changes nothing yet */
-	bool flush_to_zero;           /**< treat subnormals as zero inside kernels (else they are kept, whatever the caller's mode); the mode is restored on return */
+	size_t struct_size; /**< sizeof(sl_context_options) */
+	sl_device device;   /**< default #SL_DEVICE_AUTO */
+	int device_index;   /**< which GPU; default 0 */
+	int threads;        /**< threads of the pool, the caller's included; default all cores the process may use */
+	uint64_t seed;      /**< of every random choice made through this context; default 0 */
+	bool deterministic; /**< plan without measuring; only kernels that give the same bits each time. No plan is measured
+						   and no kernel differs so far, so it changes nothing yet */
+	bool flush_to_zero; /**< treat subnormals as zero inside kernels (else they are kept, whatever the caller's mode);
+						   the mode is restored on return */
 	sl_allocator allocator;       /**< default: the C library's */
 	sl_parallel_for parallel_for; /**< default: an own pool of `threads` */
-	size_t memory_budget;         /**< most bytes held through this context, caller-owned memory excepted; 0: no limit */
-	sl_log_callback log;          /**< default: none */
-	sl_log_level log_level;       /**< most detailed level to report; default #SL_LOG_INFO */
-	void *log_user;               /**< handed to `log` */
+	size_t memory_budget;   /**< most bytes held through this context, caller-owned memory excepted; 0: no limit */
+	sl_log_callback log;    /**< default: none */
+	sl_log_level log_level; /**< most detailed level to report; default #SL_LOG_INFO */
+	void *log_user;         /**< handed to `log` */
 	sl_progress_callback progress; /**< default: none */
-	void *progress_user;          /**< handed to `progress` */
-	void *stream;                 /**< a cudaStream_t to run on; default: an own stream. Ignored on the CPU */
-	char *error;                  /**< receives the message if creation fails; may be NULL */
-	size_t error_size;            /**< bytes at `error`, the terminating zero included */
+	void *progress_user;           /**< handed to `progress` */
+	void *stream;                  /**< a cudaStream_t to run on; default: an own stream. Ignored on the CPU */
+	char *error;                   /**< receives the message if creation fails; may be NULL */
+	size_t error_size;             /**< bytes at `error`, the terminating zero included */
 } sl_context_options;
 
 /** Begins an initializer of #sl_context_options. */
@@ -121,13 +123,14 @@ SL_API const char *sl_context_describe(const sl_context *context);
 
 /** Bytes held through a context and objects made through it. */
 typedef struct sl_memory_usage {
-	size_t struct_size; /**< sizeof(sl_memory_usage); set it before the call */
-	size_t current; /**< host and device bytes held now */
-	size_t peak;    /**< the most there ever were */
-	size_t budget;  /**< 0: no limit */
+	size_t struct_size;  /**< sizeof(sl_memory_usage); set it before the call */
+	size_t current;      /**< host and device bytes held now */
+	size_t peak;         /**< the most there ever were */
+	size_t budget;       /**< 0: no limit */
 	int64_t allocations; /**< allocations so far: a hot path must not move it */
 } sl_memory_usage;
-/** Fill in `usage`. What the C libraries underneath allocate by themselves (jansson, libzip, zlib, oneDNN, the thread pool) is not in it. */
+/** Fill in `usage`. What the C libraries underneath allocate by themselves (jansson, libzip, zlib, oneDNN, the thread
+ * pool) is not in it. */
 SL_API sl_status sl_context_memory(const sl_context *context, sl_memory_usage *usage);
 
 /** Replace the log callback; NULL: none. `level` is the most detailed one to report; 0: #SL_LOG_INFO. */

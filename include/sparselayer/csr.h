@@ -38,18 +38,19 @@ typedef struct sl_build_options {
  * @return as sl_pattern_create(), and #SL_ERR_NONFINITE, #SL_ERR_DTYPE
  */
 SL_API sl_status sl_csr_create(sl_csr **matrix, sl_context *context, int64_t rows, int64_t cols, int64_t nnz,
-                               const void *row_offsets, sl_dtype offset_dtype, const void *col_indices,
-                               sl_dtype index_dtype, const void *values, sl_dtype value_dtype,
-                               const sl_build_options *options);
-/** Copy a CSC matrix: `col_offsets` has cols + 1 elements, `row_indices` and `values` nnz. @return as sl_csr_create() */
+							   const void *row_offsets, sl_dtype offset_dtype, const void *col_indices,
+							   sl_dtype index_dtype, const void *values, sl_dtype value_dtype,
+							   const sl_build_options *options);
+/** Copy a CSC matrix: `col_offsets` has cols + 1 elements, `row_indices` and `values` nnz. @return as sl_csr_create()
+ */
 SL_API sl_status sl_csr_create_csc(sl_csr **matrix, sl_context *context, int64_t rows, int64_t cols, int64_t nnz,
-                                   const void *col_offsets, sl_dtype offset_dtype, const void *row_indices,
-                                   sl_dtype index_dtype, const void *values, sl_dtype value_dtype,
-                                   const sl_build_options *options);
+								   const void *col_offsets, sl_dtype offset_dtype, const void *row_indices,
+								   sl_dtype index_dtype, const void *values, sl_dtype value_dtype,
+								   const sl_build_options *options);
 /** Copy a COO matrix: three arrays of nnz elements in any order. Errors name the entry. @return as sl_csr_create() */
 SL_API sl_status sl_csr_create_coo(sl_csr **matrix, sl_context *context, int64_t rows, int64_t cols, int64_t nnz,
-                                   const void *row_indices, const void *col_indices, sl_dtype index_dtype,
-                                   const void *values, sl_dtype value_dtype, const sl_build_options *options);
+								   const void *row_indices, const void *col_indices, sl_dtype index_dtype,
+								   const void *values, sl_dtype value_dtype, const sl_build_options *options);
 /**
  * The entries of a dense matrix with |value| > threshold (NaN counts as above).
  * @param threshold >= 0
@@ -57,14 +58,14 @@ SL_API sl_status sl_csr_create_coo(sl_csr **matrix, sl_context *context, int64_t
  *         #SL_ERR_NONFINITE, #SL_ERR_DTYPE, #SL_ERR_LAYOUT, #SL_ERR_MEMORY, #SL_ERR_BUDGET
  */
 SL_API sl_status sl_csr_create_dense(sl_csr **matrix, sl_context *context, const sl_dense *dense, double threshold,
-                                     const sl_build_options *options);
+									 const sl_build_options *options);
 /**
  * The `k` entries of largest magnitude of a dense matrix; ties go to the lower row, then column.
  * @param k in [0, rows * cols]
  * @return as sl_csr_create_dense(); #SL_ERR_NONFINITE for any NaN, which has no rank
  */
 SL_API sl_status sl_csr_create_top_k(sl_csr **matrix, sl_context *context, const sl_dense *dense, int64_t k,
-                                     const sl_build_options *options);
+									 const sl_build_options *options);
 /** Zero values over a pattern, which is retained. @return #SL_ERR_DTYPE, #SL_ERR_MEMORY, #SL_ERR_BUDGET */
 SL_API sl_status sl_csr_create_pattern(sl_csr **matrix, sl_context *context, sl_pattern *pattern, sl_dtype dtype);
 /**
@@ -72,8 +73,9 @@ SL_API sl_status sl_csr_create_pattern(sl_csr **matrix, sl_context *context, sl_
  * `release` (may be NULL) is called.
  */
 SL_API sl_status sl_csr_wrap(sl_csr **matrix, sl_context *context, sl_pattern *pattern, void *values, sl_dtype dtype,
-                             sl_release_callback release, void *user);
-/** A copy with values of another dtype, rounded to nearest even; the pattern is shared. @return as sl_csr_create_pattern() */
+							 sl_release_callback release, void *user);
+/** A copy with values of another dtype, rounded to nearest even; the pattern is shared. @return as
+ * sl_csr_create_pattern() */
 SL_API sl_status sl_csr_convert(sl_csr **result, sl_context *context, const sl_csr *matrix, sl_dtype dtype);
 /** The transpose as a matrix of its own. @return #SL_ERR_OVERFLOW (rows > 2^31 - 1), #SL_ERR_MEMORY, #SL_ERR_BUDGET */
 SL_API sl_status sl_csr_transpose(sl_csr **result, sl_context *context, const sl_csr *matrix);
@@ -89,17 +91,20 @@ SL_API sl_dtype sl_csr_dtype(const sl_csr *matrix);
 /** Check the values: #SL_ERR_NONFINITE names row, column and entry of the first NaN or infinity. */
 SL_API sl_status sl_csr_check_finite(sl_context *context, const sl_csr *matrix);
 
-/** Write a matrix into a dense one of the same shape (any order, any dtype), zeros included. @return #SL_ERR_SHAPE, and as sl_dense_check() */
+/** Write a matrix into a dense one of the same shape (any order, any dtype), zeros included. @return #SL_ERR_SHAPE, and
+ * as sl_dense_check() */
 SL_API sl_status sl_csr_to_dense(sl_context *context, const sl_csr *matrix, sl_dense *dense);
-/** Copy out as CSR: rows + 1 offsets, nnz columns, nnz values (NULL: not wanted) of the matrix's dtype. @return #SL_ERR_OVERFLOW (offsets do not fit int32), #SL_ERR_DTYPE */
+/** Copy out as CSR: rows + 1 offsets, nnz columns, nnz values (NULL: not wanted) of the matrix's dtype. @return
+ * #SL_ERR_OVERFLOW (offsets do not fit int32), #SL_ERR_DTYPE */
 SL_API sl_status sl_csr_to_csr(sl_context *context, const sl_csr *matrix, void *row_offsets, sl_dtype offset_dtype,
-                               void *col_indices, sl_dtype index_dtype, void *values);
-/** Copy out as CSC: cols + 1 offsets, nnz rows, nnz values (NULL: not wanted). Makes the pattern's transpose. @return also #SL_ERR_MEMORY, #SL_ERR_BUDGET */
+							   void *col_indices, sl_dtype index_dtype, void *values);
+/** Copy out as CSC: cols + 1 offsets, nnz rows, nnz values (NULL: not wanted). Makes the pattern's transpose. @return
+ * also #SL_ERR_MEMORY, #SL_ERR_BUDGET */
 SL_API sl_status sl_csr_to_csc(sl_context *context, const sl_csr *matrix, void *col_offsets, sl_dtype offset_dtype,
-                               void *row_indices, sl_dtype index_dtype, void *values);
+							   void *row_indices, sl_dtype index_dtype, void *values);
 /** Copy out as COO, row by row: nnz rows, nnz columns, nnz values (NULL: not wanted). */
 SL_API sl_status sl_csr_to_coo(sl_context *context, const sl_csr *matrix, void *row_indices, void *col_indices,
-                               sl_dtype index_dtype, void *values);
+							   sl_dtype index_dtype, void *values);
 
 SL_END_DECLS
 #endif

@@ -26,14 +26,14 @@ typedef enum sl_order {
 
 /** A borrowed dense matrix. An op says which views it reads and which it writes. */
 typedef struct sl_dense {
-	void *data; /**< may be NULL when rows or cols is 0 */
-	sl_dtype dtype; /**< #SL_F32, #SL_F64, #SL_BF16 or #SL_F16 */
-	sl_order order; /**< where an element lies */
+	void *data;       /**< may be NULL when rows or cols is 0 */
+	sl_dtype dtype;   /**< #SL_F32, #SL_F64, #SL_BF16 or #SL_F16 */
+	sl_order order;   /**< where an element lies */
 	sl_device device; /**< where `data` is; #SL_DEVICE_AUTO means the CPU */
 	int device_index; /**< which GPU; unread on the CPU */
 	int64_t rows;     /**< >= 0 */
 	int64_t cols;     /**< >= 0 */
-	int64_t ld; /**< leading dimension in elements; for panels the width of one */
+	int64_t ld;       /**< leading dimension in elements; for panels the width of one */
 } sl_dense;
 
 /** A row-major view of host memory with ld = cols. Checked by the op it is given to. */

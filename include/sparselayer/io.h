@@ -24,12 +24,12 @@ typedef struct sl_read_limits {
 
 /** File formats. */
 typedef enum sl_format {
-	SL_FORMAT_AUTO = 0,         /**< by content, then by name */
-	SL_FORMAT_SAFETENSORS = 1,  /**< .safetensors */
-	SL_FORMAT_NPZ = 2,          /**< SciPy's scipy.sparse.save_npz: csr, csc, coo */
+	SL_FORMAT_AUTO = 0,          /**< by content, then by name */
+	SL_FORMAT_SAFETENSORS = 1,   /**< .safetensors */
+	SL_FORMAT_NPZ = 2,           /**< SciPy's scipy.sparse.save_npz: csr, csc, coo */
 	SL_FORMAT_MATRIX_MARKET = 3, /**< .mtx */
-	SL_FORMAT_SMTX = 4,         /**< .smtx, the DLMC benchmark's: structure only, values read as 1 */
-	SL_FORMAT_IDX = 5           /**< MNIST's arrays, gzip or not; read only */
+	SL_FORMAT_SMTX = 4,          /**< .smtx, the DLMC benchmark's: structure only, values read as 1 */
+	SL_FORMAT_IDX = 5            /**< MNIST's arrays, gzip or not; read only */
 } sl_format;
 
 /**
@@ -40,7 +40,7 @@ typedef enum sl_format {
  *         #SL_ERR_DTYPE, #SL_ERR_UNSUPPORTED, #SL_ERR_MEMORY, #SL_ERR_BUDGET
  */
 SL_API sl_status sl_csr_read(sl_csr **matrix, sl_context *context, const char *path, sl_format format,
-                             const sl_read_limits *limits);
+							 const sl_read_limits *limits);
 /** Write one sparse matrix; the format by the name's ending where #SL_FORMAT_AUTO. @return also #SL_ERR_NO_SPACE */
 SL_API sl_status sl_csr_write(sl_context *context, const sl_csr *matrix, const char *path, sl_format format);
 
@@ -68,7 +68,7 @@ typedef struct sl_checkpoint {
  *         is then whole
  */
 SL_API sl_status sl_model_save(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
-                               const sl_checkpoint *checkpoint, const char *path);
+							   const sl_checkpoint *checkpoint, const char *path);
 /**
  * Load a model and, where `optimizer` is not NULL, the training state, ready to go on bit for bit.
  * @param optimizer receives a new optimizer, or NULL if the file holds none; may be NULL
@@ -76,16 +76,16 @@ SL_API sl_status sl_model_save(sl_context *context, const sl_model *model, const
  * @param limits NULL: defaults
  * @return as sl_csr_read()
  */
-SL_API sl_status sl_model_load(sl_model **model, sl_optimizer **optimizer, sl_checkpoint *checkpoint, sl_context *context,
-                               const char *path, const sl_read_limits *limits);
+SL_API sl_status sl_model_load(sl_model **model, sl_optimizer **optimizer, sl_checkpoint *checkpoint,
+							   sl_context *context, const char *path, const sl_read_limits *limits);
 
 /** An array of an IDX file (LeCun's format), gzip or not. */
 typedef struct sl_idx {
 	size_t struct_size; /**< sizeof(sl_idx); set it before the call */
-	int dimensions;   /**< 1 to 4 */
-	int64_t shape[4]; /**< `dimensions` sizes, slowest first */
-	int64_t count;    /**< product of the shape */
-	float *values;    /**< as stored, converted to float; owned, see sl_idx_free() */
+	int dimensions;     /**< 1 to 4 */
+	int64_t shape[4];   /**< `dimensions` sizes, slowest first */
+	int64_t count;      /**< product of the shape */
+	float *values;      /**< as stored, converted to float; owned, see sl_idx_free() */
 } sl_idx;
 /**
  * Read an array whole.

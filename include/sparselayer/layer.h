@@ -36,21 +36,21 @@ SL_API const char *sl_init_name(sl_init init);
  * fan_out that of the input it reads, not the layer's sizes. Biases start at zero.
  */
 typedef struct sl_linear_options {
-	size_t struct_size;    /**< sizeof(sl_linear_options) */
-	int64_t in_features;   /**< inputs, at least 0 */
-	int64_t out_features;  /**< neurons, at least 0 */
-	double density;        /**< in (0, 1]; default (0) is 1. Ignored when `pattern` or `weights` is given */
-	bool dense;            /**< store W densely (density must then be 0 or 1) */
-	sl_pattern *pattern;   /**< [out_features, in_features]; retained */
-	const sl_csr *weights; /**< copied: pattern shared, values copied */
-	sl_init init;          /**< default #SL_INIT_GLOROT_UNIFORM; not used with `weights` */
-	double init_scale;     /**< for #SL_INIT_UNIFORM; default 0.05 */
-	bool bias;             /**< whether there is a bias */
-	sl_activation activation; /**< default #SL_IDENTITY */
+	size_t struct_size;          /**< sizeof(sl_linear_options) */
+	int64_t in_features;         /**< inputs, at least 0 */
+	int64_t out_features;        /**< neurons, at least 0 */
+	double density;              /**< in (0, 1]; default (0) is 1. Ignored when `pattern` or `weights` is given */
+	bool dense;                  /**< store W densely (density must then be 0 or 1) */
+	sl_pattern *pattern;         /**< [out_features, in_features]; retained */
+	const sl_csr *weights;       /**< copied: pattern shared, values copied */
+	sl_init init;                /**< default #SL_INIT_GLOROT_UNIFORM; not used with `weights` */
+	double init_scale;           /**< for #SL_INIT_UNIFORM; default 0.05 */
+	bool bias;                   /**< whether there is a bias */
+	sl_activation activation;    /**< default #SL_IDENTITY */
 	double activation_parameter; /**< see #sl_activation; default 0.01 for leaky ReLU, 6 for clipped ReLU */
-	sl_dtype dtype;        /**< #SL_F32 (default) or #SL_F64 */
-	uint64_t stream;       /**< distinguishes the random draws of layers of one context: give each layer its own */
-	const char *name;      /**< copied; default "linear" */
+	sl_dtype dtype;              /**< #SL_F32 (default) or #SL_F64 */
+	uint64_t stream;  /**< distinguishes the random draws of layers of one context: give each layer its own */
+	const char *name; /**< copied; default "linear" */
 } sl_linear_options;
 /** Begins an initializer of #sl_linear_options. */
 #define SL_LINEAR_DEFAULTS .struct_size = sizeof(sl_linear_options)
@@ -67,36 +67,36 @@ SL_API void sl_layer_destroy(sl_layer *layer);
 
 /** What kind of layer, its sizes and costs. */
 typedef struct sl_layer_info {
-	size_t struct_size; /**< sizeof(sl_layer_info); set it before the call */
-	const char *name; /**< valid while the layer lives */
-	int64_t in_features;  /**< inputs */
-	int64_t out_features; /**< neurons */
-	bool dense;        /**< whether W is stored densely */
-	int64_t nnz;       /**< weights stored */
-	double density;    /**< nnz / (in * out); 0 for an empty layer */
-	int64_t parameters; /**< nnz + biases */
-	int64_t empty_rows; /**< neurons without any connection */
-	sl_activation activation; /**< after the product */
+	size_t struct_size;          /**< sizeof(sl_layer_info); set it before the call */
+	const char *name;            /**< valid while the layer lives */
+	int64_t in_features;         /**< inputs */
+	int64_t out_features;        /**< neurons */
+	bool dense;                  /**< whether W is stored densely */
+	int64_t nnz;                 /**< weights stored */
+	double density;              /**< nnz / (in * out); 0 for an empty layer */
+	int64_t parameters;          /**< nnz + biases */
+	int64_t empty_rows;          /**< neurons without any connection */
+	sl_activation activation;    /**< after the product */
 	double activation_parameter; /**< as resolved, defaults filled in */
-	bool bias;         /**< whether there is one */
-	sl_dtype dtype;    /**< of weights, bias and activations */
+	bool bias;                   /**< whether there is one */
+	sl_dtype dtype;              /**< of weights, bias and activations */
 } sl_layer_info;
 /** Fill in `info`. */
 SL_API sl_status sl_layer_get_info(sl_context *context, const sl_layer *layer, sl_layer_info *info);
 
 /** One trainable array. Borrowed pointers, valid until the layer is destroyed or its pattern is edited. */
 typedef struct sl_parameter {
-	size_t struct_size;   /**< sizeof(sl_parameter); set it before the call */
-	const char *name;     /**< "weight" or "bias" */
-	sl_dtype dtype;       /**< of `value` and `gradient` */
-	sl_device device;     /**< where both are */
-	int64_t count;        /**< elements of `value` and `gradient` */
-	void *value;          /**< writable: sparse, in the pattern's order; dense, row-major */
-	void *gradient;       /**< NULL until a backward or sl_layer_prepare() for training made it */
-	sl_pattern *pattern;  /**< NULL: dense */
-	int64_t rows;         /**< logical shape; bias: [out_features, 1] */
-	int64_t cols;         /**< see `rows` */
-	bool decays;          /**< whether L1, L2 and weight decay apply (weights yes, biases no) */
+	size_t struct_size;  /**< sizeof(sl_parameter); set it before the call */
+	const char *name;    /**< "weight" or "bias" */
+	sl_dtype dtype;      /**< of `value` and `gradient` */
+	sl_device device;    /**< where both are */
+	int64_t count;       /**< elements of `value` and `gradient` */
+	void *value;         /**< writable: sparse, in the pattern's order; dense, row-major */
+	void *gradient;      /**< NULL until a backward or sl_layer_prepare() for training made it */
+	sl_pattern *pattern; /**< NULL: dense */
+	int64_t rows;        /**< logical shape; bias: [out_features, 1] */
+	int64_t cols;        /**< see `rows` */
+	bool decays;         /**< whether L1, L2 and weight decay apply (weights yes, biases no) */
 } sl_parameter;
 /** How many parameters a layer has. 0 for NULL. */
 SL_API int sl_layer_parameter_count(const sl_layer *layer);
@@ -120,7 +120,8 @@ typedef enum sl_mode {
  * @return #SL_ERR_UNSUPPORTED, #SL_ERR_OVERFLOW, #SL_ERR_MEMORY, #SL_ERR_BUDGET
  */
 SL_API sl_status sl_layer_prepare(sl_context *context, sl_layer *layer, int64_t max_batch, sl_mode mode);
-/** Create what one forward of up to `max_batch` rows keeps. @return #SL_ERR_ARGUMENT, #SL_ERR_OVERFLOW, #SL_ERR_MEMORY, #SL_ERR_BUDGET */
+/** Create what one forward of up to `max_batch` rows keeps. @return #SL_ERR_ARGUMENT, #SL_ERR_OVERFLOW, #SL_ERR_MEMORY,
+ * #SL_ERR_BUDGET */
 SL_API sl_status sl_saved_create(sl_saved **saved, sl_context *context, const sl_layer *layer, int64_t max_batch);
 /** Destroy. NULL is allowed. */
 SL_API void sl_saved_destroy(sl_saved *saved);
@@ -134,7 +135,7 @@ SL_API void sl_saved_destroy(sl_saved *saved);
  * @return #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_LAYOUT, #SL_ERR_ALIAS (Y overlaps X), #SL_ERR_DEVICE
  */
 SL_API sl_status sl_layer_forward(sl_context *context, const sl_layer *layer, const sl_dense *X, sl_dense *Y,
-                                  sl_saved *saved);
+								  sl_saved *saved);
 
 /** What becomes of gradients that are there already. */
 typedef enum sl_write {
@@ -150,7 +151,7 @@ typedef enum sl_write {
  *         #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_LAYOUT, #SL_ERR_ALIAS (dX overlaps dY)
  */
 SL_API sl_status sl_layer_backward(sl_context *context, sl_layer *layer, sl_saved *saved, const sl_dense *dY,
-                                   sl_dense *dX, sl_write write);
+								   sl_dense *dX, sl_write write);
 
 SL_END_DECLS
 #endif

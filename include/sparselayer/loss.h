@@ -23,13 +23,15 @@ SL_API const char *sl_loss_name(sl_loss loss);
 /** What the outputs should have been: class labels or dense targets. */
 typedef struct sl_targets {
 	const int32_t *labels; /**< batch class indices; for softmax cross-entropy */
-	const sl_dense *dense; /**< [batch, features], of the outputs' dtype; probabilities (rows adding up to 1) are accepted by softmax cross-entropy too */
+	const sl_dense *dense; /**< [batch, features], of the outputs' dtype; probabilities (rows adding up to 1) are
+							  accepted by softmax cross-entropy too */
 } sl_targets;
 
 /** Results of a loss over one batch. */
 typedef struct sl_loss_result {
-	double loss;    /**< the mean */
-	int64_t correct; /**< rows whose largest output is the label (ties: the lowest index); for BCE elements on the right side of 0; 0 for MSE */
+	double loss;     /**< the mean */
+	int64_t correct; /**< rows whose largest output is the label (ties: the lowest index); for BCE elements on the right
+						side of 0; 0 for MSE */
 	int64_t counted; /**< rows (BCE: elements) that `correct` is out of; 0 for MSE */
 } sl_loss_result;
 
@@ -40,7 +42,7 @@ typedef struct sl_loss_result {
  * @return #SL_ERR_ARGUMENT for a label outside [0, features), with the row; #SL_ERR_SHAPE, #SL_ERR_NULL
  */
 SL_API sl_status sl_loss_evaluate(sl_context *context, sl_loss loss, const sl_dense *outputs, const sl_targets *targets,
-                                  sl_dense *gradient, sl_loss_result *result);
+								  sl_dense *gradient, sl_loss_result *result);
 
 SL_END_DECLS
 #endif

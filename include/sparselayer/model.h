@@ -19,7 +19,9 @@ typedef struct sl_model sl_model;
 SL_API sl_status sl_model_create(sl_model **model, sl_context *context);
 /** Destroy a model and its layers. NULL is allowed. */
 SL_API void sl_model_destroy(sl_model *model);
-/** Append a layer, which the model owns from then on (on failure the caller still does). Its in_features must equal the last layer's out_features, its dtype the model's. @return #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_ARGUMENT (it is in the model already) */
+/** Append a layer, which the model owns from then on (on failure the caller still does). Its in_features must equal the
+ * last layer's out_features, its dtype the model's. @return #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_ARGUMENT (it is in
+ * the model already) */
 SL_API sl_status sl_model_add(sl_context *context, sl_model *model, sl_layer *layer);
 /** How many layers there are. 0 for NULL. */
 SL_API int sl_model_layer_count(const sl_model *model);
@@ -34,33 +36,36 @@ SL_API int sl_model_parameter_count(const sl_model *model);
  * @return #SL_ERR_ARGUMENT (index out of range), #SL_ERR_NULL
  */
 SL_API sl_status sl_model_parameter(sl_context *context, const sl_model *model, int index, int *layer,
-                                    sl_parameter *parameter);
+									sl_parameter *parameter);
 /** Add every layer to an optimizer. @return as sl_optimizer_add() */
 SL_API sl_status sl_model_add_to_optimizer(sl_context *context, sl_model *model, sl_optimizer *optimizer);
 
-/** Plan and allocate for batches of up to `max_batch`, so that the calls below do neither. Called by them where it was not; call it again after an edit to keep steps free of allocation. */
+/** Plan and allocate for batches of up to `max_batch`, so that the calls below do neither. Called by them where it was
+ * not; call it again after an edit to keep steps free of allocation. */
 SL_API sl_status sl_model_prepare(sl_context *context, sl_model *model, int64_t max_batch, sl_mode mode);
-/** Outputs for inputs [batch, in] into [batch, out]. In #SL_MODE_TRAINING what backward needs is kept. @return #SL_ERR_STATE (no layers), #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_ALIAS */
+/** Outputs for inputs [batch, in] into [batch, out]. In #SL_MODE_TRAINING what backward needs is kept. @return
+ * #SL_ERR_STATE (no layers), #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_ALIAS */
 SL_API sl_status sl_model_forward(sl_context *context, sl_model *model, const sl_dense *inputs, sl_dense *outputs,
-                                  sl_mode mode);
-/** Gradients from the gradient of the outputs of the last training forward. `d_inputs` may be NULL. @return #SL_ERR_STATE (no such forward, or a layer was edited since), #SL_ERR_SHAPE, #SL_ERR_DTYPE */
+								  sl_mode mode);
+/** Gradients from the gradient of the outputs of the last training forward. `d_inputs` may be NULL. @return
+ * #SL_ERR_STATE (no such forward, or a layer was edited since), #SL_ERR_SHAPE, #SL_ERR_DTYPE */
 SL_API sl_status sl_model_backward(sl_context *context, sl_model *model, const sl_dense *d_outputs, sl_dense *d_inputs,
-                                   sl_write write);
+								   sl_write write);
 /**
  * Forward, loss and backward of one batch; activations stay packed throughout. Update with sl_optimizer_step().
  * @param inputs [batch, in]
  * @param targets labels or dense targets of the batch
- * @return #SL_ERR_STATE (no layers), #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_ARGUMENT (a label out of range). A loss that is
- *         not finite is no error here
+ * @return #SL_ERR_STATE (no layers), #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_ARGUMENT (a label out of range). A loss that
+ * is not finite is no error here
  */
 SL_API sl_status sl_model_train_batch(sl_context *context, sl_model *model, sl_loss loss, const sl_dense *inputs,
-                                      const sl_targets *targets, sl_write write, sl_loss_result *result);
+									  const sl_targets *targets, sl_write write, sl_loss_result *result);
 
 /** Samples held by the caller: inputs [samples, features] row-major and their targets. */
 typedef struct sl_samples {
-	size_t struct_size;    /**< sizeof(sl_samples) */
-	sl_dense inputs;       /**< row-major, of the model's dtype */
-	const int32_t *labels; /**< one a sample, or NULL */
+	size_t struct_size;      /**< sizeof(sl_samples) */
+	sl_dense inputs;         /**< row-major, of the model's dtype */
+	const int32_t *labels;   /**< one a sample, or NULL */
 	const sl_dense *targets; /**< [samples, out] row-major, or NULL */
 } sl_samples;
 /** Begins an initializer of #sl_samples. */
@@ -68,7 +73,7 @@ typedef struct sl_samples {
 
 /** One epoch's figures. */
 typedef struct sl_epoch {
-	int64_t epoch; /**< from 0 */
+	int64_t epoch;              /**< from 0 */
 	double loss;                /**< mean over the epoch's samples while training */
 	double accuracy;            /**< likewise, 0 to 1; NaN for a loss without one */
 	double validation_loss;     /**< NaN without validation samples */
@@ -85,13 +90,14 @@ typedef struct sl_fit_options {
 	sl_loss loss;         /**< default #SL_SOFTMAX_CROSS_ENTROPY */
 	int64_t epochs;       /**< default 1; counted from the first, so a resumed run gives the same total */
 	int64_t first_epoch;  /**< where a resumed run goes on; default 0 */
-	int64_t first_sample; /**< samples of that epoch that are done already: a multiple of batch * accumulate, as sl_progress.done gave it when a run was cancelled; default 0 */
+	int64_t first_sample; /**< samples of that epoch that are done already: a multiple of batch * accumulate, as
+							 sl_progress.done gave it when a run was cancelled; default 0 */
 	int64_t batch;        /**< default 32; the last batch of an epoch may be smaller */
 	int64_t accumulate;   /**< batches whose gradients are averaged before a step; default 1 */
-	bool keep_order;      /**< default: samples are shuffled anew each epoch, from the seed and the epoch's number alone */
+	bool keep_order; /**< default: samples are shuffled anew each epoch, from the seed and the epoch's number alone */
 	const sl_samples *validation; /**< evaluated after each epoch; NULL: none */
 	sl_epoch_callback on_epoch;   /**< NULL: none */
-	void *user;           /**< handed to it */
+	void *user;                   /**< handed to it */
 } sl_fit_options;
 /** Begins an initializer of #sl_fit_options. */
 #define SL_FIT_DEFAULTS .struct_size = sizeof(sl_fit_options)
@@ -99,12 +105,12 @@ typedef struct sl_fit_options {
 /**
  * Train. Progress goes to the context's callback; returning false there ends after the current
  * step with #SL_ERR_CANCELLED, model and optimizer being whole.
- * @return #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_ARGUMENT, #SL_ERR_LAYOUT (samples not row-major), #SL_ERR_STATE (a layer
- *         the optimizer does not have), #SL_ERR_UNSUPPORTED (not on the CPU), #SL_ERR_NONFINITE (the loss became NaN or
+ * @return #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_ARGUMENT, #SL_ERR_LAYOUT (samples not row-major), #SL_ERR_STATE (a
+ * layer the optimizer does not have), #SL_ERR_UNSUPPORTED (not on the CPU), #SL_ERR_NONFINITE (the loss became NaN or
  *         infinite; the epoch and batch are named), #SL_ERR_CANCELLED
  */
 SL_API sl_status sl_model_fit(sl_context *context, sl_model *model, sl_optimizer *optimizer, const sl_samples *samples,
-                              const sl_fit_options *options);
+							  const sl_fit_options *options);
 /**
  * Mean loss and accuracy over samples, in batches of `batch` (0: 256).
  * @param mean_loss may be NULL
@@ -112,24 +118,25 @@ SL_API sl_status sl_model_fit(sl_context *context, sl_model *model, sl_optimizer
  * @return as sl_model_fit(), but #SL_ERR_NONFINITE
  */
 SL_API sl_status sl_model_evaluate(sl_context *context, sl_model *model, sl_loss loss, const sl_samples *samples,
-                                   int64_t batch, double *mean_loss, double *accuracy);
-/** Outputs [samples, out] (row-major) of inputs [samples, in], in batches of `batch` (0: 256). @return #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_LAYOUT (not row-major), #SL_ERR_UNSUPPORTED (not on the CPU) */
+								   int64_t batch, double *mean_loss, double *accuracy);
+/** Outputs [samples, out] (row-major) of inputs [samples, in], in batches of `batch` (0: 256). @return #SL_ERR_SHAPE,
+ * #SL_ERR_DTYPE, #SL_ERR_LAYOUT (not row-major), #SL_ERR_UNSUPPORTED (not on the CPU) */
 SL_API sl_status sl_model_predict(sl_context *context, sl_model *model, const sl_dense *inputs, sl_dense *outputs,
-                                  int64_t batch);
+								  int64_t batch);
 
 /** What a model costs. */
 typedef struct sl_model_info {
-	size_t struct_size;     /**< sizeof(sl_model_info); set it before the call */
-	int layers;             /**< how many */
-	int64_t in_features;    /**< of the first layer */
-	int64_t out_features;   /**< of the last */
-	int64_t nonzeros;       /**< weights stored */
-	int64_t dense_weights;  /**< weights it would have were it dense */
-	int64_t parameters;     /**< nonzeros + biases */
-	size_t parameter_bytes; /**< values of weights and biases */
-	size_t pattern_bytes;   /**< offsets, columns, transposes and tile indices */
-	size_t gradient_bytes;  /**< of weights and biases; 0 before the first backward */
-	size_t optimizer_bytes; /**< moments; 0 when no optimizer was given */
+	size_t struct_size;      /**< sizeof(sl_model_info); set it before the call */
+	int layers;              /**< how many */
+	int64_t in_features;     /**< of the first layer */
+	int64_t out_features;    /**< of the last */
+	int64_t nonzeros;        /**< weights stored */
+	int64_t dense_weights;   /**< weights it would have were it dense */
+	int64_t parameters;      /**< nonzeros + biases */
+	size_t parameter_bytes;  /**< values of weights and biases */
+	size_t pattern_bytes;    /**< offsets, columns, transposes and tile indices */
+	size_t gradient_bytes;   /**< of weights and biases; 0 before the first backward */
+	size_t optimizer_bytes;  /**< moments; 0 when no optimizer was given */
 	size_t activation_bytes; /**< activations, saved values and workspace of the prepared batch */
 } sl_model_info;
 /**
@@ -138,7 +145,7 @@ typedef struct sl_model_info {
  * @return #SL_ERR_STATE for a model without layers
  */
 SL_API sl_status sl_model_get_info(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
-                                   sl_model_info *info);
+								   sl_model_info *info);
 
 SL_END_DECLS
 #endif

@@ -20,11 +20,11 @@ typedef struct sl_pattern sl_pattern;
 
 /** Borrowed arrays of a pattern; valid while a reference to it is held. */
 typedef struct sl_pattern_arrays {
-	int64_t rows; /**< of the matrix */
-	int64_t cols; /**< of the matrix, at most 2^31 - 1 */
-	int64_t nnz;  /**< entries */
-	const void *row_offsets;  /**< rows + 1 elements of `offset_dtype`; the first 0, the last nnz */
-	sl_dtype offset_dtype;    /**< #SL_I32 or #SL_I64 */
+	int64_t rows;               /**< of the matrix */
+	int64_t cols;               /**< of the matrix, at most 2^31 - 1 */
+	int64_t nnz;                /**< entries */
+	const void *row_offsets;    /**< rows + 1 elements of `offset_dtype`; the first 0, the last nnz */
+	sl_dtype offset_dtype;      /**< #SL_I32 or #SL_I64 */
 	const int32_t *col_indices; /**< nnz elements */
 } sl_pattern_arrays;
 
@@ -40,16 +40,16 @@ typedef void (*sl_release_callback)(void *user);
  *         #SL_ERR_MEMORY, #SL_ERR_BUDGET
  */
 SL_API sl_status sl_pattern_create(sl_pattern **pattern, sl_context *context, int64_t rows, int64_t cols, int64_t nnz,
-                                   const void *row_offsets, sl_dtype offset_dtype, const void *col_indices,
-                                   sl_dtype index_dtype);
+								   const void *row_offsets, sl_dtype offset_dtype, const void *col_indices,
+								   sl_dtype index_dtype);
 /**
  * Borrow a CSR structure without copying; it must not change until `release` (which may be NULL)
  * is called. Columns must be int32 and strictly increase within a row. Checked like
  * sl_pattern_create(); on failure `release` is not called.
  */
 SL_API sl_status sl_pattern_wrap(sl_pattern **pattern, sl_context *context, int64_t rows, int64_t cols, int64_t nnz,
-                                 const void *row_offsets, sl_dtype offset_dtype, const int32_t *col_indices,
-                                 sl_release_callback release, void *user);
+								 const void *row_offsets, sl_dtype offset_dtype, const int32_t *col_indices,
+								 sl_release_callback release, void *user);
 /**
  * round(density * rows * cols) entries drawn uniformly without replacement (an Erdős–Rényi graph
  * with a fixed number of edges), from the context's seed and `stream`. The same arguments give the
@@ -57,8 +57,8 @@ SL_API sl_status sl_pattern_wrap(sl_pattern **pattern, sl_context *context, int6
  * @param density in [0, 1]
  * @return #SL_ERR_ARGUMENT, #SL_ERR_OVERFLOW (cols > 2^31 - 1), #SL_ERR_MEMORY, #SL_ERR_BUDGET
  */
-SL_API sl_status sl_pattern_random(sl_pattern **pattern, sl_context *context, int64_t rows, int64_t cols, double density,
-                                   uint64_t stream);
+SL_API sl_status sl_pattern_random(sl_pattern **pattern, sl_context *context, int64_t rows, int64_t cols,
+								   double density, uint64_t stream);
 /**
  * N:M structure: of each group of `m` consecutive columns `n` are kept, drawn at random. A last
  * group of fewer than m columns keeps min(n, its width).
@@ -67,15 +67,16 @@ SL_API sl_status sl_pattern_random(sl_pattern **pattern, sl_context *context, in
  * @return as sl_pattern_random()
  */
 SL_API sl_status sl_pattern_n_m(sl_pattern **pattern, sl_context *context, int64_t rows, int64_t cols, int n, int m,
-                                uint64_t stream);
+								uint64_t stream);
 /** All rows * cols entries. @return as sl_pattern_random() */
 SL_API sl_status sl_pattern_full(sl_pattern **pattern, sl_context *context, int64_t rows, int64_t cols);
 
 /** How sl_density_distribute() spreads one density over layers. */
 typedef enum sl_distribution {
-	SL_UNIFORM = 0,      /**< the same density in every layer */
-	SL_ERDOS_RENYI = 1,  /**< density of a layer proportional to (out + in) / (out * in) (Mocanu et al. 2018) */
-	SL_ERDOS_RENYI_KERNEL = 2 /**< ERK (Evci et al. 2020): as above over all dimensions of the kernel; equal to it for linear layers */
+	SL_UNIFORM = 0,     /**< the same density in every layer */
+	SL_ERDOS_RENYI = 1, /**< density of a layer proportional to (out + in) / (out * in) (Mocanu et al. 2018) */
+	SL_ERDOS_RENYI_KERNEL =
+		2 /**< ERK (Evci et al. 2020): as above over all dimensions of the kernel; equal to it for linear layers */
 } sl_distribution;
 /**
  * Densities of `count` layers such that together they hold `density` of all weights. Layers whose
@@ -86,7 +87,7 @@ typedef enum sl_distribution {
  * @param densities receives count values in [0, 1]
  */
 SL_API sl_status sl_density_distribute(sl_context *context, sl_distribution distribution, double density, int count,
-                                       const int64_t (*shapes)[2], const int64_t (*kernels)[2], double *densities);
+									   const int64_t (*shapes)[2], const int64_t (*kernels)[2], double *densities);
 
 /** Take another reference. Thread-safe. Returns `pattern`. */
 SL_API sl_pattern *sl_pattern_retain(sl_pattern *pattern);
@@ -100,7 +101,7 @@ SL_API sl_status sl_pattern_get(sl_context *context, const sl_pattern *pattern, 
  * @param permutation receives a pointer to nnz elements of `*permutation_dtype` (#SL_I32 while nnz < 2^31)
  */
 SL_API sl_status sl_pattern_transpose(sl_context *context, sl_pattern *pattern, sl_pattern_arrays *arrays,
-                                      const void **permutation, sl_dtype *permutation_dtype);
+									  const void **permutation, sl_dtype *permutation_dtype);
 /** 64-bit hash of shape and structure, the same on every machine and offset width. */
 SL_API sl_status sl_pattern_hash(sl_context *context, const sl_pattern *pattern, uint64_t *hash);
 /** Bytes the pattern holds now: its own arrays and what was derived from them. */

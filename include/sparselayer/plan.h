@@ -21,21 +21,23 @@ typedef struct sl_plan sl_plan;
  * @return as sl_spmm(), and #SL_ERR_UNSUPPORTED (not by this backend)
  */
 SL_API sl_status sl_plan_spmm(sl_plan **plan, sl_context *context, sl_transpose transpose, const sl_csr *A,
-                              const sl_dense *B, const sl_dense *C, const sl_epilogue *epilogue);
+							  const sl_dense *B, const sl_dense *C, const sl_epilogue *epilogue);
 /** Plan sl_sddmm(). @return as sl_sddmm(), and #SL_ERR_UNSUPPORTED */
-SL_API sl_status sl_plan_sddmm(sl_plan **plan, sl_context *context, const sl_dense *A, const sl_dense *B, const sl_csr *S);
+SL_API sl_status sl_plan_sddmm(sl_plan **plan, sl_context *context, const sl_dense *A, const sl_dense *B,
+							   const sl_csr *S);
 
 /**
  * Run a plan of sl_plan_spmm(). Does not allocate once the context's workspace has grown to sl_plan_workspace().
  * Operands of another order, or another epilogue, than planned are planned anew in the call.
  * @param A of the planned pattern; its values may have changed
- * @return as sl_spmm(); #SL_ERR_ARGUMENT (another pattern, or a plan of another op), #SL_ERR_SHAPE (more columns than planned)
+ * @return as sl_spmm(); #SL_ERR_ARGUMENT (another pattern, or a plan of another op), #SL_ERR_SHAPE (more columns than
+ * planned)
  */
 SL_API sl_status sl_plan_run_spmm(sl_context *context, const sl_plan *plan, double alpha, const sl_csr *A,
-                                  const sl_dense *B, double beta, sl_dense *C, const sl_epilogue *epilogue);
+								  const sl_dense *B, double beta, sl_dense *C, const sl_epilogue *epilogue);
 /** Run a plan of sl_plan_sddmm(). @return as sl_sddmm(); #SL_ERR_ARGUMENT as sl_plan_run_spmm() */
 SL_API sl_status sl_plan_run_sddmm(sl_context *context, const sl_plan *plan, double alpha, const sl_dense *A,
-                                   const sl_dense *B, double beta, sl_csr *S);
+								   const sl_dense *B, double beta, sl_csr *S);
 
 /** Bytes of workspace a run takes from the context. */
 SL_API size_t sl_plan_workspace(const sl_plan *plan);
@@ -44,7 +46,8 @@ SL_API size_t sl_plan_workspace(const sl_plan *plan);
  * Writes at most `size` bytes including the terminating zero.
  */
 SL_API sl_status sl_plan_describe(sl_context *context, const sl_plan *plan, char *text, size_t size);
-/** Destroy a plan. NULL is allowed. Any context still alive may be current, but a plan must not outlive the one it was made with. */
+/** Destroy a plan. NULL is allowed. Any context still alive may be current, but a plan must not outlive the one it was
+ * made with. */
 SL_API void sl_plan_destroy(sl_plan *plan);
 
 SL_END_DECLS

@@ -47,7 +47,7 @@ const char *sl_device_name(sl_device device) {
 }
 
 #define TEXT_(x) #x
-#define TEXT(x) TEXT_(x)
+#define TEXT(x)  TEXT_(x)
 
 int sl_version(void) {
 	return SL_VERSION;

@@ -27,7 +27,7 @@ sl_status sl_csr_create_pattern(sl_csr **matrix, sl_context *context, sl_pattern
 }
 
 sl_status sl_csr_wrap(sl_csr **matrix, sl_context *context, sl_pattern *pattern, void *values, sl_dtype dtype,
-                      sl_release_callback release, void *user) {
+					  sl_release_callback release, void *user) {
 	if (!matrix || !pattern || !context)
 		return sli_fail(context, SL_ERR_NULL, "%s is null", pattern ? "matrix" : "pattern");
 	*matrix = NULL;

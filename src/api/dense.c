@@ -8,12 +8,12 @@
 
 sl_dense sl_dense_view(const void *data, sl_dtype dtype, int64_t rows, int64_t cols) {
 	return (sl_dense){.data = (void *)(uintptr_t)data,
-	                  .dtype = dtype,
-	                  .order = SL_ROW_MAJOR,
-	                  .device = SL_DEVICE_CPU,
-	                  .rows = rows,
-	                  .cols = cols,
-	                  .ld = cols > 0 ? cols : 1};
+					  .dtype = dtype,
+					  .order = SL_ROW_MAJOR,
+					  .device = SL_DEVICE_CPU,
+					  .rows = rows,
+					  .cols = cols,
+					  .ld = cols > 0 ? cols : 1};
 }
 
 sl_dense sl_dense_transposed(sl_dense view) {
@@ -48,14 +48,14 @@ sl_status sl_dense_bytes(sl_context *context, const sl_dense *view, size_t *byte
 		return sli_fail(context, SL_ERR_LAYOUT, "order %d is no storage order", (int)view->order);
 	if (view->rows < 0 || view->cols < 0)
 		return sli_fail(context, SL_ERR_ARGUMENT, "a matrix of %lld x %lld: sizes must not be negative",
-		                (long long)view->rows, (long long)view->cols);
+						(long long)view->rows, (long long)view->cols);
 	int64_t least = view->order == SL_ROW_MAJOR ? view->cols : view->order == SL_COL_MAJOR ? view->rows : 1;
 	if (view->ld < least || view->ld < 0)
 		return sli_fail(context, SL_ERR_LAYOUT, "leading dimension %lld of a %lld x %lld matrix must be at least %lld",
-		                (long long)view->ld, (long long)view->rows, (long long)view->cols, (long long)least);
+						(long long)view->ld, (long long)view->rows, (long long)view->cols, (long long)least);
 	if (!elements(view, &count) || !sli_bytes(count, sl_dtype_size(view->dtype), bytes))
 		return sli_fail(context, SL_ERR_OVERFLOW, "a matrix of %lld x %lld with leading dimension %lld is too large",
-		                (long long)view->rows, (long long)view->cols, (long long)view->ld);
+						(long long)view->rows, (long long)view->cols, (long long)view->ld);
 	return SL_OK;
 }
 
@@ -64,7 +64,7 @@ sl_status sl_dense_check(sl_context *context, const sl_dense *view) {
 	SL_TRY(sl_dense_bytes(context, view, &bytes));
 	if (bytes && !view->data)
 		return sli_fail(context, SL_ERR_NULL, "the data of a %lld x %lld matrix is null", (long long)view->rows,
-		                (long long)view->cols);
+						(long long)view->cols);
 	return SL_OK;
 }
 
@@ -76,8 +76,8 @@ static sl_status dtype_of(sl_context *context, DLDataType type, sl_dtype *dtype)
 		*dtype = SL_BF16;
 	if (!*dtype)
 		return sli_fail(context, SL_ERR_DTYPE,
-		                "a DLPack tensor of type code %d, %d bits, %d lanes: f32, f64, f16 or bf16 is needed",
-		                type.code, type.bits, type.lanes);
+						"a DLPack tensor of type code %d, %d bits, %d lanes: f32, f64, f16 or bf16 is needed",
+						type.code, type.bits, type.lanes);
 	return SL_OK;
 }
 
@@ -95,7 +95,7 @@ sl_status sl_dense_from_dlpack(sl_context *context, const struct DLManagedTensor
 		out.device = SL_DEVICE_CUDA;
 	else
 		return sli_fail(context, SL_ERR_DEVICE, "a DLPack tensor on device type %d: CPU or CUDA is needed",
-		                (int)t->device.device_type);
+						(int)t->device.device_type);
 	out.device_index = t->device.device_id;
 	out.cols = t->shape[t->ndim - 1];
 	if (t->ndim == 2)
@@ -112,7 +112,7 @@ sl_status sl_dense_from_dlpack(sl_context *context, const struct DLManagedTensor
 		out.ld = col_stride;
 	} else {
 		return sli_fail(context, SL_ERR_LAYOUT, "DLPack strides (%lld, %lld): one of them must be 1",
-		                (long long)row_stride, (long long)col_stride);
+						(long long)row_stride, (long long)col_stride);
 	}
 	out.data = t->data ? (char *)t->data + t->byte_offset : NULL;
 	SL_TRY(sl_dense_check(context, &out));

@@ -11,31 +11,32 @@ static sl_status check_targets(sl_context *context, sl_loss loss, const sl_dense
 		return sli_fail(context, SL_ERR_NULL, "targets has neither labels nor dense");
 	if (targets->labels)
 		return loss == SL_SOFTMAX_CROSS_ENTROPY
-		           ? SL_OK
-		           : sli_fail(context, SL_ERR_ARGUMENT, "labels are for softmax cross-entropy; this loss takes dense targets");
+				   ? SL_OK
+				   : sli_fail(context, SL_ERR_ARGUMENT,
+							  "labels are for softmax cross-entropy; this loss takes dense targets");
 	SL_TRY(sli_check_dense(context, dense, "targets.dense"));
 	if (dense->rows != outputs->rows || dense->cols != outputs->cols)
 		return sli_fail(context, SL_ERR_SHAPE, "targets.dense is %lldx%lld, outputs %lldx%lld; they must be the same",
-		                (long long)dense->rows, (long long)dense->cols, (long long)outputs->rows,
-		                (long long)outputs->cols);
+						(long long)dense->rows, (long long)dense->cols, (long long)outputs->rows,
+						(long long)outputs->cols);
 	if (dense->dtype != outputs->dtype)
 		return sli_fail(context, SL_ERR_DTYPE, "targets.dense is %s, outputs are %s", sl_dtype_name(dense->dtype),
-		                sl_dtype_name(outputs->dtype));
+						sl_dtype_name(outputs->dtype));
 	return SL_OK;
 }
 
 static sl_status check_gradient(sl_context *context, const sl_dense *outputs, const sl_targets *targets,
-                                const sl_dense *gradient) {
+								const sl_dense *gradient) {
 	if (!gradient)
 		return SL_OK;
 	SL_TRY(sli_check_dense(context, gradient, "gradient"));
 	if (gradient->rows != outputs->rows || gradient->cols != outputs->cols)
 		return sli_fail(context, SL_ERR_SHAPE, "gradient is %lldx%lld, outputs %lldx%lld; they must be the same",
-		                (long long)gradient->rows, (long long)gradient->cols, (long long)outputs->rows,
-		                (long long)outputs->cols);
+						(long long)gradient->rows, (long long)gradient->cols, (long long)outputs->rows,
+						(long long)outputs->cols);
 	if (gradient->dtype != outputs->dtype)
 		return sli_fail(context, SL_ERR_DTYPE, "gradient is %s, outputs are %s", sl_dtype_name(gradient->dtype),
-		                sl_dtype_name(outputs->dtype));
+						sl_dtype_name(outputs->dtype));
 	bool same = gradient->data == outputs->data && gradient->order == outputs->order && gradient->ld == outputs->ld;
 	if (!same && sli_overlap(gradient, outputs))
 		return sli_fail(context, SL_ERR_ALIAS, "gradient overlaps outputs without being them");
@@ -45,10 +46,11 @@ static sl_status check_gradient(sl_context *context, const sl_dense *outputs, co
 }
 
 static sl_status run_loss(sl_context *context, sl_loss loss, const sl_dense *outputs, const sl_targets *targets,
-                          const sl_dense *gradient, void *device_sums, sl_loss_sums *sums) {
+						  const sl_dense *gradient, void *device_sums, sl_loss_sums *sums) {
 	sl_device_state *state = sli_device(context);
 	const sl_backend *backend = state->backend;
-	sl_op_args args = {.alpha = 1, .a = sl_dense_transposed(*outputs), .labels = targets->labels, .result = device_sums};
+	sl_op_args args = {
+		.alpha = 1, .a = sl_dense_transposed(*outputs), .labels = targets->labels, .result = device_sums};
 	sl_op_desc desc = {.kind = SL_OP_LOSS, .variant = (int)loss, .a = sli_desc(&args.a)};
 	if (!targets->labels) {
 		args.b = sl_dense_transposed(*targets->dense);
@@ -65,14 +67,14 @@ static sl_status run_loss(sl_context *context, sl_loss loss, const sl_dense *out
 }
 
 SL_API sl_status sl_loss_evaluate(sl_context *context, sl_loss loss, const sl_dense *outputs, const sl_targets *targets,
-                                  sl_dense *gradient, sl_loss_result *result) {
+								  sl_dense *gradient, sl_loss_result *result) {
 	if (!context)
 		return SL_ERR_NULL;
 	if (!targets || !result)
 		return sli_fail(context, SL_ERR_NULL, "%s is null", targets ? "result" : "targets");
 	if ((int)loss < SL_SOFTMAX_CROSS_ENTROPY || loss > SL_MEAN_SQUARED_ERROR)
 		return sli_fail(context, SL_ERR_ARGUMENT, "loss %d is unknown; it goes from 0 to %d", (int)loss,
-		                SL_MEAN_SQUARED_ERROR);
+						SL_MEAN_SQUARED_ERROR);
 	memset(result, 0, sizeof *result);
 	SL_TRY(sli_check_dense(context, outputs, "outputs"));
 	SL_TRY(check_targets(context, loss, outputs, targets));
@@ -90,7 +92,7 @@ SL_API sl_status sl_loss_evaluate(sl_context *context, sl_loss loss, const sl_de
 		return status;
 	if (sums.bad_row >= 0)
 		return sli_fail(context, SL_ERR_ARGUMENT, "labels[%lld] is outside [0, %lld), the number of outputs",
-		                (long long)sums.bad_row, (long long)outputs->cols);
+						(long long)sums.bad_row, (long long)outputs->cols);
 	result->loss = sums.rows ? sums.loss / (double)sums.rows : 0;
 	result->correct = sums.correct;
 	result->counted = sums.counted;

@@ -6,16 +6,16 @@ SL_API bool sl_activation_saves_input(sl_activation activation) {
 }
 
 static sl_status same_shape(sl_context *context, const sl_dense *a, const char *name_a, const sl_dense *b,
-                            const char *name_b) {
+							const char *name_b) {
 	if (a->rows != b->rows || a->cols != b->cols)
 		return sli_fail(context, SL_ERR_SHAPE, "%s is %lldx%lld, but %s is %lldx%lld; they must be the same", name_a,
-		                (long long)a->rows, (long long)a->cols, name_b, (long long)b->rows, (long long)b->cols);
+						(long long)a->rows, (long long)a->cols, name_b, (long long)b->rows, (long long)b->cols);
 	return SL_OK;
 }
 
 /* The output may be the input itself, element for element, but not overlap it otherwise. */
 static sl_status check_in_place(sl_context *context, const sl_dense *in, const char *name_in, const sl_dense *out,
-                                const char *name_out) {
+								const char *name_out) {
 	bool same = in->data == out->data && in->order == out->order && in->ld == out->ld && in->dtype == out->dtype;
 	if (!same && sli_overlap(in, out))
 		return sli_fail(context, SL_ERR_ALIAS, "%s overlaps %s without being it", name_out, name_in);
@@ -23,7 +23,7 @@ static sl_status check_in_place(sl_context *context, const sl_dense *in, const c
 }
 
 sl_status sli_check_epilogue(sl_context *context, const sl_epilogue *given, const sl_dense *C, const sl_dense *B,
-                             sl_epilogue *epilogue, bool with_data) {
+							 sl_epilogue *epilogue, bool with_data) {
 	memset(epilogue, 0, sizeof *epilogue);
 	if (!given)
 		return SL_OK;
@@ -37,10 +37,10 @@ sl_status sli_check_epilogue(sl_context *context, const sl_epilogue *given, cons
 	SL_TRY(same_shape(context, d, "pre_activation", C, "C"));
 	if (d->dtype != C->dtype)
 		return sli_fail(context, SL_ERR_DTYPE, "pre_activation is %s, but C is %s", sl_dtype_name(d->dtype),
-		                sl_dtype_name(C->dtype));
+						sl_dtype_name(C->dtype));
 	if (d->order != C->order || d->ld != C->ld)
 		return sli_fail(context, SL_ERR_LAYOUT, "pre_activation has order %d and ld %lld; C's are %d and %lld",
-		                (int)d->order, (long long)d->ld, (int)C->order, (long long)C->ld);
+						(int)d->order, (long long)d->ld, (int)C->order, (long long)C->ld);
 	if (with_data && (sli_overlap(d, C) || sli_overlap(d, B)))
 		return sli_fail(context, SL_ERR_ALIAS, "pre_activation overlaps B or C");
 	return SL_OK;
@@ -49,10 +49,10 @@ sl_status sli_check_epilogue(sl_context *context, const sl_epilogue *given, cons
 static sl_status meet(sl_context *context, int64_t m, int64_t k, const sl_dense *B, const sl_dense *C) {
 	if (B->rows != k)
 		return sli_fail(context, SL_ERR_SHAPE, "A is %lldx%lld, so B must have %lld rows, not %lld", (long long)m,
-		                (long long)k, (long long)k, (long long)B->rows);
+						(long long)k, (long long)k, (long long)B->rows);
 	if (C->rows != m || C->cols != B->cols)
 		return sli_fail(context, SL_ERR_SHAPE, "C is %lldx%lld; A * B is %lldx%lld", (long long)C->rows,
-		                (long long)C->cols, (long long)m, (long long)B->cols);
+						(long long)C->cols, (long long)m, (long long)B->cols);
 	return SL_OK;
 }
 
@@ -84,8 +84,8 @@ static sl_status check_planned(sl_context *context, const sl_dense *view, const 
 }
 
 sl_status sli_describe_spmm(sl_context *context, sl_transpose transpose, const sl_csr *A, const sl_dense *B,
-                            const sl_dense *C, const sl_epilogue *given, bool with_data, sl_op_desc *desc,
-                            sl_op_args *args) {
+							const sl_dense *C, const sl_epilogue *given, bool with_data, sl_op_desc *desc,
+							sl_op_args *args) {
 	sl_epilogue epilogue;
 	if (!A)
 		return sli_fail(context, SL_ERR_NULL, "A is null");
@@ -119,7 +119,7 @@ sl_status sli_describe_spmm(sl_context *context, sl_transpose transpose, const s
 }
 
 SL_API sl_status sl_spmm(sl_context *context, sl_transpose transpose, double alpha, const sl_csr *A, const sl_dense *B,
-                         double beta, sl_dense *C, const sl_epilogue *epilogue) {
+						 double beta, sl_dense *C, const sl_epilogue *epilogue) {
 	if (!context)
 		return SL_ERR_NULL;
 	sl_op_desc desc;
@@ -129,7 +129,7 @@ SL_API sl_status sl_spmm(sl_context *context, sl_transpose transpose, double alp
 }
 
 sl_status sli_describe_sddmm(sl_context *context, const sl_dense *A, const sl_dense *B, const sl_csr *S, bool with_data,
-                             sl_op_desc *desc, sl_op_args *args) {
+							 sl_op_desc *desc, sl_op_args *args) {
 	if (!S)
 		return sli_fail(context, SL_ERR_NULL, "S is null");
 	SL_TRY(check_planned(context, A, "A", with_data));
@@ -137,9 +137,9 @@ sl_status sli_describe_sddmm(sl_context *context, const sl_dense *A, const sl_de
 	sl_pattern_arrays arrays = sli_pattern_arrays(S->pattern);
 	if (A->cols != B->rows || A->rows != arrays.rows || B->cols != arrays.cols)
 		return sli_fail(context, SL_ERR_SHAPE,
-		                "A is %lldx%lld, B %lldx%lld and S %lldx%lld; they must be [m, k], [k, n] and [m, n]",
-		                (long long)A->rows, (long long)A->cols, (long long)B->rows, (long long)B->cols,
-		                (long long)arrays.rows, (long long)arrays.cols);
+						"A is %lldx%lld, B %lldx%lld and S %lldx%lld; they must be [m, k], [k, n] and [m, n]",
+						(long long)A->rows, (long long)A->cols, (long long)B->rows, (long long)B->cols,
+						(long long)arrays.rows, (long long)arrays.cols);
 	memset(desc, 0, sizeof *desc);
 	desc->kind = SL_OP_SDDMM;
 	desc->a = sli_desc(A);
@@ -158,7 +158,7 @@ sl_status sli_describe_sddmm(sl_context *context, const sl_dense *A, const sl_de
 }
 
 SL_API sl_status sl_sddmm(sl_context *context, double alpha, const sl_dense *A, const sl_dense *B, double beta,
-                          sl_csr *S) {
+						  sl_csr *S) {
 	if (!context)
 		return SL_ERR_NULL;
 	sl_op_desc desc;
@@ -168,7 +168,7 @@ SL_API sl_status sl_sddmm(sl_context *context, double alpha, const sl_dense *A, 
 }
 
 SL_API sl_status sl_gemm(sl_context *context, double alpha, const sl_dense *A, const sl_dense *B, double beta,
-                         sl_dense *C, const sl_epilogue *given) {
+						 sl_dense *C, const sl_epilogue *given) {
 	if (!context)
 		return SL_ERR_NULL;
 	SL_TRY(sli_check_dense(context, A, "A"));
@@ -199,7 +199,7 @@ SL_API sl_status sl_dense_copy(sl_context *context, const sl_dense *source, sl_d
 }
 
 SL_API sl_status sl_activate(sl_context *context, sl_activation activation, double parameter, const sl_dense *X,
-                             sl_dense *Y) {
+							 sl_dense *Y) {
 	if (!context)
 		return SL_ERR_NULL;
 	SL_TRY(sli_check_activation(context, activation, parameter));
@@ -207,14 +207,17 @@ SL_API sl_status sl_activate(sl_context *context, sl_activation activation, doub
 	SL_TRY(sli_check_dense(context, Y, "Y"));
 	SL_TRY(same_shape(context, X, "X", Y, "Y"));
 	SL_TRY(check_in_place(context, X, "X", Y, "Y"));
-	sl_op_desc desc = {.kind = SL_OP_ACTIVATION, .a = sli_desc(X), .c = sli_desc(Y), .activation = activation,
-	                   .activation_parameter = parameter};
+	sl_op_desc desc = {.kind = SL_OP_ACTIVATION,
+					   .a = sli_desc(X),
+					   .c = sli_desc(Y),
+					   .activation = activation,
+					   .activation_parameter = parameter};
 	sl_op_args args = {.a = *X, .c = *Y};
 	return sli_run(context, &desc, &args);
 }
 
 SL_API sl_status sl_activate_backward(sl_context *context, sl_activation activation, double parameter,
-                                      const sl_dense *saved, const sl_dense *dY, sl_dense *dX) {
+									  const sl_dense *saved, const sl_dense *dY, sl_dense *dX) {
 	if (!context)
 		return SL_ERR_NULL;
 	SL_TRY(sli_check_activation(context, activation, parameter));
@@ -226,8 +229,12 @@ SL_API sl_status sl_activate_backward(sl_context *context, sl_activation activat
 	SL_TRY(check_in_place(context, dY, "dY", dX, "dX"));
 	if (sli_overlap(saved, dX))
 		return sli_fail(context, SL_ERR_ALIAS, "dX overlaps saved");
-	sl_op_desc desc = {.kind = SL_OP_ACTIVATION_GRAD, .a = sli_desc(saved), .b = sli_desc(dY), .c = sli_desc(dX),
-	                   .activation = activation, .activation_parameter = parameter};
+	sl_op_desc desc = {.kind = SL_OP_ACTIVATION_GRAD,
+					   .a = sli_desc(saved),
+					   .b = sli_desc(dY),
+					   .c = sli_desc(dX),
+					   .activation = activation,
+					   .activation_parameter = parameter};
 	sl_op_args args = {.a = *saved, .b = *dY, .c = *dX};
 	return sli_run(context, &desc, &args);
 }
@@ -255,9 +262,10 @@ static sl_status sum_squares(sl_context *context, const sl_dense *vector, double
 	if (status == SL_OK)
 		status = state->backend->fill(state->device, sum, 0, sizeof *result);
 	if (status == SL_OK) {
-		sl_op_desc desc = {.kind = SL_OP_REDUCE, .variant = SL_REDUCE_SUM_SQUARES, .a = sli_desc(vector),
-		                   .count = vector->cols};
-		sl_op_args args = {.alpha = scale, .a = *vector, .vector = {vector->data}, .count = vector->cols, .result = sum};
+		sl_op_desc desc = {
+			.kind = SL_OP_REDUCE, .variant = SL_REDUCE_SUM_SQUARES, .a = sli_desc(vector), .count = vector->cols};
+		sl_op_args args = {
+			.alpha = scale, .a = *vector, .vector = {vector->data}, .count = vector->cols, .result = sum};
 		status = sli_run(context, &desc, &args);
 	}
 	if (status == SL_OK)

@@ -51,11 +51,11 @@ sl_status sl_optimizer_scale_gradients(sl_context *context, sl_optimizer *optimi
 sl_status sl_optimizer_get_info(sl_context *context, const sl_optimizer *optimizer, sl_optimizer_info *info) {
 	SL_TRY(need(context, optimizer));
 	sl_optimizer_info full = {.struct_size = sizeof full,
-	                          .kind = optimizer->options.kind,
-	                          .steps = optimizer->steps,
-	                          .learning_rate = sli_optimizer_rate(optimizer),
-	                          .gradient_norm = optimizer->gradient_norm,
-	                          .states_per_parameter = sli_optimizer_states(optimizer->options.kind)};
+							  .kind = optimizer->options.kind,
+							  .steps = optimizer->steps,
+							  .learning_rate = sli_optimizer_rate(optimizer),
+							  .gradient_norm = optimizer->gradient_norm,
+							  .states_per_parameter = sli_optimizer_states(optimizer->options.kind)};
 	for (int i = 0; i < optimizer->count; i++)
 		for (int p = 0; p < SL_MAX_PARAMETERS; p++)
 			for (int s = 0; s < SL_MAX_STATES; s++)
@@ -64,7 +64,7 @@ sl_status sl_optimizer_get_info(sl_context *context, const sl_optimizer *optimiz
 }
 
 sl_status sl_optimizer_state(sl_context *context, const sl_optimizer *optimizer, const sl_layer *layer, int parameter,
-                             int state, void **values) {
+							 int state, void **values) {
 	SL_TRY(need(context, optimizer));
 	if (!layer || !values)
 		return sli_fail(context, SL_ERR_NULL, "%s is null", layer ? "values" : "layer");
@@ -74,7 +74,7 @@ sl_status sl_optimizer_state(sl_context *context, const sl_optimizer *optimizer,
 		return sli_fail(context, SL_ERR_ARGUMENT, "the layer has not been added to this optimizer");
 	if (parameter < 0 || parameter >= sl_layer_parameter_count(layer))
 		return sli_fail(context, SL_ERR_ARGUMENT, "parameter is %d; the layer has %d", parameter,
-		                sl_layer_parameter_count(layer));
+						sl_layer_parameter_count(layer));
 	if (state < 0 || state >= states)
 		return sli_fail(context, SL_ERR_ARGUMENT, "state is %d; this optimizer keeps %d a parameter", state, states);
 	*values = entry->state[parameter][state].data;

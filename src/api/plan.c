@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 SL_API sl_status sl_plan_spmm(sl_plan **plan, sl_context *context, sl_transpose transpose, const sl_csr *A,
-                              const sl_dense *B, const sl_dense *C, const sl_epilogue *epilogue) {
+							  const sl_dense *B, const sl_dense *C, const sl_epilogue *epilogue) {
 	if (plan)
 		*plan = NULL;
 	if (!context)
@@ -17,7 +17,7 @@ SL_API sl_status sl_plan_spmm(sl_plan **plan, sl_context *context, sl_transpose 
 }
 
 SL_API sl_status sl_plan_sddmm(sl_plan **plan, sl_context *context, const sl_dense *A, const sl_dense *B,
-                               const sl_csr *S) {
+							   const sl_csr *S) {
 	if (plan)
 		*plan = NULL;
 	if (!context)
@@ -30,7 +30,7 @@ SL_API sl_status sl_plan_sddmm(sl_plan **plan, sl_context *context, const sl_den
 }
 
 static sl_status check_plan(sl_context *context, const sl_plan *plan, sl_op_kind kind, const sl_csr *matrix,
-                            const char *name) {
+							const char *name) {
 	if (!plan)
 		return sli_fail(context, SL_ERR_NULL, "plan is null");
 	if (!matrix)
@@ -43,7 +43,7 @@ static sl_status check_plan(sl_context *context, const sl_plan *plan, sl_op_kind
 }
 
 SL_API sl_status sl_plan_run_spmm(sl_context *context, const sl_plan *plan, double alpha, const sl_csr *A,
-                                  const sl_dense *B, double beta, sl_dense *C, const sl_epilogue *epilogue) {
+								  const sl_dense *B, double beta, sl_dense *C, const sl_epilogue *epilogue) {
 	if (!context)
 		return SL_ERR_NULL;
 	SL_TRY(check_plan(context, plan, SL_OP_SPMM, A, "A"));
@@ -53,13 +53,13 @@ SL_API sl_status sl_plan_run_spmm(sl_context *context, const sl_plan *plan, doub
 	SL_TRY(sli_describe_spmm(context, transpose, A, B, C, epilogue, true, &desc, &args));
 	if (C->cols > plan->op.desc.c.cols)
 		return sli_fail(context, SL_ERR_SHAPE, "C has %lld columns; the plan is for at most %lld", (long long)C->cols,
-		                (long long)plan->op.desc.c.cols);
+						(long long)plan->op.desc.c.cols);
 	/* Another layout or epilogue than planned still runs, planned anew. */
 	return sli_run_sparse(context, plan, &desc, A->pattern, &args);
 }
 
 SL_API sl_status sl_plan_run_sddmm(sl_context *context, const sl_plan *plan, double alpha, const sl_dense *A,
-                                   const sl_dense *B, double beta, sl_csr *S) {
+								   const sl_dense *B, double beta, sl_csr *S) {
 	if (!context)
 		return SL_ERR_NULL;
 	SL_TRY(check_plan(context, plan, SL_OP_SDDMM, S, "S"));

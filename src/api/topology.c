@@ -22,6 +22,6 @@ sl_status sl_layer_prune(sl_context *context, sl_layer *layer, double density, s
 	int64_t keep = density == 1 ? all : (int64_t)llround(density * (double)all);
 	if (keep > have)
 		return sli_fail(context, SL_ERR_ARGUMENT, "density %g means %lld weights; layer \"%s\" has %lld", density,
-		                (long long)keep, layer->name, (long long)have);
+						(long long)keep, layer->name, (long long)have);
 	return sli_layer_prune(context, layer, keep, optimizer);
 }

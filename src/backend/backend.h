@@ -73,7 +73,8 @@ typedef enum sl_op_kind {
 
 typedef enum sl_reduce {
 	SL_REDUCE_ROW_SUMS = 0, /* vector[0][r] = beta * it + sum over columns of a(r, .) */
-	SL_REDUCE_SUM_SQUARES,  /* *(double *)result += sum of (alpha x)^2 over vector[0][0..count), of desc.a.dtype; alpha 0: 1 */
+	SL_REDUCE_SUM_SQUARES,  /* *(double *)result += sum of (alpha x)^2 over vector[0][0..count), of desc.a.dtype; alpha
+							   0: 1 */
 	SL_REDUCE_NONFINITE     /* *(int64_t *)result = index of the first NaN or infinity in vector[0], or -1 */
 } sl_reduce;
 
@@ -99,8 +100,8 @@ typedef struct sl_update {
 	double momentum;
 	double beta1, beta2, epsilon;
 	double correction1, correction2; /* 1 - beta1^t, 1 - beta2^t; t counted from 1 */
-	double weight_decay; /* decoupled */
-	double l1, l2;       /* added to the gradient, after clipping */
+	double weight_decay;             /* decoupled */
+	double l1, l2;                   /* added to the gradient, after clipping */
 	double l1_proximal;
 	double clip_value;      /* 0: off; applied to the gradient first */
 	double gradient_factor; /* from norm clipping; applied second; 1: none */
@@ -118,7 +119,7 @@ typedef struct sl_sparse_view {
 	sl_pattern_arrays transposed; /* in backend memory; only when desc.transpose, else zero */
 	const void *permutation;      /* transposed entry k is entry permutation[k]; as `transposed` */
 	sl_dtype permutation_dtype;
-	sl_pattern_arrays host;       /* the same as `arrays`, readable by the host */
+	sl_pattern_arrays host; /* the same as `arrays`, readable by the host */
 } sl_sparse_view;
 
 /* What is to be planned. Unused fields are zero. */

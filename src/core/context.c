@@ -9,7 +9,7 @@
 /* Services for the backend. `user` is the device state's part that outlives the context. */
 typedef struct device_record {
 	sl_device_state state;
-	int references; /* atomic */
+	int references;      /* atomic */
 	sl_context *context; /* NULL once it is gone */
 } device_record;
 
@@ -105,8 +105,8 @@ sl_status sli_fail_memory(sl_context *context, size_t bytes, const char *what) {
 	sli_heap_usage(context->heap, &usage);
 	if (usage.budget && bytes > usage.budget - usage.current)
 		return sli_fail(context, SL_ERR_BUDGET,
-		                "%s needs %zu bytes; the memory budget is %zu, of which %zu are in use: raise memory_budget",
-		                what, bytes, usage.budget, usage.current);
+						"%s needs %zu bytes; the memory budget is %zu, of which %zu are in use: raise memory_budget",
+						what, bytes, usage.budget, usage.current);
 	return sli_fail(context, SL_ERR_MEMORY, "no memory for %s (%zu bytes)", what, bytes);
 }
 
@@ -179,23 +179,23 @@ static sl_status open_device(sl_context *context, sl_device device) {
 	record->state.heap = sli_heap_retain(context->heap);
 	record->state.backend = sli_backend_load(device, &record->state.module, why, sizeof why);
 	record->state.host = (sl_host){.abi = SL_BACKEND_ABI,
-	                               .user = record,
-	                               .fail = host_fail,
-	                               .log = host_log,
-	                               .allocate = host_allocate,
-	                               .release = host_release,
-	                               .reserve = host_reserve,
-	                               .unreserve = host_unreserve,
-	                               .parallel = host_parallel,
-	                               .threads = sli_team_threads(context->team),
-	                               .deterministic = context->options.deterministic,
-	                               .stream = context->options.stream,
-	                               .device_index = context->options.device_index};
+								   .user = record,
+								   .fail = host_fail,
+								   .log = host_log,
+								   .allocate = host_allocate,
+								   .release = host_release,
+								   .reserve = host_reserve,
+								   .unreserve = host_unreserve,
+								   .parallel = host_parallel,
+								   .threads = sli_team_threads(context->team),
+								   .deterministic = context->options.deterministic,
+								   .stream = context->options.stream,
+								   .device_index = context->options.device_index};
 	sl_status status = SL_OK;
 	if (!record->state.backend)
 		status = sli_fail(context, SL_ERR_DEVICE, "%s is not available: %s", sl_device_name(device), why);
 	else if (device == SL_DEVICE_CUDA && context->options.device == SL_DEVICE_AUTO &&
-	         !(record->state.backend->flags & SL_BACKEND_TRAINS))
+			 !(record->state.backend->flags & SL_BACKEND_TRAINS))
 		status = sli_fail(context, SL_ERR_DEVICE, "the cuda module does not train yet");
 	else
 		status = record->state.backend->open(&record->state.host, &record->state.device);
@@ -227,7 +227,7 @@ void sli_context_close(sl_context *context) {
 		while (context->blocks) {
 			context->blocks--;
 			state->backend->release(state->device, context->arena[context->blocks].data,
-			                        context->arena[context->blocks].bytes, SL_MEMORY_DEVICE);
+									context->arena[context->blocks].bytes, SL_MEMORY_DEVICE);
 		}
 		((device_record *)state)->context = NULL;
 		/* What is left runs without threads. */
@@ -265,14 +265,14 @@ sl_status sli_context_open(sl_context **result, const sl_context_options *option
 	if (status == SL_OK) {
 		int n = snprintf(context->description, sizeof context->description, "%s (", context->device->backend->name);
 		context->device->backend->describe(context->device->device, context->description + n,
-		                                   sizeof context->description - (size_t)n - 1);
+										   sizeof context->description - (size_t)n - 1);
 		strcat(context->description, ")");
 		*result = context;
 		return SL_OK;
 	}
 	if (status == SL_ERR_MEMORY && sli_heap_refused(heap))
 		status = sli_fail(context, SL_ERR_BUDGET, "memory_budget of %zu bytes is too small for a context",
-		                  options->memory_budget);
+						  options->memory_budget);
 	if (options->error && options->error_size)
 		snprintf(options->error, options->error_size, "%s", context->message);
 	sli_context_close(context);

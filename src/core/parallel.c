@@ -63,7 +63,7 @@ static int cores(void) {
 }
 
 sl_status sli_team_create(sl_team **team, sl_heap *heap, int threads, const sl_parallel_for *parallel_for,
-                          bool flush_to_zero) {
+						  bool flush_to_zero) {
 	sl_team *created = sli_heap_allocate(heap, sizeof *created);
 	*team = NULL;
 	if (!created)

@@ -55,12 +55,12 @@ int64_t sli_layer_width(sl_context *context, const sl_layer *layer, int64_t batc
 
 /* Scratch panels. */
 static sl_status take_panels(sl_context *context, sl_dtype dtype, int64_t rows, int64_t batch, int64_t width,
-                             sl_dense *view) {
+							 sl_dense *view) {
 	size_t bytes;
 	void *data;
 	if (!sli_panel_bytes(rows, batch, width, dtype, &bytes))
 		return sli_fail(context, SL_ERR_OVERFLOW, "%lld features of a batch of %lld do not fit in memory",
-		                (long long)rows, (long long)batch);
+						(long long)rows, (long long)batch);
 	SL_TRY(sli_arena_take(context, bytes, &data));
 	*view = sli_panels(context, data, dtype, rows, batch, width);
 	return SL_OK;
@@ -68,11 +68,11 @@ static sl_status take_panels(sl_context *context, sl_dtype dtype, int64_t rows, 
 
 /* Panels in a buffer of `saved`. */
 static sl_status keep_panels(sl_context *context, sl_buffer *buffer, sl_dtype dtype, int64_t rows, int64_t batch,
-                             int64_t width, sl_dense *view) {
+							 int64_t width, sl_dense *view) {
 	size_t bytes;
 	if (!sli_panel_bytes(rows, batch, width, dtype, &bytes))
 		return sli_fail(context, SL_ERR_OVERFLOW, "%lld features of a batch of %lld do not fit in memory",
-		                (long long)rows, (long long)batch);
+						(long long)rows, (long long)batch);
 	SL_TRY(sli_saved_room(context, buffer, bytes));
 	*view = sli_panels(context, buffer->data, dtype, rows, batch, width);
 	return SL_OK;
@@ -80,14 +80,14 @@ static sl_status keep_panels(sl_context *context, sl_buffer *buffer, sl_dtype dt
 
 sl_dense sli_layer_dense_weights(sl_context *context, const sl_layer *layer) {
 	sl_dense w = sli_panels(context, layer->dense_weights.data, layer->dtype, layer->out_features, layer->in_features,
-	                        layer->in_features > 0 ? layer->in_features : 1);
+							layer->in_features > 0 ? layer->in_features : 1);
 	w.order = SL_ROW_MAJOR;
 	return w;
 }
 
 /* The descriptions that plans and calls share. */
 void sli_layer_describe_forward(sl_context *context, const sl_layer *layer, const sl_dense *x, const sl_dense *y,
-                                bool pre_activation, sl_op_desc *desc) {
+								bool pre_activation, sl_op_desc *desc) {
 	memset(desc, 0, sizeof *desc);
 	desc->kind = layer->dense ? SL_OP_GEMM : SL_OP_SPMM;
 	sl_dense w = sli_layer_dense_weights(context, layer);
@@ -103,7 +103,7 @@ void sli_layer_describe_forward(sl_context *context, const sl_layer *layer, cons
 }
 
 void sli_layer_describe_dx(sl_context *context, const sl_layer *layer, const sl_dense *dz, const sl_dense *dx,
-                           sl_op_desc *desc) {
+						   sl_op_desc *desc) {
 	memset(desc, 0, sizeof *desc);
 	desc->kind = layer->dense ? SL_OP_GEMM : SL_OP_SPMM;
 	sl_dense w = sli_layer_dense_weights(context, layer);
@@ -120,7 +120,7 @@ void sli_layer_describe_dx(sl_context *context, const sl_layer *layer, const sl_
 }
 
 void sli_layer_describe_dw(sl_context *context, const sl_layer *layer, const sl_dense *dz, const sl_dense *x,
-                           sl_op_desc *desc) {
+						   sl_op_desc *desc) {
 	memset(desc, 0, sizeof *desc);
 	desc->kind = layer->dense ? SL_OP_GEMM : SL_OP_SDDMM;
 	sl_dense w = sli_layer_dense_weights(context, layer), xt = sl_dense_transposed(*x);
@@ -137,7 +137,7 @@ static sl_pattern *pattern_of(const sl_layer *layer) {
 
 /* y = act(W x + b); `pre` (data NULL: not wanted) receives W x + b. */
 static sl_status product(sl_context *context, const sl_layer *layer, const sl_dense *x, const sl_dense *y,
-                         const sl_dense *pre) {
+						 const sl_dense *pre) {
 	sl_op_desc desc;
 	sl_op_args args = {.alpha = 1, .b = *x, .c = *y, .bias = layer->has_bias ? layer->bias.data : NULL};
 	sli_layer_describe_forward(context, layer, x, y, pre->order == SL_COL_PANELS, &desc);
@@ -165,7 +165,7 @@ static bool in_place(const sl_dense *view, int64_t width) {
 
 /* Where the product and its pre-activation go. */
 static sl_status place_output(sl_context *context, const sl_layer *layer, const sl_dense *y, int64_t width,
-                              sl_saved *saved, sl_dense *out, sl_dense *pre) {
+							  sl_saved *saved, sl_dense *out, sl_dense *pre) {
 	bool own_output = saved && layer->activation != SL_IDENTITY;
 	int64_t rows = y->rows, batch = y->cols;
 	memset(pre, 0, sizeof *pre);
@@ -202,9 +202,9 @@ static sl_status forward(sl_context *context, const sl_layer *layer, const sl_de
 		SL_TRY(sli_convert(context, &out, y));
 	if (saved) {
 		saved->x = packed;
-		saved->kept = layer->activation == SL_IDENTITY                   ? (sl_dense){0}
-		              : sl_activation_saves_input(layer->activation) ? pre
-		                                                             : out;
+		saved->kept = layer->activation == SL_IDENTITY               ? (sl_dense){0}
+					  : sl_activation_saves_input(layer->activation) ? pre
+																	 : out;
 		saved->layer = layer;
 		saved->edition = layer->edition;
 	}
@@ -212,7 +212,7 @@ static sl_status forward(sl_context *context, const sl_layer *layer, const sl_de
 }
 
 sl_status sli_layer_forward(sl_context *context, const sl_layer *layer, const sl_dense *x, sl_dense *y,
-                            sl_saved *saved) {
+							sl_saved *saved) {
 	sl_arena_mark mark = sli_arena_mark(context);
 	if (saved)
 		saved->layer = NULL; /* a forward that fails leaves none behind */
@@ -229,7 +229,7 @@ static sl_status sum_bias(sl_context *context, const sl_layer *layer, const sl_d
 
 /* dz = dy * act'(kept), and the gradient of the bias. */
 static sl_status activation_gradient(sl_context *context, const sl_layer *layer, const sl_saved *saved,
-                                     const sl_dense *dy, int64_t width, double beta, sl_dense *dz) {
+									 const sl_dense *dy, int64_t width, double beta, sl_dense *dz) {
 	sl_dense packed = *dy;
 	if (!in_place(dy, width)) {
 		SL_TRY(take_panels(context, layer->dtype, dy->rows, dy->cols, width, &packed));
@@ -240,16 +240,23 @@ static sl_status activation_gradient(sl_context *context, const sl_layer *layer,
 		return layer->has_bias ? sum_bias(context, layer, dz, beta) : SL_OK;
 	if (in_place(dy, width)) /* dy is not ours to change */
 		SL_TRY(take_panels(context, layer->dtype, dy->rows, dy->cols, width, dz));
-	sl_op_desc desc = {.kind = SL_OP_ACTIVATION_GRAD, .a = sli_desc(&saved->kept), .b = sli_desc(&packed),
-	                   .c = sli_desc(dz), .activation = layer->activation,
-	                   .activation_parameter = layer->activation_parameter, .bias = layer->has_bias};
-	sl_op_args args = {.beta = beta, .a = saved->kept, .b = packed, .c = *dz,
-	                   .bias_gradient = layer->has_bias ? layer->bias_gradient.data : NULL};
+	sl_op_desc desc = {.kind = SL_OP_ACTIVATION_GRAD,
+					   .a = sli_desc(&saved->kept),
+					   .b = sli_desc(&packed),
+					   .c = sli_desc(dz),
+					   .activation = layer->activation,
+					   .activation_parameter = layer->activation_parameter,
+					   .bias = layer->has_bias};
+	sl_op_args args = {.beta = beta,
+					   .a = saved->kept,
+					   .b = packed,
+					   .c = *dz,
+					   .bias_gradient = layer->has_bias ? layer->bias_gradient.data : NULL};
 	return sli_run(context, &desc, &args);
 }
 
 static sl_status weight_gradient(sl_context *context, const sl_layer *layer, const sl_saved *saved, const sl_dense *dz,
-                                 double beta) {
+								 double beta) {
 	sl_op_desc desc;
 	sli_layer_describe_dw(context, layer, dz, &saved->x, &desc);
 	sl_op_args args = {.alpha = 1, .beta = beta, .a = *dz, .b = sl_dense_transposed(saved->x)};
@@ -263,7 +270,7 @@ static sl_status weight_gradient(sl_context *context, const sl_layer *layer, con
 }
 
 static sl_status input_gradient(sl_context *context, const sl_layer *layer, const sl_dense *dz, int64_t width,
-                                sl_dense *dx) {
+								sl_dense *dx) {
 	sl_dense out = *dx;
 	if (!in_place(dx, width))
 		SL_TRY(take_panels(context, layer->dtype, dx->rows, dx->cols, width, &out));
@@ -279,7 +286,7 @@ static sl_status input_gradient(sl_context *context, const sl_layer *layer, cons
 }
 
 sl_status sli_layer_backward(sl_context *context, sl_layer *layer, sl_saved *saved, const sl_dense *dy, sl_dense *dx,
-                             sl_write write) {
+							 sl_write write) {
 	SL_TRY(sli_layer_make_gradients(context, layer));
 	double beta = write == SL_ACCUMULATE ? 1 : 0;
 	int64_t width = saved->x.ld;

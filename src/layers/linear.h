@@ -7,15 +7,15 @@
 
 sl_dense sli_layer_dense_weights(sl_context *context, const sl_layer *layer);
 void sli_layer_describe_forward(sl_context *context, const sl_layer *layer, const sl_dense *x, const sl_dense *y,
-                                bool pre_activation, sl_op_desc *desc);
+								bool pre_activation, sl_op_desc *desc);
 void sli_layer_describe_dx(sl_context *context, const sl_layer *layer, const sl_dense *dz, const sl_dense *dx,
-                           sl_op_desc *desc);
+						   sl_op_desc *desc);
 void sli_layer_describe_dw(sl_context *context, const sl_layer *layer, const sl_dense *dz, const sl_dense *x,
-                           sl_op_desc *desc);
+						   sl_op_desc *desc);
 /* Checked by the caller. */
 sl_status sli_layer_forward(sl_context *context, const sl_layer *layer, const sl_dense *x, sl_dense *y,
-                            sl_saved *saved);
+							sl_saved *saved);
 sl_status sli_layer_backward(sl_context *context, sl_layer *layer, sl_saved *saved, const sl_dense *dy, sl_dense *dx,
-                             sl_write write);
+							 sl_write write);
 
 #endif

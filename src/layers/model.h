@@ -38,6 +38,6 @@ sl_dense sli_model_gradient(sl_context *context, const sl_model *model, int whic
 /* Loss of the output activations added into *sums; with `gradient` also its gradient in gradient
  * buffer 0. `dense` is [batch, out] or NULL. */
 sl_status sli_model_loss(sl_context *context, sl_model *model, sl_loss loss, int64_t batch, const int32_t *labels,
-                         const sl_dense *dense, bool gradient, sl_loss_sums *sums);
+						 const sl_dense *dense, bool gradient, sl_loss_sums *sums);
 
 #endif

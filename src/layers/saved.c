@@ -6,7 +6,7 @@ sl_status sli_saved_room(sl_context *context, sl_buffer *buffer, size_t bytes) {
 	if (buffer->device == sli_device(context) && buffer->bytes >= bytes)
 		return SL_OK;
 	if (buffer->data && buffer->bytes >= bytes && buffer->device->backend == sli_device(context)->backend &&
-	    buffer->device->host.device_index == sli_device(context)->host.device_index)
+		buffer->device->host.device_index == sli_device(context)->host.device_index)
 		return SL_OK;
 	sl_buffer grown = {0};
 	SL_TRY(sli_buffer_create(&grown, context, bytes, true, "activations kept for backward"));
@@ -16,16 +16,16 @@ sl_status sli_saved_room(sl_context *context, sl_buffer *buffer, size_t bytes) {
 }
 
 static sl_status room_for(sl_context *context, sl_buffer *buffer, int64_t rows, int64_t batch, int64_t width,
-                          sl_dtype dtype) {
+						  sl_dtype dtype) {
 	size_t bytes;
 	if (!sli_panel_bytes(rows, batch, width, dtype, &bytes))
 		return sli_fail(context, SL_ERR_OVERFLOW, "%lld features of a batch of %lld do not fit in memory",
-		                (long long)rows, (long long)batch);
+						(long long)rows, (long long)batch);
 	return sli_saved_room(context, buffer, bytes);
 }
 
 sl_status sli_saved_create_width(sl_saved **result, sl_context *context, const sl_layer *layer, int64_t max_batch,
-                                 int64_t width, bool borrows_input, bool borrows_output) {
+								 int64_t width, bool borrows_input, bool borrows_output) {
 	void *memory;
 	*result = NULL;
 	SL_TRY(sli_allocate_zeroed(context, sizeof(sl_saved), "a saved forward", &memory));

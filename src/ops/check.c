@@ -16,8 +16,8 @@ sl_status sli_take_struct(sl_context *context, void *to, size_t size, const void
 	memcpy(&given, from, sizeof given);
 	if (given < sizeof given)
 		return sli_fail(context, SL_ERR_ARGUMENT,
-		                "%s: struct_size is %zu; begin it with its SL_..._DEFAULTS macro or SL_OPTIONS_INIT", name,
-		                given);
+						"%s: struct_size is %zu; begin it with its SL_..._DEFAULTS macro or SL_OPTIONS_INIT", name,
+						given);
 	memset(to, 0, size);
 	memcpy(to, from, given < size ? given : size);
 	return SL_OK;
@@ -38,15 +38,15 @@ sl_status sli_give_struct(sl_context *context, void *to, const void *from, size_
 sl_status sli_check_activation(sl_context *context, sl_activation activation, double parameter) {
 	if ((int)activation < SL_IDENTITY || activation > SL_GELU)
 		return sli_fail(context, SL_ERR_ARGUMENT, "activation %d is unknown; it goes from 0 to %d", (int)activation,
-		                SL_GELU);
+						SL_GELU);
 	if (activation == SL_CLIPPED_RELU && !(parameter > 0))
 		return sli_fail(context, SL_ERR_ARGUMENT, "parameter of clipped ReLU is %g; it must be above 0", parameter);
 	/* Backward sees only the output, whose sign tells the input's only where the slope is not negative. */
 	if (activation == SL_LEAKY_RELU && !(parameter >= 0 && parameter - parameter == 0))
 		return sli_fail(context, SL_ERR_ARGUMENT,
-		                "parameter of leaky ReLU is %g; it must be finite and not negative, as the output must tell on "
-		                "which side of 0 the input was",
-		                parameter);
+						"parameter of leaky ReLU is %g; it must be finite and not negative, as the output must tell on "
+						"which side of 0 the input was",
+						parameter);
 	return SL_OK;
 }
 
@@ -63,21 +63,27 @@ sl_status sli_check_dense(sl_context *context, const sl_dense *view, const char 
 	sl_device device = view->device == SL_DEVICE_AUTO ? SL_DEVICE_CPU : view->device;
 	if (device != state->backend->device || (device != SL_DEVICE_CPU && view->device_index != state->host.device_index))
 		return sli_fail(context, SL_ERR_DEVICE, "%s is on %s %d, but the context runs on %s %d", name,
-		                sl_device_name(device), view->device_index, sl_device_name(state->backend->device),
-		                state->host.device_index);
+						sl_device_name(device), view->device_index, sl_device_name(state->backend->device),
+						state->host.device_index);
 	return SL_OK;
 }
 
 bool sli_panel_bytes(int64_t rows, int64_t cols, int64_t width, sl_dtype dtype, size_t *bytes) {
 	int64_t count;
 	return width > 0 && cols >= 0 && sli_mul(sli_ceil_div(cols, width), width, &count) &&
-	       sli_mul(count, rows, &count) && sli_bytes(count, sl_dtype_size(dtype), bytes);
+		   sli_mul(count, rows, &count) && sli_bytes(count, sl_dtype_size(dtype), bytes);
 }
 
 sl_dense sli_panels(sl_context *context, void *data, sl_dtype dtype, int64_t rows, int64_t cols, int64_t width) {
 	const sl_device_state *state = sli_device(context);
-	return (sl_dense){.data = data, .dtype = dtype, .order = SL_COL_PANELS, .device = state->backend->device,
-	                  .device_index = state->host.device_index, .rows = rows, .cols = cols, .ld = width};
+	return (sl_dense){.data = data,
+					  .dtype = dtype,
+					  .order = SL_COL_PANELS,
+					  .device = state->backend->device,
+					  .device_index = state->host.device_index,
+					  .rows = rows,
+					  .cols = cols,
+					  .ld = width};
 }
 
 bool sli_span(const sl_dense *view, size_t *bytes) {
@@ -92,7 +98,7 @@ bool sli_span(const sl_dense *view, size_t *bytes) {
 	int64_t length = view->order == SL_ROW_MAJOR ? view->cols : view->rows;
 	int64_t count;
 	return sli_mul(lines - 1, view->ld, &count) && sli_add(count, length, &count) &&
-	       sli_bytes(count, sl_dtype_size(view->dtype), bytes);
+		   sli_bytes(count, sl_dtype_size(view->dtype), bytes);
 }
 
 bool sli_overlap(const sl_dense *a, const sl_dense *b) {

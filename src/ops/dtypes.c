@@ -11,7 +11,7 @@ static const struct {
 	unsigned dtypes, operands;
 } table[SL_OP_COUNT] = {
 	[SL_OP_CONVERT] = {"copy", VALUES, A | C | MIXED},
-	[SL_OP_SPMM] = {"spmm", VALUES, A | B | C}, /* a: the sparse values */
+	[SL_OP_SPMM] = {"spmm", VALUES, A | B | C},   /* a: the sparse values */
 	[SL_OP_SDDMM] = {"sddmm", VALUES, A | B | C}, /* c: the sparse values */
 	[SL_OP_GEMM] = {"gemm", VALUES, A | B | C},
 	[SL_OP_GATHER] = {"gather", VALUES, A},
@@ -51,12 +51,13 @@ sl_status sli_check_dtypes(sl_context *context, const sl_op_desc *desc) {
 		sl_dtype dtype = operands[i]->dtype;
 		if (!(bit(dtype) & dtypes))
 			return sli_fail(context, SL_ERR_DTYPE, "%s: %c is %s (%d); it takes %s", name, "ABC"[i],
-			                sl_dtype_name(dtype), (int)dtype, dtypes == FLOATS ? "f32 or f64" : "f32, f64, bf16 or f16");
+							sl_dtype_name(dtype), (int)dtype,
+							dtypes == FLOATS ? "f32 or f64" : "f32, f64, bf16 or f16");
 		if (!first)
 			first = dtype;
 		if (dtype != first && !(used & MIXED))
 			return sli_fail(context, SL_ERR_DTYPE, "%s: %c is %s beside %s; all operands must have one dtype", name,
-			                "ABC"[i], sl_dtype_name(dtype), sl_dtype_name(first));
+							"ABC"[i], sl_dtype_name(dtype), sl_dtype_name(first));
 	}
 	return SL_OK;
 }

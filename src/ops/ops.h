@@ -34,7 +34,7 @@ sl_status sli_run(sl_context *context, const sl_op_desc *desc, sl_op_args *args)
 /* The same for an op over a pattern (NULL: none); desc->sparse is filled in. Where `plan` is not NULL
  * and fits, it is used instead. */
 sl_status sli_run_sparse(sl_context *context, const sl_plan *plan, sl_op_desc *desc, sl_pattern *pattern,
-                         sl_op_args *args);
+						 sl_op_args *args);
 /* Whether an op of this description may run by a plan made for a larger or equal one. */
 bool sli_plan_fits(sl_context *context, const sl_plan *plan, const sl_op_desc *desc, const sl_pattern *pattern);
 /* The workspace that a stateless op will take. */

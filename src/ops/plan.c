@@ -45,22 +45,22 @@ void sli_plan_destroy(sl_plan *plan) {
 
 static bool same_layout(const sl_matrix_desc *planned, const sl_matrix_desc *wanted) {
 	return planned->order == wanted->order && planned->ld == wanted->ld && planned->dtype == wanted->dtype &&
-	       wanted->rows <= planned->rows && wanted->cols <= planned->cols;
+		   wanted->rows <= planned->rows && wanted->cols <= planned->cols;
 }
 
 bool sli_plan_fits(sl_context *context, const sl_plan *plan, const sl_op_desc *desc, const sl_pattern *pattern) {
 	if (!plan || plan->device->backend != sli_device(context)->backend ||
-	    plan->device->host.device_index != sli_device(context)->host.device_index)
+		plan->device->host.device_index != sli_device(context)->host.device_index)
 		return false;
 	const sl_op_desc *planned = &plan->op.desc;
 	if (planned->kind != desc->kind || planned->variant != desc->variant || plan->pattern != pattern ||
-	    planned->transpose != desc->transpose || planned->activation != desc->activation ||
-	    planned->activation_parameter != desc->activation_parameter || planned->bias != desc->bias ||
-	    planned->pre_activation != desc->pre_activation)
+		planned->transpose != desc->transpose || planned->activation != desc->activation ||
+		planned->activation_parameter != desc->activation_parameter || planned->bias != desc->bias ||
+		planned->pre_activation != desc->pre_activation)
 		return false;
 	/* What is summed over in a weight gradient is the batch, which may be smaller too. */
 	return same_layout(&planned->a, &desc->a) && same_layout(&planned->b, &desc->b) &&
-	       same_layout(&planned->c, &desc->c);
+		   same_layout(&planned->c, &desc->c);
 }
 
 static sl_status take_and_execute(sl_context *context, const sl_op_plan *plan, sl_op_args *args) {
@@ -81,7 +81,7 @@ sl_status sli_plan_run(sl_context *context, const sl_plan *plan, sl_op_args *arg
 }
 
 sl_status sli_run_sparse(sl_context *context, const sl_plan *plan, sl_op_desc *desc, sl_pattern *pattern,
-                         sl_op_args *args) {
+						 sl_op_args *args) {
 	if (sli_plan_fits(context, plan, desc, pattern))
 		return sli_plan_run(context, plan, args);
 	sl_device_state *state = sli_device(context);

@@ -7,10 +7,10 @@
 #include "train/optimizer.h"
 
 sl_status sli_model_fit(sl_context *context, sl_model *model, sl_optimizer *optimizer, const sl_samples *samples,
-                        const sl_fit_options *options);
+						const sl_fit_options *options);
 sl_status sli_model_evaluate(sl_context *context, sl_model *model, sl_loss loss, const sl_samples *samples,
-                             int64_t batch, double *mean_loss, double *accuracy);
+							 int64_t batch, double *mean_loss, double *accuracy);
 sl_status sli_model_predict(sl_context *context, sl_model *model, const sl_dense *inputs, sl_dense *outputs,
-                            int64_t batch);
+							int64_t batch);
 
 #endif

@@ -23,13 +23,13 @@ static sl_status check_schedule(sl_context *context, const sl_schedule *s) {
 		return sli_fail(context, SL_ERR_ARGUMENT, "schedule.kind %d is unknown", (int)s->kind);
 	if (s->warmup < 0)
 		return sli_fail(context, SL_ERR_ARGUMENT, "schedule.warmup is %lld; it must not be negative",
-		                (long long)s->warmup);
+						(long long)s->warmup);
 	if (s->kind == SL_SCHEDULE_STEP && s->interval <= 0)
 		return sli_fail(context, SL_ERR_ARGUMENT, "schedule.interval is %lld; a step schedule needs it positive",
-		                (long long)s->interval);
+						(long long)s->interval);
 	if (s->kind == SL_SCHEDULE_COSINE && s->total <= 0)
 		return sli_fail(context, SL_ERR_ARGUMENT, "schedule.total is %lld; a cosine schedule needs it positive",
-		                (long long)s->total);
+						(long long)s->total);
 	SL_TRY(in_range(context, "schedule.gamma", s->gamma, s->gamma >= 0, "at least 0"));
 	return in_range(context, "schedule.final_ratio", s->final_ratio, s->final_ratio >= 0, "at least 0");
 }
@@ -127,7 +127,7 @@ void sl_optimizer_destroy(sl_optimizer *optimizer) {
 
 /* Call `visit` for every parameter, in order. */
 typedef sl_status (*visitor)(sl_context *context, const sl_optimizer *optimizer, const sl_optimizer_entry *entry,
-                             int index, const sl_parameter *parameter, void *argument);
+							 int index, const sl_parameter *parameter, void *argument);
 
 static sl_status each(sl_context *context, const sl_optimizer *optimizer, visitor visit, void *argument) {
 	for (int i = 0; i < optimizer->count; i++) {
@@ -150,19 +150,19 @@ static sl_status elementwise(sl_context *context, sl_elementwise what, const sl_
 }
 
 static sl_status clamp(sl_context *context, const sl_optimizer *optimizer, const sl_optimizer_entry *entry, int index,
-                       const sl_parameter *parameter, void *argument) {
+					   const sl_parameter *parameter, void *argument) {
 	(void)optimizer, (void)entry, (void)index;
 	return elementwise(context, SL_ELEMENTWISE_CLAMP, parameter, *(const double *)argument);
 }
 
 static sl_status scale(sl_context *context, const sl_optimizer *optimizer, const sl_optimizer_entry *entry, int index,
-                       const sl_parameter *parameter, void *argument) {
+					   const sl_parameter *parameter, void *argument) {
 	(void)optimizer, (void)entry, (void)index;
 	return elementwise(context, SL_ELEMENTWISE_SCALE, parameter, *(const double *)argument);
 }
 
 static sl_status add_squares(sl_context *context, const sl_optimizer *optimizer, const sl_optimizer_entry *entry,
-                             int index, const sl_parameter *parameter, void *argument) {
+							 int index, const sl_parameter *parameter, void *argument) {
 	(void)optimizer, (void)entry, (void)index;
 	sl_op_desc desc = {.kind = SL_OP_REDUCE, .variant = SL_REDUCE_SUM_SQUARES, .count = parameter->count};
 	sl_op_args args = {.vector = {parameter->gradient}, .count = parameter->count, .result = argument};
@@ -190,15 +190,15 @@ static sl_status global_norm(sl_context *context, const sl_optimizer *optimizer,
 }
 
 static sl_status update(sl_context *context, const sl_optimizer *optimizer, const sl_optimizer_entry *entry, int index,
-                        const sl_parameter *parameter, void *argument) {
+						const sl_parameter *parameter, void *argument) {
 	sl_update numbers = *(const sl_update *)argument;
 	if (!parameter->decays)
 		numbers.l1 = numbers.l2 = numbers.l1_proximal = numbers.weight_decay = 0;
 	sl_op_desc desc = {.kind = SL_OP_UPDATE, .variant = optimizer->options.kind, .count = parameter->count};
-	sl_op_args args = {.vector = {parameter->value, parameter->gradient, entry->state[index][0].data,
-	                              entry->state[index][1].data},
-	                   .count = parameter->count,
-	                   .update = &numbers};
+	sl_op_args args = {
+		.vector = {parameter->value, parameter->gradient, entry->state[index][0].data, entry->state[index][1].data},
+		.count = parameter->count,
+		.update = &numbers};
 	desc.a.dtype = parameter->dtype;
 	return sli_run(context, &desc, &args);
 }
@@ -217,21 +217,21 @@ sl_status sli_optimizer_step(sl_context *context, sl_optimizer *optimizer) {
 	for (int i = 0; i < optimizer->count; i++)
 		if (optimizer->entries[i].edition != optimizer->entries[i].layer->edition)
 			return sli_fail(context, SL_ERR_STATE,
-			                "layer \"%s\" was edited without this optimizer: give the optimizer to the edit",
-			                optimizer->entries[i].layer->name);
+							"layer \"%s\" was edited without this optimizer: give the optimizer to the edit",
+							optimizer->entries[i].layer->name);
 	sl_update numbers = {.learning_rate = sli_optimizer_rate(optimizer),
-	                     .momentum = o->momentum,
-	                     .beta1 = o->beta1,
-	                     .beta2 = o->beta2,
-	                     .epsilon = o->epsilon,
-	                     .correction1 = 1 - pow(o->beta1, t),
-	                     .correction2 = 1 - pow(o->beta2, t),
-	                     .weight_decay = o->weight_decay > 0 ? o->weight_decay : 0,
-	                     .l1 = o->l1,
-	                     .l2 = o->l2,
-	                     .l1_proximal = o->l1_proximal,
-	                     .clip_value = o->clip_value,
-	                     .gradient_factor = 1};
+						 .momentum = o->momentum,
+						 .beta1 = o->beta1,
+						 .beta2 = o->beta2,
+						 .epsilon = o->epsilon,
+						 .correction1 = 1 - pow(o->beta1, t),
+						 .correction2 = 1 - pow(o->beta2, t),
+						 .weight_decay = o->weight_decay > 0 ? o->weight_decay : 0,
+						 .l1 = o->l1,
+						 .l2 = o->l2,
+						 .l1_proximal = o->l1_proximal,
+						 .clip_value = o->clip_value,
+						 .gradient_factor = 1};
 	if (o->clip_norm > 0) {
 		/* The norm is of the clamped gradients. */
 		if (clip > 0)

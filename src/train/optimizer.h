@@ -15,7 +15,7 @@ typedef struct sl_optimizer_entry {
 } sl_optimizer_entry;
 
 struct sl_optimizer {
-	sl_heap *heap; /* owns this struct and `entries`; retained */
+	sl_heap *heap;                /* owns this struct and `entries`; retained */
 	sl_optimizer_options options; /* defaults filled in */
 	int64_t steps;
 	double gradient_norm;

@@ -4,7 +4,7 @@
 
 /* Elements map[i] of `from`, in a buffer of their own. */
 static sl_status carry(sl_context *context, const sl_buffer *from, const int64_t *map, int64_t keep, size_t size,
-                       sl_buffer *to) {
+					   sl_buffer *to) {
 	memset(to, 0, sizeof *to);
 	if (!from->device)
 		return SL_OK;
@@ -32,7 +32,7 @@ static void drop(sl_context *context, edit *e, int64_t keep) {
 }
 
 static sl_status build(sl_context *context, const sl_layer *layer, int64_t keep, const sl_optimizer_entry *entry,
-                       edit *e) {
+					   edit *e) {
 	size_t size = sl_dtype_size(layer->dtype);
 	const void *values = layer->dense ? layer->dense_weights.data : layer->weights->values;
 	if (layer->dense)

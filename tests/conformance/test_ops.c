@@ -49,7 +49,7 @@ static double bound(sl_dtype dtype, int64_t k) {
 }
 
 static void check_products(sl_context *context, sl_dtype dtype, int64_t m, int64_t k, int64_t n, sl_order bo,
-                           sl_order co) {
+						   sl_order co) {
 	sl_pattern *pattern = NULL;
 	sl_csr *A = NULL;
 	CHECK_OK(context, sl_pattern_random(&pattern, context, m, k, 0.4, (uint64_t)(m + k)));
@@ -83,7 +83,7 @@ static void check_products(sl_context *context, sl_dtype dtype, int64_t m, int64
 			memset(d, 0, sizeof d);
 			double beta = zero ? 0 : 0.5;
 			sl_epilogue epilogue = {SL_EPILOGUE_DEFAULTS, .bias = dtype == SL_F64 ? (void *)bias64 : bias32,
-			                        .activation = SL_RELU, .pre_activation = &D};
+									.activation = SL_RELU, .pre_activation = &D};
 			if (sparse)
 				CHECK_OK(context, sl_spmm(context, SL_NO_TRANSPOSE, 0.75, A, &B, beta, &C, &epilogue));
 			else
@@ -143,7 +143,7 @@ SL_TEST(ops, products) {
 			for (int j = 0; j < 6; j++)
 				for (int o = 0; o < 4; o++)
 					check_products(context, dtypes[t], sizes[i], sizes[(i + j) % 6], sizes[j] < 33 ? sizes[j] : 32,
-					               (sl_order)o, (sl_order)((o + j) % 4));
+								   (sl_order)o, (sl_order)((o + j) % 4));
 	sl_context_destroy(context);
 }
 

@@ -3,9 +3,9 @@
 #include <simde/x86/avx512.h>
 #include <simde/x86/fma.h>
 
-#define sli_spmm_f32_avx512 test_spmm_f32_simde
+#define sli_spmm_f32_avx512  test_spmm_f32_simde
 #define sli_sddmm_f32_avx512 test_sddmm_f32_simde
-#define __mmask16 simde__mmask16
+#define __mmask16            simde__mmask16
 
 /* Missing in Debian 12's SIMDe. As the instructions do, they touch no lane that is masked off. */
 #define _mm512_maskz_loadu_ps test_maskz_loadu_ps

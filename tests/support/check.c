@@ -49,8 +49,8 @@ void sl_test_fill(void *data, sl_dtype dtype, int64_t count, uint64_t seed) {
 				half = (uint16_t)(bits >> 16);
 			else /* normal or zero: |value| is 0 or at least 2^-7 */
 				half = value == 0 ? 0
-				                  : (uint16_t)(((bits >> 16) & 0x8000u) |
-				                               ((((bits >> 23) & 0xffu) - 112u) << 10) | ((bits >> 13) & 0x3ffu));
+								  : (uint16_t)(((bits >> 16) & 0x8000u) | ((((bits >> 23) & 0xffu) - 112u) << 10) |
+											   ((bits >> 13) & 0x3ffu));
 			((uint16_t *)data)[i] = half;
 		}
 	}

@@ -8,9 +8,15 @@ enum { IN = 19, OUT = 11, BATCH = 13 };
 
 static sl_layer *make(sl_context *context, sl_activation activation, bool dense, sl_dtype dtype) {
 	sl_layer *layer = NULL;
-	sl_linear_options options = {SL_LINEAR_DEFAULTS, .in_features = IN, .out_features = OUT,
-	                             .density = dense ? 0 : 0.3, .dense = dense, .bias = true, .activation = activation,
-	                             .activation_parameter = activation == SL_CLIPPED_RELU ? 0.7 : 0, .dtype = dtype};
+	sl_linear_options options = {SL_LINEAR_DEFAULTS,
+								 .in_features = IN,
+								 .out_features = OUT,
+								 .density = dense ? 0 : 0.3,
+								 .dense = dense,
+								 .bias = true,
+								 .activation = activation,
+								 .activation_parameter = activation == SL_CLIPPED_RELU ? 0.7 : 0,
+								 .dtype = dtype};
 	CHECK_OK(context, sl_linear_create(&layer, context, &options));
 	sl_parameter bias = {.struct_size = sizeof bias};
 	CHECK_OK(context, sl_layer_parameter(context, layer, 1, &bias));
@@ -31,7 +37,7 @@ static double objective(sl_context *context, const sl_layer *layer, const double
 /* Error of a central difference: h^2 * third derivative + eps / h * |f|. No kink lies within h of a
  * sum here, which the fixed seed makes sure of. */
 static void check_difference(sl_context *context, const sl_layer *layer, const double *x, const double *g, double *at,
-                             double got) {
+							 double got) {
 	double h = 1e-5, keep = *at;
 	*at = keep + h;
 	double up = objective(context, layer, x, g);
@@ -132,7 +138,8 @@ SL_TEST(layers, saved_misuse) {
 	CHECK_OK(context, sl_saved_create(&saved, context, layer, BATCH));
 	CHECK_STATUS(context, sl_layer_backward(context, layer, saved, &Y, NULL, SL_OVERWRITE), SL_ERR_STATE, "no forward");
 	CHECK_OK(context, sl_layer_forward(context, layer, &X, &Y, saved));
-	CHECK_STATUS(context, sl_layer_backward(context, other, saved, &Y, NULL, SL_OVERWRITE), SL_ERR_STATE, "another layer");
+	CHECK_STATUS(context, sl_layer_backward(context, other, saved, &Y, NULL, SL_OVERWRITE), SL_ERR_STATE,
+				 "another layer");
 	sl_dense bad = sl_dense_view(x, SL_F32, BATCH, IN - 1);
 	CHECK_STATUS(context, sl_layer_forward(context, layer, &bad, &Y, NULL), SL_ERR_SHAPE, "X has 18 columns");
 	CHECK_STATUS(context, sl_layer_forward(context, layer, NULL, &Y, NULL), SL_ERR_NULL, "X is null");
@@ -143,7 +150,7 @@ SL_TEST(layers, saved_misuse) {
 }
 
 static void step(sl_context *context, sl_layer *layer, sl_saved *saved, const float *x, sl_order order, float *y,
-                 float *dx) {
+				 float *dx) {
 	sl_dense X = sl_dense_view(x, SL_F32, BATCH, IN), Y = sl_dense_view(y, SL_F32, BATCH, OUT);
 	sl_dense DX = sl_dense_view(dx, SL_F32, BATCH, IN);
 	float stored[32 * IN];
@@ -165,7 +172,7 @@ SL_TEST(layers, orders_and_threads_same_bits) {
 	for (int i = 0; i < 4; i++) {
 		sl_context *context = NULL;
 		CHECK_OK(NULL, sl_context_create(&context, &(sl_context_options){SL_CONTEXT_DEFAULTS, .device = SL_DEVICE_CPU,
-		                                                                 .threads = i == 3 ? 1 : 2, .seed = 1}));
+																		 .threads = i == 3 ? 1 : 2, .seed = 1}));
 		sl_layer *layer = make(context, SL_TANH, false, SL_F32);
 		sl_saved *saved = NULL;
 		CHECK_OK(context, sl_saved_create(&saved, context, layer, BATCH));
@@ -214,8 +221,8 @@ typedef struct share {
 static void *run_shared(void *argument) {
 	share *s = argument;
 	sl_context *context = NULL;
-	s->status = sl_context_create(&context, &(sl_context_options){SL_CONTEXT_DEFAULTS, .device = SL_DEVICE_CPU,
-	                                                              .threads = 2, .seed = 1});
+	s->status = sl_context_create(
+		&context, &(sl_context_options){SL_CONTEXT_DEFAULTS, .device = SL_DEVICE_CPU, .threads = 2, .seed = 1});
 	sl_dense X = sl_dense_view(s->x, SL_F32, BATCH, IN), Y = sl_dense_view(s->y, SL_F32, BATCH, OUT);
 	for (int i = 0; i < 50 && s->status == SL_OK; i++)
 		s->status = sl_layer_forward(context, s->layer, &X, &Y, NULL);

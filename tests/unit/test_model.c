@@ -5,7 +5,7 @@
 enum { IN = 20, HIDDEN = 33, OUT = 4, SAMPLES = 300 };
 
 static sl_layer *make_layer(sl_context *context, int64_t in, int64_t out, double density, sl_activation activation,
-                            sl_dtype dtype, uint64_t stream) {
+							sl_dtype dtype, uint64_t stream) {
 	sl_layer *layer;
 	sl_linear_options options;
 	SL_OPTIONS_INIT(options);
@@ -70,15 +70,15 @@ SL_TEST(model, gradient_by_finite_differences) {
 				CHECK_OK(context, sl_layer_parameter(context, sl_model_layer(model, l), p, &parameter));
 				/* The differences below end with a weight moved: gradients at the point itself. */
 				CHECK_OK(context, sl_model_train_batch(context, model, SL_SOFTMAX_CROSS_ENTROPY, &inputs, &targets,
-				                                       SL_OVERWRITE, &result));
+													   SL_OVERWRITE, &result));
 				double *w = parameter.value, kept[3000];
 				memcpy(kept, parameter.gradient, (size_t)parameter.count * sizeof *kept);
 				for (int64_t i = 0; i < parameter.count; i += 7) {
 					double old = w[i], side[2];
 					for (int s = 0; s < 2; s++) {
 						w[i] = old + (s ? 1e-5 : -1e-5);
-						CHECK_OK(context, sl_model_train_batch(context, model, SL_SOFTMAX_CROSS_ENTROPY, &inputs, &targets,
-						                                       SL_OVERWRITE, &result));
+						CHECK_OK(context, sl_model_train_batch(context, model, SL_SOFTMAX_CROSS_ENTROPY, &inputs,
+															   &targets, SL_OVERWRITE, &result));
 						side[s] = result.loss;
 					}
 					w[i] = old;
@@ -146,7 +146,8 @@ SL_TEST(model, accumulation_equals_one_batch) {
 	sl_loss_result result;
 	sl_targets targets = {.labels = labels};
 	sl_dense inputs = sl_dense_view(x, SL_F64, 8, IN);
-	CHECK_OK(context, sl_model_train_batch(context, model, SL_SOFTMAX_CROSS_ENTROPY, &inputs, &targets, SL_OVERWRITE, &result));
+	CHECK_OK(context,
+			 sl_model_train_batch(context, model, SL_SOFTMAX_CROSS_ENTROPY, &inputs, &targets, SL_OVERWRITE, &result));
 	sl_parameter parameter;
 	SL_OPTIONS_INIT(parameter);
 	CHECK_OK(context, sl_layer_parameter(context, sl_model_layer(model, 0), 0, &parameter));
@@ -156,7 +157,7 @@ SL_TEST(model, accumulation_equals_one_batch) {
 		targets.labels = labels + 4 * half;
 		inputs = sl_dense_view(x + 4 * half * IN, SL_F64, 4, IN);
 		CHECK_OK(context, sl_model_train_batch(context, model, SL_SOFTMAX_CROSS_ENTROPY, &inputs, &targets,
-		                                       half ? SL_ACCUMULATE : SL_OVERWRITE, &result));
+											   half ? SL_ACCUMULATE : SL_OVERWRITE, &result));
 	}
 	for (int64_t i = 0; i < parameter.count; i++)
 		CHECK_NEAR(((double *)parameter.gradient)[i] / 2, whole[i], 1e-14);
@@ -182,7 +183,8 @@ SL_TEST(model, steps_do_not_allocate) {
 	SL_OPTIONS_INIT(after);
 	CHECK_OK(context, sl_model_prepare(context, model, 100, SL_MODE_TRAINING));
 	for (int step = 0; step < 4; step++) {
-		CHECK_OK(context, sl_model_train_batch(context, model, SL_SOFTMAX_CROSS_ENTROPY, &inputs, &targets, SL_OVERWRITE, &result));
+		CHECK_OK(context, sl_model_train_batch(context, model, SL_SOFTMAX_CROSS_ENTROPY, &inputs, &targets,
+											   SL_OVERWRITE, &result));
 		CHECK_OK(context, sl_optimizer_step(context, optimizer));
 		inputs.rows = 100 - step;
 		sl_context_memory(context, step ? &after : &before);
@@ -221,7 +223,7 @@ SL_TEST(model, bad_input_and_cancel) {
 	samples.inputs.cols = IN;
 	y_data[9] = OUT;
 	CHECK_STATUS(context, sl_model_evaluate(context, model, SL_SOFTMAX_CROSS_ENTROPY, &samples, 0, NULL, NULL),
-	             SL_ERR_ARGUMENT, "label 9");
+				 SL_ERR_ARGUMENT, "label 9");
 	y_data[9] = 0;
 	x_data[71 * IN] = NAN;
 	fo.keep_order = true;
@@ -287,7 +289,7 @@ SL_TEST(optimizer, each_kind_against_double) {
 					old -= rate * (x + 0.9 * m[i]);
 				else
 					old = (kind == SL_ADAMW ? 1 - rate * 0.1 : 1) * old -
-					      rate * (m[i] / (1 - pow(0.9, t))) / (sqrt(v[i] / (1 - pow(0.999, t))) + 1e-8);
+						  rate * (m[i] / (1 - pow(0.9, t))) / (sqrt(v[i] / (1 - pow(0.999, t))) + 1e-8);
 				double cut = rate;
 				ref[i] = fabs(old) <= cut ? 0 : old > 0 ? old - cut : old + cut;
 			}

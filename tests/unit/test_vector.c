@@ -749,7 +749,8 @@ SL_TEST(elementwise, a_nan_among_logits_is_not_correct) {
 	/* Nor an output of binary cross-entropy. */
 	float outputs[2] = {NAN, -1}, zeros[2] = {0, 0};
 	sl_dense y = sl_dense_view(outputs, SL_F32, 1, 2), t = sl_dense_view(zeros, SL_F32, 1, 2);
-	CHECK_OK(context, sl_loss_evaluate(context, SL_BINARY_CROSS_ENTROPY, &y, &(sl_targets){.dense = &t}, NULL, &result));
+	CHECK_OK(context,
+			 sl_loss_evaluate(context, SL_BINARY_CROSS_ENTROPY, &y, &(sl_targets){.dense = &t}, NULL, &result));
 	CHECK(isnan(result.loss) && result.correct == 1 && result.counted == 2);
 	sl_context_destroy(context);
 }
