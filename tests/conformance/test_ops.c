@@ -1,24 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every op through the public interface against loops in double, and every refusal. */
-#include "support/check.h"
-
-static int64_t at(const sl_dense *v, int64_t r, int64_t c) {
-	switch (v->order) {
-	case SL_ROW_MAJOR:
-		return r * v->ld + c;
-	case SL_COL_MAJOR:
-		return c * v->ld + r;
-	case SL_COL_PANELS:
-		return c / v->ld * v->rows * v->ld + r * v->ld + c % v->ld;
-	default:
-		return r / v->ld * v->cols * v->ld + c * v->ld + r % v->ld;
-	}
-}
-
-static double load(const sl_dense *v, int64_t r, int64_t c) {
-	int64_t i = at(v, r, c);
-	return v->dtype == SL_F64 ? ((double *)v->data)[i] : (double)((float *)v->data)[i];
-}
+#include "support/views.h"
 
 enum { ROOM = 40 * 48 };
 
@@ -34,9 +16,9 @@ static sl_dense matrix(void *store, sl_dtype dtype, sl_order order, int64_t rows
 		for (int64_t c = 0; c < cols; c++) {
 			double x = values[r * cols + c];
 			if (dtype == SL_F64)
-				((double *)store)[at(&v, r, c)] = x;
+				((double *)store)[view_at(&v, r, c)] = x;
 			else
-				((float *)store)[at(&v, r, c)] = (float)x;
+				((float *)store)[view_at(&v, r, c)] = (float)x;
 		}
 	return v;
 }
@@ -70,14 +52,14 @@ static void check_products(sl_context *context, sl_dtype dtype, int64_t m, int64
 			double before[ROOM];
 			for (int64_t r = 0; r < m; r++)
 				for (int64_t j = 0; j < n; j++)
-					before[r * n + j] = load(&C, r, j);
+					before[r * n + j] = view_load(&C, r, j);
 			if (zero) /* must not be read */
 				for (int64_t r = 0; r < m; r++)
 					for (int64_t j = 0; j < n; j++) {
 						if (dtype == SL_F64)
-							c[at(&C, r, j)] = NAN;
+							c[view_at(&C, r, j)] = NAN;
 						else
-							((float *)c)[at(&C, r, j)] = NAN;
+							((float *)c)[view_at(&C, r, j)] = NAN;
 					}
 			D.data = d;
 			memset(d, 0, sizeof d);
@@ -92,10 +74,10 @@ static void check_products(sl_context *context, sl_dtype dtype, int64_t m, int64
 				for (int64_t j = 0; j < n; j++) {
 					double sum = 0;
 					for (int64_t i = 0; i < k; i++)
-						sum += load(&full, r, i) * load(&B, i, j);
+						sum += view_load(&full, r, i) * view_load(&B, i, j);
 					sum = 0.75 * sum + (zero ? 0 : beta * before[r * n + j]) + bias64[r];
-					CHECK_NEAR(load(&D, r, j), sum, bound(dtype, k));
-					CHECK_NEAR(load(&C, r, j), sum > 0 ? sum : 0, bound(dtype, k));
+					CHECK_NEAR(view_load(&D, r, j), sum, bound(dtype, k));
+					CHECK_NEAR(view_load(&C, r, j), sum > 0 ? sum : 0, bound(dtype, k));
 				}
 		}
 	/* A^T, planned for more columns than are run. */
@@ -107,8 +89,8 @@ static void check_products(sl_context *context, sl_dtype dtype, int64_t m, int64
 		for (int64_t j = 0; j < n; j++) {
 			double sum = 0;
 			for (int64_t i = 0; i < m; i++)
-				sum += load(&full, i, r) * load(&B, i, j);
-			CHECK_NEAR(load(&C, r, j), sum, bound(dtype, m));
+				sum += view_load(&full, i, r) * view_load(&B, i, j);
+			CHECK_NEAR(view_load(&C, r, j), sum, bound(dtype, m));
 		}
 	char text[200];
 	CHECK_OK(context, sl_plan_describe(context, plan, text, sizeof text));
@@ -122,10 +104,10 @@ static void check_products(sl_context *context, sl_dtype dtype, int64_t m, int64
 	CHECK_OK(context, sl_csr_to_dense(context, S, &sampled));
 	for (int64_t r = 0; r < m; r++)
 		for (int64_t j = 0; j < k; j++) {
-			double old = load(&full, r, j), sum = 0;
+			double old = view_load(&full, r, j), sum = 0;
 			for (int64_t i = 0; i < n; i++)
-				sum += load(&X, r, i) * load(&Y, i, j);
-			double got = load(&sampled, r, j);
+				sum += view_load(&X, r, i) * view_load(&Y, i, j);
+			double got = view_load(&sampled, r, j);
 			if (got != 0 || old != 0)
 				CHECK_NEAR(got, 0.5 * sum + old, bound(dtype, n));
 		}
@@ -160,8 +142,8 @@ SL_TEST(ops, copies_and_sums) {
 			for (int r = 0; r < 17; r++) {
 				double sum = 0;
 				for (int j = 0; j < 15; j++) {
-					sum += load(&A, r, j);
-					CHECK(load(&C, r, j) == load(&A, r, j));
+					sum += view_load(&A, r, j);
+					CHECK(view_load(&C, r, j) == view_load(&A, r, j));
 				}
 				CHECK_NEAR(sums[r], sum, 15 * 1.2e-7 * 15);
 			}
