@@ -42,7 +42,7 @@ sl_status sl_pattern_wrap(sl_pattern **pattern, sl_context *context, int64_t row
 		*pattern = NULL;
 	SL_TRY(check_shape(context, pattern, rows, cols, &total));
 	SL_TRY(check_arrays(context, &arrays, SL_I32, col_indices));
-	SL_TRY(sli_pattern_validate(context, &arrays, SL_I32, col_indices, true));
+	SL_TRY(sli_pattern_validate(context, &arrays));
 	SL_TRY(sli_pattern_new(pattern, context, &arrays));
 	(*pattern)->release = release;
 	(*pattern)->release_user = user;

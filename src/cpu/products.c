@@ -160,8 +160,8 @@ static void spmm_tile(void *argument, size_t index) {
 						 .beta = j->args->beta};
 	/* Packed entries follow one another from row to row, so nothing has to be asked for ahead. */
 	task.cut = j->schedule->starts && !j->schedule->columns;
-	sli_cpu_block(j->schedule, s, 0, &task.starts, &task.ends);
-	if (by_rows(j)) {
+	if (by_rows(j)) { /* halves are not cut: block 0 is all */
+		sli_cpu_block(j->schedule, s, 0, &task.starts, &task.ends);
 		spmm_tile_halves(j, task, c0, left);
 		return;
 	}
@@ -226,9 +226,9 @@ static void run_spmm(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args
 		return;
 	if (desc->transpose) {
 		void *permuted = sli_carve(&at, sli_align64((size_t)s->nnz * sl_dtype_size(desc->b.dtype)));
-		const sl_schedule_of_rows *schedule = plan->state;
-		gather(cpu, args->values, permuted, schedule->permutation ? schedule->permutation : desc->sparse.permutation,
-			   schedule->permutation ? SL_I32 : desc->sparse.permutation_dtype, sl_dtype_size(desc->b.dtype), s->nnz);
+		const int32_t *packed = j.schedule->permutation;
+		gather(cpu, args->values, permuted, packed ? packed : desc->sparse.permutation,
+			   packed ? SL_I32 : desc->sparse.permutation_dtype, sl_dtype_size(desc->b.dtype), s->nnz);
 		j.values = permuted;
 	}
 	if (!b_direct(desc)) {

@@ -7,9 +7,6 @@
 #include "core/checked.h"
 #include "io/io.h"
 
-/* Deflate cannot shrink more than this. */
-#define MOST_COMPRESSION 1032
-
 static uint32_t big_endian(const unsigned char *bytes, int count) {
 	uint32_t value = 0;
 	for (int i = 0; i < count; i++)
@@ -93,7 +90,7 @@ static sl_status read_header(sl_context *context, gzFile file, const char *path,
 		stored > limits->max_bytes || held > limits->max_bytes)
 		return sli_fail(context, SL_ERR_LIMIT, "%s: declares %lld elements, more than max_bytes = %lld allows", path,
 						(long long)array->count, (long long)limits->max_bytes);
-	if (stored / MOST_COMPRESSION > file_size)
+	if (stored / SL_MOST_COMPRESSION > file_size)
 		return sli_fail(context, SL_ERR_FORMAT, "%s: declares %lld bytes; a file of %lld bytes cannot hold them", path,
 						(long long)stored, (long long)file_size);
 	return SL_OK;

@@ -8,6 +8,9 @@
 #include "core/context.h"
 #include "train/optimizer.h"
 
+/* Deflate cannot shrink more than this. */
+enum { SL_MOST_COMPRESSION = 1032 };
+
 /* Limits with defaults in place of zeros; `given` may be NULL. */
 sl_status sli_read_limits(sl_context *context, const sl_read_limits *given, sl_read_limits *limits);
 /* Open a file for reading: its descriptor and size. A directory or device is refused. */
@@ -66,7 +69,7 @@ int sli_text_next(sl_text *text, bool take);
 sl_status sli_text_token(sl_text *text, bool lines);
 /* A whole number within [least, most]; `what` goes into messages. */
 sl_status sli_text_integer(sl_text *text, bool lines, const char *what, int64_t least, int64_t most, int64_t *value);
-sl_status sli_text_number(sl_text *text, const char *what, double *value);
+sl_status sli_text_number(sl_text *text, bool lines, const char *what, double *value);
 /* A message that names file and line. */
 sl_status sli_text_fail(sl_text *text, sl_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* The rest of the line. A line longer than `size` is refused. */

@@ -3,7 +3,6 @@
  * pattern; general, symmetric and skew-symmetric. Values are read as f64, entries that come twice are
  * added up, as SciPy does. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <strings.h>
 
 #include "core/checked.h"
@@ -89,12 +88,7 @@ static sl_status read_entry(sl_text *t, const header *h, int64_t i, entries *e) 
 	int64_t row, col;
 	double value = 1;
 	if (h->array) {
-		SL_TRY(sli_text_token(t, true)); /* a line end may come before, not inside */
-		char *end;
-		value = strtod(t->token, &end);
-		if (!t->token[0] || *end)
-			return sli_text_fail(t, SL_ERR_FORMAT, "\"%.40s\" where value %lld of %lld is needed", t->token,
-								 (long long)i + 1, (long long)h->lines);
+		SL_TRY(sli_text_number(t, true, "a value of the array", &value));
 		if (value != 0)
 			put(e, i % h->rows, i / h->rows, value);
 		return SL_OK;
@@ -102,7 +96,7 @@ static sl_status read_entry(sl_text *t, const header *h, int64_t i, entries *e) 
 	SL_TRY(sli_text_integer(t, true, "the row", 1, h->rows, &row));
 	SL_TRY(sli_text_integer(t, false, "the column", 1, h->cols, &col));
 	if (!h->pattern)
-		SL_TRY(sli_text_number(t, "the value", &value));
+		SL_TRY(sli_text_number(t, false, "the value", &value));
 	put(e, row - 1, col - 1, value);
 	if (h->symmetric && col > row)
 		return sli_text_fail(t, SL_ERR_FORMAT, "row %lld, column %lld of a symmetric matrix lies above its diagonal",

@@ -11,9 +11,6 @@
 #include "core/half.h"
 #include "io/io.h"
 
-/* Deflate cannot shrink more than this. */
-#define MOST_COMPRESSION 1032
-
 typedef enum kind {
 	KIND_FLOAT = 'f',
 	KIND_INT = 'i',
@@ -152,7 +149,7 @@ static sl_status read_array(archive *a, const char *name, array *out) {
 		return fail(a, name, SL_ERR_FORMAT, "is not in the file; scipy.sparse.save_npz() writes it");
 	if (info.size > (zip_uint64_t)a->left)
 		return sli_fail(a->context, SL_ERR_LIMIT, "%s: %s would take the file over max_bytes", a->path, full);
-	if (info.size / MOST_COMPRESSION > info.comp_size)
+	if (info.size / SL_MOST_COMPRESSION > info.comp_size)
 		return fail(a, name, SL_ERR_FORMAT, "declares more than its compressed bytes can hold");
 	a->left -= (int64_t)info.size;
 	zip_file_t *file = zip_fopen_index(a->zip, info.index, 0);
@@ -377,7 +374,7 @@ static bool add(zip_t *zip, member *m, const char *name, const char *descr, int6
 	return false;
 }
 
-/* Through a seekable stream of the C library over the writer's file. */
+/* Into the writer's temporary file, which the zip library opens by its name. */
 static sl_status write_archive(sl_writer *w, const sl_csr *matrix) {
 	sl_pattern_arrays a = sli_pattern_arrays(matrix->pattern);
 	int64_t shape[2] = {a.rows, a.cols};

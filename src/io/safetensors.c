@@ -233,7 +233,7 @@ sl_status sli_safetensors_pattern(sl_safetensors *f, const char *prefix, int64_t
 	if (status == SL_OK)
 		status = sli_safetensors_load(f, &col_indices, columns);
 	if (status == SL_OK)
-		status = sli_pattern_validate(f->context, &arrays, SL_I32, columns, true);
+		status = sli_pattern_validate(f->context, &arrays);
 	if (status == SL_OK)
 		return sli_pattern_adopt(pattern, f->context, rows, cols, nnz, offsets, columns);
 	sli_heap_free(sli_heap(f->context), offsets, (size_t)(rows + 1) * sl_dtype_size(arrays.offset_dtype));

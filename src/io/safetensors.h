@@ -38,7 +38,7 @@ sl_status sli_safetensors_find(sl_safetensors *file, const char *name, sl_dtype 
 sl_status sli_safetensors_load(sl_safetensors *file, const sl_tensor *tensor, void *to);
 /* A text of the metadata, or NULL. */
 const char *sli_safetensors_text(const sl_safetensors *file, const char *key);
-/* The three tensors of a pattern and, unless `values` is NULL, its values. */
+/* Row offsets and columns under `prefix`, checked as a pattern. */
 sl_status sli_safetensors_pattern(sl_safetensors *file, const char *prefix, int64_t rows, int64_t cols,
 								  const sl_read_limits *limits, sl_pattern **pattern);
 

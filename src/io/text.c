@@ -110,9 +110,9 @@ sl_status sli_text_integer(sl_text *t, bool lines, const char *what, int64_t lea
 	return SL_OK;
 }
 
-sl_status sli_text_number(sl_text *t, const char *what, double *value) {
+sl_status sli_text_number(sl_text *t, bool lines, const char *what, double *value) {
 	char *end;
-	SL_TRY(sli_text_token(t, false));
+	SL_TRY(sli_text_token(t, lines));
 	*value = strtod(t->token, &end);
 	if (!t->token[0] || *end)
 		return sli_text_fail(t, SL_ERR_FORMAT, "%s is \"%.40s\"; a number is needed", what, t->token);

@@ -17,25 +17,6 @@ typedef struct cell {
 	int32_t col;
 } cell;
 
-static sl_status check_offsets(sl_context *context, const sl_entries *e) {
-	int64_t count = e->by_column ? e->cols : e->rows, before = 0;
-	const char *name = e->by_column ? "col_offsets" : "row_offsets";
-	for (int64_t i = 0; i <= count; i++) {
-		int64_t now = sli_index(e->offsets, e->offset_dtype, i);
-		if (i == 0 && now != 0)
-			return sli_fail(context, SL_ERR_STRUCTURE, "%s[0] is %lld; it must be 0", name, (long long)now);
-		if (now < before || now > e->nnz)
-			return sli_fail(context, SL_ERR_STRUCTURE,
-							"%s[%lld] is %lld; it must be between %s[%lld] = %lld and nnz = %lld", name, (long long)i,
-							(long long)now, name, (long long)i - 1, (long long)before, (long long)e->nnz);
-		before = now;
-	}
-	if (before != e->nnz)
-		return sli_fail(context, SL_ERR_STRUCTURE, "the last of %s is %lld; it must be nnz = %lld", name,
-						(long long)before, (long long)e->nnz);
-	return SL_OK;
-}
-
 static sl_status check_index(sl_context *context, const char *what, const char *other, int64_t value, int64_t bound,
 							 int64_t line, int64_t entry) {
 	if (value >= 0 && value < bound)
@@ -50,7 +31,8 @@ static sl_status check_index(sl_context *context, const char *what, const char *
 static sl_status check_content(sl_context *context, const sl_entries *e) {
 	int64_t line = 0;
 	if (e->offsets)
-		SL_TRY(check_offsets(context, e));
+		SL_TRY(sli_check_offsets(context, e->by_column ? "col_offsets" : "row_offsets", e->offsets, e->offset_dtype,
+								 e->by_column ? e->cols : e->rows, e->nnz));
 	for (int64_t k = 0; k < e->nnz; k++) {
 		if (e->offsets)
 			while (sli_index(e->offsets, e->offset_dtype, line + 1) <= k)

@@ -46,9 +46,11 @@ sl_pattern_arrays sli_pattern_arrays(const sl_pattern *pattern);
  * Offsets are of sli_offset_dtype(nnz); the structure is trusted: the caller built it valid. */
 sl_status sli_pattern_adopt(sl_pattern **pattern, sl_context *context, int64_t rows, int64_t cols, int64_t nnz,
 							void *row_offsets, int32_t *col_indices);
-/* Find the first fault of a structure: SL_OK, or a status with the message. `strict`: columns must increase. */
-sl_status sli_pattern_validate(sl_context *context, const sl_pattern_arrays *arrays, sl_dtype index_dtype,
-							   const void *col_indices, bool strict);
+/* count + 1 offsets that begin at 0, do not decrease and end at nnz; `name` goes into the message. */
+sl_status sli_check_offsets(sl_context *context, const char *name, const void *offsets, sl_dtype dtype, int64_t count,
+							int64_t nnz);
+/* Find the first fault of a structure whose columns must increase within each row. */
+sl_status sli_pattern_validate(sl_context *context, const sl_pattern_arrays *arrays);
 /* The value that the k-th largest (from 0) of `keys` has. Reorders them; O(n) on average. */
 double sli_nth_largest(double *keys, int64_t count, int64_t k);
 /*
