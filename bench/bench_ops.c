@@ -1,363 +1,169 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The three products of a sparse layer against the fastest dense library, case by case:
- *   forward Y = W X, dx dX = W^T dY, dw dW = dY X^T on W's pattern.
- * Each case is checked against double before it is timed. Sparse and each dense library take turns, some
- * repetitions at a time; activations are warm, as a preceding layer leaves them; the cold figure is beside.
- * Efficiency is density * dense time / sparse time: 1 is a nonzero as cheap as a dense weight.
- * Usage: bench-ops CASES [THREADS [SECONDS_A_CASE]]
+ * The three products of a sparse layer against dense and sparse libraries, case by case.
+ * Efficiency is density * fastest dense time / sparse time: 1 is a nonzero as cheap as a dense weight.
  */
-#include <sparselayer/sparselayer.h>
-
-#include <float.h>
+#define _GNU_SOURCE
+#include <getopt.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "bench.h"
-#include "dense_peers.h"
+#include "ceilings.h"
+#include "contender.h"
+#include "results.h"
+#include "turns.h"
 
-enum { MOST_REPS = 2000, ROUNDS = 5, MOST_PEERS = 4, MOST_CASES = 10000 };
-typedef enum op { FORWARD, DX, DW, OPS } op;
-static const char *const op_names[] = {"forward", "dx", "dw"};
+#include <sparselayer/sparselayer.h>
 
-typedef struct bench_case {
-	op op;
-	int64_t out, in, batch;
-	double density;
-	bool power; /* rows of very different length */
-} bench_case;
+static const char usage[] =
+	"bench-ops [-p PEERS] [-o RESULTS] [-k EVERY] CASES [THREADS [SECONDS [FILTER]]]\n"
+	"  -p  who takes part: dense (default), c (and sparse C libraries), all (and Python's), none\n"
+	"  -o  append to this file, and skip what it has\n"
+	"  -k  every how manyth case (default 1: all)\n"
+	"  -s  only summarise the file of -o\n"
+	"  SECONDS for each contender and case (default 0.25); FILTER: part of a case's line, such as \"dx 1024\"";
+enum { MOST_CASES = 20000 };
 
-typedef struct figures {
-	double sparse, dense, cold; /* seconds */
-	double gflops, efficiency, spread;
-	const char *best;
-} figures;
-
-static sl_context *context;
-static dense_peer peers[MOST_PEERS];
-static int peer_count;
-static double peak; /* the best dense rate of the run, GF/s */
-static float *flush;
-enum { FLUSH = 64 << 20 };
-
-static void must(sl_status status) {
-	bench_need(status == SL_OK, sl_status_text(status), sl_context_message(context));
-}
-
-static float *numbers(int64_t count, unsigned seed) {
-	float *x = aligned_alloc(64, (size_t)(count * 4 + 63) / 64 * 64);
-	bench_need(x != NULL, "memory", "too little for this case");
-	for (int64_t i = 0; i < count; i++) {
-		seed = seed * 1664525u + 1013904223u;
-		x[i] = (float)(seed >> 8) / (float)(1 << 23) - 1;
-	}
-	return x;
-}
-
-/* Power law: row r has a share of the nonzeros that falls as 1 / sqrt(r + 1). */
-static sl_pattern *power_pattern(const bench_case *c) {
-	int64_t *offsets = calloc((size_t)c->out + 1, sizeof *offsets), nnz = 0;
-	int32_t *columns = malloc((size_t)(c->out * c->in) * sizeof *columns + 1);
-	double sum = 0;
-	unsigned seed = 7;
-	for (int64_t r = 0; r < c->out; r++)
-		sum += 1 / sqrt((double)r + 1);
-	for (int64_t r = 0; r < c->out; r++) {
-		double p = c->density * (double)c->out / sqrt((double)r + 1) / sum;
-		for (int64_t j = 0; j < c->in; j++) {
-			seed = seed * 1664525u + 1013904223u;
-			if ((seed >> 8) < p * (1 << 24))
-				columns[nnz++] = (int32_t)j;
-		}
-		offsets[r + 1] = nnz;
-	}
-	sl_pattern *pattern;
-	must(sl_pattern_create(&pattern, context, c->out, c->in, nnz, offsets, SL_I64, columns, SL_I32));
-	free(offsets), free(columns);
-	return pattern;
-}
-
-static int64_t width_of(int64_t batch) {
-	return batch >= 33 ? 64 : batch >= 17 ? 32 : batch >= 9 ? 16 : 8;
-}
-
-static sl_dense panels(float *data, int64_t rows, int64_t batch) {
-	sl_dense view = sl_dense_view(data, SL_F32, rows, batch);
-	view.order = SL_COL_PANELS;
-	view.ld = width_of(batch);
-	return view;
-}
-
-static float at(const sl_dense *m, int64_t r, int64_t c) {
-	return ((float *)m->data)[c / m->ld * m->rows * m->ld + r * m->ld + c % m->ld];
-}
-
-/* One case's matrices: in panels for the sparse side, whole for the dense. */
-typedef struct room {
-	const bench_case *c;
-	sl_csr *w;
-	sl_dense x, y; /* [in, batch], [out, batch] */
-	float *dense_w, *dense_x, *dense_y;
-	sl_plan *plan;
-} room;
-
-static void run_sparse(room *m) {
-	sl_dense turned = sl_dense_transposed(m->x);
-	if (m->c->op == FORWARD)
-		must(sl_plan_run_spmm(context, m->plan, 1, m->w, &m->x, 0, &m->y, NULL));
-	else if (m->c->op == DX)
-		must(sl_plan_run_spmm(context, m->plan, 1, m->w, &m->y, 0, &m->x, NULL));
-	else
-		must(sl_plan_run_sddmm(context, m->plan, 1, &m->y, &turned, 0, m->w));
-}
-
-/* The layouts that suit the dense library: W turned ahead of time for dX costs it nothing here. */
-static void run_dense(room *m, const dense_peer *p, int layout) {
-	const bench_case *c = m->c;
-	if (c->op == FORWARD)
-		p->gemm(false, false, c->out, c->batch, c->in, m->dense_w, m->dense_x, m->dense_y);
-	else if (c->op == DX)
-		p->gemm(layout == 0, false, c->in, c->batch, c->out, m->dense_w, m->dense_y, m->dense_x);
-	else
-		p->gemm(false, true, c->out, c->in, c->batch, m->dense_y, m->dense_x, m->dense_w);
-}
-
-/* Some hundred entries against double; the bound is 8 eps times the sum of magnitudes, and count eps. */
-static void check(room *m) {
-	sl_pattern_arrays a;
-	const bench_case *c = m->c;
-	must(sl_pattern_get(context, sl_csr_pattern(m->w), &a));
-	const int32_t *offsets = a.row_offsets;
-	const float *values = sl_csr_values(m->w);
-	unsigned seed = 3;
-	for (int i = 0; i < 200 && a.nnz; i++) {
-		seed = seed * 1664525u + 1013904223u;
-		double sum = 0, size = 0, got;
-		int64_t count = 0, j = (int64_t)(seed >> 8) % c->batch;
-		if (c->op == DW) {
-			int64_t k = (int64_t)(seed >> 4) % a.nnz, r = 0;
-			while (offsets[r + 1] <= k)
-				r++;
-			for (j = 0; j < c->batch; j++, count++) {
-				double p = (double)at(&m->y, r, j) * at(&m->x, a.col_indices[k], j);
-				sum += p, size += fabs(p);
-			}
-			got = values[k];
-		} else if (c->op == FORWARD) {
-			int64_t r = (int64_t)(seed >> 4) % c->out;
-			for (int64_t k = offsets[r]; k < offsets[r + 1]; k++, count++) {
-				double p = (double)values[k] * at(&m->x, a.col_indices[k], j);
-				sum += p, size += fabs(p);
-			}
-			got = at(&m->y, r, j);
-		} else {
-			int64_t col = (int64_t)(seed >> 4) % c->in;
-			for (int64_t r = 0; r < c->out; r++)
-				for (int64_t k = offsets[r]; k < offsets[r + 1]; k++)
-					if (a.col_indices[k] == col) {
-						double p = (double)values[k] * at(&m->y, r, j);
-						sum += p, size += fabs(p), count++;
-					}
-			got = at(&m->x, col, j);
-		}
-		bench_need(fabs(got - sum) <= (8 + (double)count) * FLT_EPSILON * size, op_names[c->op], "a wrong result");
+static void machine_line(char *text, size_t size, const contender *ours) {
+	snprintf(text, size, "%s", ours->detail);
+	/* The number of threads is a column: runs with one and with two share a file. */
+	char *threads = strstr(text, " threads, ");
+	if (threads) {
+		char *comma = threads;
+		while (comma > text && *comma != ',')
+			comma--;
+		memmove(comma + 1, threads + 9, strlen(threads + 9) + 1);
 	}
 }
 
-static void open_room(room *m, const bench_case *c) {
-	sl_pattern *pattern;
-	*m = (room){.c = c};
-	int64_t padded = (c->batch + width_of(c->batch) - 1) / width_of(c->batch) * width_of(c->batch);
-	if (c->power)
-		pattern = power_pattern(c);
-	else
-		must(sl_pattern_random(&pattern, context, c->out, c->in, c->density, 1));
-	must(sl_csr_create_pattern(&m->w, context, pattern, SL_F32));
-	sl_pattern_arrays a;
-	must(sl_pattern_get(context, pattern, &a));
-	sl_pattern_release(pattern);
-	float *values = numbers(a.nnz, 1);
-	if (a.nnz)
-		memcpy(sl_csr_values(m->w), values, (size_t)a.nnz * sizeof *values);
-	free(values);
-	m->x = panels(numbers(c->in * padded, 2), c->in, c->batch);
-	m->y = panels(numbers(c->out * padded, 3), c->out, c->batch);
-	sl_dense zeros[2] = {m->x, m->y}; /* what the library leaves behind the batch */
-	for (int s = 0; s < 2; s++)
-		for (int64_t j = c->batch; j < padded; j++)
-			for (int64_t r = 0; r < zeros[s].rows; r++)
-				((float *)zeros[s]
-					 .data)[j / zeros[s].ld * zeros[s].rows * zeros[s].ld + r * zeros[s].ld + j % zeros[s].ld] = 0;
-	m->dense_w = numbers(c->out * c->in, 4);
-	m->dense_x = numbers(c->in * c->batch, 5);
-	m->dense_y = numbers(c->out * c->batch, 6);
-	sl_dense turned = sl_dense_transposed(m->x);
-	if (c->op == DW)
-		must(sl_plan_sddmm(&m->plan, context, &m->y, &turned, m->w));
-	else
-		must(sl_plan_spmm(&m->plan, context, c->op == DX ? SL_TRANSPOSE : SL_NO_TRANSPOSE, m->w,
-						  c->op == DX ? &m->y : &m->x, c->op == DX ? &m->x : &m->y, NULL));
-}
-
-static void close_room(room *m) {
-	sl_plan_destroy(m->plan);
-	sl_csr_destroy(m->w);
-	free(m->x.data), free(m->y.data);
-	free(m->dense_w), free(m->dense_x), free(m->dense_y);
-}
-
-static double time_of(room *m, const dense_peer *peer, int layout) {
-	double began = bench_seconds();
-	if (peer)
-		run_dense(m, peer, layout);
-	else
-		run_sparse(m);
-	return bench_seconds() - began;
-}
-
-/* Some repetitions in a row, warm, after the threads of the library before have stopped waiting for work:
- * on as many cores as threads they would share them. */
-static int time_block(room *m, const dense_peer *peer, int layout, double budget, double *seconds, int have) {
-	struct timespec pause = {0, 60000000};
-	if (sl_context_threads(context) > 1)
-		nanosleep(&pause, NULL);
-	time_of(m, peer, layout);
-	time_of(m, peer, layout);
-	double began = bench_seconds();
-	for (int i = 0; have < MOST_REPS && (i < 2 || bench_seconds() - began < budget); i++)
-		seconds[have++] = time_of(m, peer, layout);
-	return have;
-}
-
-static figures measure(const bench_case *c, double budget) {
-	static double sparse[MOST_REPS], dense[MOST_PEERS][2][MOST_REPS], cold[5];
-	room m;
-	figures f = {0};
-	open_room(&m, c);
-	run_sparse(&m);
-	check(&m);
-	int reps = 0, layouts = c->op == DX ? 2 : 1, turns = 1 + peer_count * layouts;
-	int dense_reps[MOST_PEERS][2] = {{0}};
-	for (int round = 0; round < ROUNDS; round++) {
-		double share = budget / ROUNDS / turns;
-		reps = time_block(&m, NULL, 0, share, sparse, reps);
-		for (int p = 0; p < peer_count; p++)
-			for (int l = 0; l < layouts && peers[p].gemm; l++)
-				dense_reps[p][l] = time_block(&m, &peers[p], l, share, dense[p][l], dense_reps[p][l]);
+static void print_case(const bench_case *c, const contender *list, const timing *t, int count, const result *ours,
+					   const result *dense) {
+	char name[96];
+	case_name(c, name, sizeof name);
+	printf("%-34s", name);
+	if (ours->repetitions) {
+		double floor = fmax(ours->arithmetic, ours->bytes);
+		printf(" %9.1f us %5.1f%% cold %9.1f  %7.1f GF/s  %4.2f floors (%s)", 1e6 * ours->median,
+			   100 * (ours->high - ours->low) / ours->median, 1e6 * ours->cold,
+			   2e-9 * (double)ours->nnz * (double)c->batch / ours->median, ours->median / floor,
+			   ours->bytes > ours->arithmetic ? "bytes" : "flops");
+		if (dense->repetitions)
+			printf("  e %.3f  %.2fx %s %s", (double)ours->nnz / (double)(c->out * c->in) * dense->median / ours->median,
+				   dense->median / ours->median, dense->contender, dense->variant);
 	}
-	for (int i = 0; i < 5; i++) {
-		for (int k = 0; k < FLUSH / 4; k += 16)
-			flush[k] += 1;
-		cold[i] = time_of(&m, NULL, 0);
+	for (int i = 0; i < count; i++) {
+		if (t[i].wrong)
+			printf("  WRONG: %s", list[i].name);
+		else if (t[i].repetitions && list[i].role == SPARSE)
+			printf("  %s %.2f", list[i].name, t[i].median / ours->median);
 	}
-	f.sparse = bench_quantile(sparse, reps, 0.5);
-	f.spread = (bench_quantile(sparse, reps, 0.75) - bench_quantile(sparse, reps, 0.25)) / f.sparse;
-	f.cold = bench_quantile(cold, 5, 0.5);
-	f.dense = INFINITY;
-	for (int p = 0; p < peer_count; p++)
-		for (int l = 0; l < layouts && peers[p].gemm; l++) {
-			double t = bench_quantile(dense[p][l], dense_reps[p][l], 0.5);
-			if (t < f.dense) {
-				f.dense = t;
-				f.best = peers[p].name;
-			}
-		}
-	sl_pattern_arrays a;
-	must(sl_pattern_get(context, sl_csr_pattern(m.w), &a));
-	double real = (double)a.nnz / ((double)c->out * (double)c->in), flops = 2.0 * (double)a.nnz * (double)c->batch;
-	double rate = 2.0 * (double)c->out * (double)c->in * (double)c->batch / f.dense / 1e9;
-	peak = rate > peak ? rate : peak;
-	f.gflops = flops / f.sparse / 1e9;
-	f.efficiency = real * f.dense / f.sparse;
-	close_room(&m);
-	return f;
+	printf("\n");
+	fflush(stdout);
 }
 
-static int read_cases(const char *path, bench_case *cases) {
-	FILE *file = fopen(path, "r");
-	char line[256], name[16], pattern[16];
-	int count = 0, number = 0;
-	bench_need(file != NULL, path, "cannot be opened");
-	while (fgets(line, sizeof line, file)) {
-		bench_case c = {0};
-		long long out, in, batch;
-		number++;
-		if (line[0] == '#' || line[0] == '\n')
+static bool done_already(const results *r, const char *isa, const bench_case *c, const contender *list, int count) {
+	bool done = r->file != NULL;
+	for (int i = 0; i < count; i++)
+		done = done && (list[i].missing || results_have(r, isa, list[i].threads, c, list[i].name));
+	return done;
+}
+
+static void measure(const bench_case *c, operands *o, contender *list, int count, const ceilings *ceil, double budget,
+					const char *isa, results *r) {
+	timing t[MOST_CONTENDERS];
+	result ours = {0}, dense = {0};
+	static const char *const roles[] = {"ours", "dense", "sparse"};
+	if (!o->x || o->c.out != c->out || o->c.in != c->in || o->c.batch != c->batch || o->c.density != c->density ||
+		o->c.pattern != c->pattern) {
+		if (o->x)
+			operands_free(o);
+		operands_make(o, c);
+	}
+	o->c = *c;
+	turns_measure(list, count, o, budget, t);
+	for (int i = count - 1; i >= 0; i--) {
+		result x = {.threads = list[i].threads,
+					.c = *c,
+					.nnz = o->nnz,
+					.repetitions = t[i].repetitions,
+					.median = t[i].median,
+					.low = t[i].low,
+					.high = t[i].high,
+					.cold = t[i].cold,
+					.arithmetic = ceilings_arithmetic(ceil, o),
+					.bytes = ceilings_bytes(ceil, o)};
+		if (list[i].missing)
 			continue;
-		int got = sscanf(line, "%15s %lld %lld %lld %lf %15s", name, &out, &in, &batch, &c.density, pattern);
-		for (c.op = FORWARD; c.op < OPS && strcmp(name, op_names[c.op]);)
-			c.op = (op)(c.op + 1);
-		bench_need(got == 6 && c.op < OPS && out > 0 && in > 0 && batch > 0 && c.density > 0 && c.density <= 1 &&
-					   count < MOST_CASES,
-				   path, line);
-		c.out = out, c.in = in, c.batch = batch;
-		c.power = !strcmp(pattern, "power");
-		cases[count++] = c;
+		snprintf(x.isa, sizeof x.isa, "%s", isa);
+		snprintf(x.contender, sizeof x.contender, "%s", list[i].name);
+		snprintf(x.role, sizeof x.role, "%s", roles[list[i].role]);
+		snprintf(x.variant, sizeof x.variant, "%s", x.repetitions ? list[i].labels[t[i].variant] : "-");
+		results_add(r, &x);
+		if (list[i].role == OURS)
+			ours = x;
+		if (list[i].role == DENSE && x.repetitions && (!dense.repetitions || x.median < dense.median))
+			dense = x;
+		bench_need(!t[i].wrong || list[i].role != OURS, x.contender, "a wrong result");
 	}
-	fclose(file);
-	return count;
-}
-
-/* Geometric means over cases of 512 and more on both sides and batches of 64 and more. */
-static void print_means(const bench_case *cases, const figures *f, int count) {
-	for (op o = FORWARD; o < OPS; o = (op)(o + 1))
-		for (int d = 99; d > 0; d--) {
-			double sum = 0;
-			int n = 0;
-			for (int i = 0; i < count; i++)
-				if (cases[i].op == o && lround(100 * cases[i].density) == d && cases[i].out >= 512 &&
-					cases[i].in >= 512 && cases[i].batch >= 64) {
-					sum += log(f[i].efficiency);
-					n++;
-				}
-			char name[64];
-			snprintf(name, sizeof name, "efficiency.%s.d%02d", op_names[o], d);
-			if (n)
-				bench_result(name, exp(sum / n));
-		}
+	print_case(c, list, t, count, &ours, &dense);
 }
 
 int main(int argc, char **argv) {
 	static bench_case cases[MOST_CASES];
-	static figures f[MOST_CASES];
-	char error[256] = "";
-	int threads = argc > 2 ? atoi(argv[2]) : 0;
-	double budget = argc > 3 ? atof(argv[3]) : 1;
-	/* OpenMP's threads are told to sleep between products; it reads that once, when it is loaded. */
-	if (!getenv("OMP_WAIT_POLICY")) {
-		setenv("OMP_WAIT_POLICY", "passive", 1);
-		execv("/proc/self/exe", argv);
+	static contender list[MOST_CONTENDERS];
+	contender_choice choice = {.dense = true};
+	const char *file = NULL;
+	int every = 1, only_summary = 0;
+	for (int option; (option = getopt(argc, argv, "p:o:k:s")) != -1;) {
+		if (option == 'p') {
+			bool c = !strcmp(optarg, "c"), all = !strcmp(optarg, "all"), none = !strcmp(optarg, "none");
+			bench_need(c || all || none || !strcmp(optarg, "dense"), "usage", usage);
+			choice = (contender_choice){!none, c || all, all};
+		} else if (option == 'o') {
+			file = optarg;
+		} else if (option == 'k') {
+			every = atoi(optarg);
+		} else {
+			bench_need(option == 's', "usage", usage);
+			only_summary = 1;
+		}
 	}
-	bench_need(argc > 1 && threads >= 0 && budget > 0, "usage", "bench-ops CASES [THREADS [SECONDS_A_CASE]]");
-	int count = read_cases(argv[1], cases);
-	sl_context_options o = {SL_CONTEXT_DEFAULTS, .device = SL_DEVICE_CPU, .threads = threads,
-							.seed = 1,           .error = error,          .error_size = sizeof error};
-	sl_status status = sl_context_create(&context, &o);
-	bench_need(status == SL_OK, sl_status_text(status), error);
-	flush = calloc(1, FLUSH);
-	bench_need(flush != NULL, "memory", "too little");
-	peer_count = dense_peers_open(peers, MOST_PEERS, sl_context_threads(context));
-	printf("# %s, sparselayer %s, %d cases\n", sl_context_describe(context), sl_version_string(), count);
-	for (int p = 0; p < peer_count; p++)
-		printf("# dense: %s: %s\n", peers[p].name, peers[p].detail);
-	printf("%-8s %5s %5s %5s %6s %-8s %9s %9s %9s %7s %10s %6s  %s\n", "# op", "out", "in", "batch", "dens", "pattern",
-		   "sparse/us", "dense/us", "cold/us", "GF/s", "efficiency", "IQR", "dense");
-	for (int i = 0; i < count; i++) {
-		const bench_case *c = &cases[i];
-		f[i] = measure(c, budget);
-		printf("%-8s %5lld %5lld %5lld %6.3f %-8s %9.1f %9.1f %9.1f %7.1f %10.3f %5.1f%%  %s\n", op_names[c->op],
-			   (long long)c->out, (long long)c->in, (long long)c->batch, c->density, c->power ? "power" : "uniform",
-			   1e6 * f[i].sparse, 1e6 * f[i].dense, 1e6 * f[i].cold, f[i].gflops, f[i].efficiency, 100 * f[i].spread,
-			   f[i].best ? f[i].best : "none");
-		fflush(stdout);
+	int threads = optind + 1 < argc ? atoi(argv[optind + 1]) : 1;
+	double budget = optind + 2 < argc ? atof(argv[optind + 2]) : 0.25;
+	const char *filter = optind + 3 < argc ? argv[optind + 3] : "",
+			   *isa = bench_isa() == 2 && getenv("SPARSELAYER_CPU") ? "avx2" : "best";
+	bench_need(optind < argc && threads > 0 && budget > 0 && every > 0, "usage", usage);
+	bench_environment(argv, threads);
+	int count = cases_read(argv[optind], cases, MOST_CASES), peers = contenders_open(list, threads, choice);
+	char machine[512];
+	results r;
+	machine_line(machine, sizeof machine, &list[0]);
+	results_open(&r, file, machine);
+	printf("# %s; %d threads; flags %s\n", machine, threads, SL_BENCH_FLAGS);
+	for (int i = 0; i < peers; i++)
+		printf("# %s: %s\n", list[i].name, list[i].detail);
+	if (!only_summary) {
+		ceilings ceil;
+		operands o = {0};
+		ceilings_measure(&ceil, threads);
+		printf("# ceilings, %d threads: %.0f GF/s; reading L1 %.0f, L2 %.0f, L3 %.0f, memory %.1f GB/s\n", threads,
+			   1e-9 * ceil.flops, 1e-9 * ceil.l1, 1e-9 * ceil.l2, 1e-9 * ceil.l3, 1e-9 * ceil.memory);
+		printf("# case; median, interquartile range, cold caches; rate; times the larger of two floors; efficiency and "
+			   "speed-up over the fastest dense; peers' times over ours\n");
+		for (int i = 0; i < count; i += every) {
+			char name[96];
+			case_name(&cases[i], name, sizeof name);
+			if (strstr(name, filter) && !done_already(&r, isa, &cases[i], list, peers))
+				measure(&cases[i], &o, list, peers, &ceil, budget, isa, &r);
+		}
+		if (o.x)
+			operands_free(&o);
 	}
-	printf("# best dense rate of the run: %.1f GF/s\n", peak);
-	print_means(cases, f, count);
-	free(flush);
-	sl_context_destroy(context);
+	results_summary(&r);
+	results_close(&r);
+	contenders_close(list, peers);
 	return 0;
 }
