@@ -123,8 +123,8 @@ int named_option(struct argp_state *state, const char *option, const char *text,
 }
 
 static const char *format_name(int i) {
-	static const char *const names[] = {"auto", "safetensors", "npz", "mtx", "smtx", "idx"};
-	return i < 6 ? names[i] : "unknown";
+	static const char *const names[] = {"auto", "safetensors", "npz", "mtx", "smtx", "idx", "svmlight"};
+	return i < 7 ? names[i] : "unknown";
 }
 
 sl_format format_option(struct argp_state *state, const char *text) {

@@ -63,8 +63,8 @@ static sl_status convert(sl_context *context, const options *o, sl_csr **matrix,
 
 int command_convert(int argc, char **argv) {
 	static const struct argp_option list[] = {
-		{"from", 'f', "FORMAT", 0, "safetensors, npz, mtx, smtx or idx (default: by content)", 0},
-		{"to", 'o', "FORMAT", 0, "safetensors, npz, mtx or smtx (default: by OUTPUT's ending)", 0},
+		{"from", 'f', "FORMAT", 0, "safetensors, npz, mtx, smtx, idx or svmlight (default: by content)", 0},
+		{"to", 'o', "FORMAT", 0, "safetensors, npz, mtx, smtx or svmlight (default: by OUTPUT's ending)", 0},
 		{"dtype", 'y', "TYPE", 0, "Values of f32, f64, bf16 or f16 (default: as they are)", 0},
 		{"transpose", 'T', NULL, 0, "Write the transpose", 0},
 		{0}};

@@ -29,7 +29,8 @@ typedef enum sl_format {
 	SL_FORMAT_NPZ = 2,           /**< SciPy's scipy.sparse.save_npz: csr, csc, coo */
 	SL_FORMAT_MATRIX_MARKET = 3, /**< .mtx */
 	SL_FORMAT_SMTX = 4,          /**< .smtx, the DLMC benchmark's: structure only, values read as 1 */
-	SL_FORMAT_IDX = 5            /**< MNIST's arrays, gzip or not; read only */
+	SL_FORMAT_IDX = 5,           /**< MNIST's arrays, gzip or not; read only */
+	SL_FORMAT_SVMLIGHT = 6       /**< .svm, .svmlight, .libsvm: the features alone; see data.h for the labels */
 } sl_format;
 
 /**

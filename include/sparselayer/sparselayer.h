@@ -20,5 +20,6 @@
 #include "topology.h"
 #include "model.h"
 #include "io.h"
+#include "data.h"
 
 #endif

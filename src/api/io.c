@@ -35,11 +35,13 @@ sl_status sl_dataset_samples(sl_context *context, const sl_dataset *dataset, sl_
 		return SL_ERR_NULL;
 	if (!dataset)
 		return sli_fail(context, SL_ERR_NULL, "dataset is null");
+	if (dataset->inputs)
+		return sli_fail(context, SL_ERR_STATE, "the data set is sparse: see sl_dataset_get()");
 	int64_t count = dataset->images.shape[0];
 	sl_samples own = {.struct_size = sizeof own, .labels = dataset->labels};
 	own.inputs = sl_dense_view(dataset->images.values, SL_F32, count, count ? dataset->images.count / count : 0);
 	if (classes)
-		*classes = dataset->classes;
+		*classes = (int)dataset->classes;
 	return sli_give_struct(context, samples, &own, sizeof own, "samples");
 }
 

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "sparse/sparse.h"
+
 #define DEBIAN_DIRECTORY "/usr/share/datasets/fashion-mnist"
 
 static sl_status read_one(sl_context *context, const char *directory, const char *name, sl_idx *array) {
@@ -30,6 +32,7 @@ static sl_status take_labels(sl_context *context, const sl_idx *labels, sl_datas
 	if (labels->dimensions != 1 || d->images.dimensions < 2 || labels->count != d->images.shape[0])
 		return sli_fail(context, SL_ERR_SHAPE, "%lld labels do not go with %lld images", (long long)labels->count,
 						(long long)d->images.shape[0]);
+	d->samples = labels->count;
 	SL_TRY(sli_allocate(context, (size_t)labels->count * sizeof *d->labels, "labels", (void **)&d->labels));
 	for (int64_t i = 0; i < labels->count; i++) {
 		float value = labels->values[i];
@@ -43,14 +46,21 @@ static sl_status take_labels(sl_context *context, const sl_idx *labels, sl_datas
 	return SL_OK;
 }
 
-sl_status sli_dataset_read(sl_dataset **result, sl_context *context, const char *directory, bool train) {
+sl_status sli_dataset_new(sl_dataset **result, sl_context *context) {
 	void *memory;
+	*result = NULL;
+	SL_TRY(sli_allocate_zeroed(context, sizeof(sl_dataset), "a data set", &memory));
+	*result = memory;
+	(*result)->heap = sli_heap_retain(sli_heap(context));
+	return SL_OK;
+}
+
+sl_status sli_dataset_read(sl_dataset **result, sl_context *context, const char *directory, bool train) {
+	sl_dataset *d;
 	sl_idx labels = {0};
 	const char *from = directory ? directory : DEBIAN_DIRECTORY;
 	*result = NULL;
-	SL_TRY(sli_allocate_zeroed(context, sizeof(sl_dataset), "a data set", &memory));
-	sl_dataset *d = memory;
-	d->heap = sli_heap_retain(sli_heap(context));
+	SL_TRY(sli_dataset_new(&d, context));
 	sl_status status =
 		read_one(context, from, train ? "train-images-idx3-ubyte" : "t10k-images-idx3-ubyte", &d->images);
 	if (status == SL_OK)
@@ -72,7 +82,16 @@ void sl_dataset_destroy(sl_dataset *d) {
 	if (!d)
 		return;
 	sl_heap *heap = d->heap;
-	sli_heap_free(heap, d->labels, d->images.values ? (size_t)d->images.shape[0] * sizeof *d->labels : 0);
+	size_t samples = (size_t)d->samples;
+	int64_t items = d->inputs ? sli_pattern_arrays(d->inputs->pattern).cols : 0;
+	sli_heap_free(heap, d->labels, samples * sizeof *d->labels);
+	sli_heap_free(heap, d->numbers, samples * sizeof *d->numbers);
+	sli_heap_free(heap, d->groups, samples * sizeof *d->groups);
+	sli_heap_free(heap, d->row_ids, samples * sizeof *d->row_ids);
+	sli_heap_free(heap, d->col_ids, (size_t)items * sizeof *d->col_ids);
+	sli_heap_free(heap, d->class_values, (size_t)d->classes * sizeof *d->class_values);
+	sl_csr_destroy(d->inputs);
+	sl_csr_destroy(d->targets);
 	sli_idx_free(heap, &d->images);
 	sli_heap_free(heap, d, sizeof *d);
 	sli_heap_release(heap);

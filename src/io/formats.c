@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include "core/checked.h"
-#include "io/io.h"
+#include "io/dataset.h"
 
 static bool ends_with(const char *path, const char *ending) {
 	size_t n = strlen(path), m = strlen(ending);
@@ -19,6 +19,9 @@ static sl_format by_name(const char *path) {
 				   {".npz", SL_FORMAT_NPZ},
 				   {".mtx", SL_FORMAT_MATRIX_MARKET},
 				   {".smtx", SL_FORMAT_SMTX},
+				   {".svm", SL_FORMAT_SVMLIGHT},
+				   {".svmlight", SL_FORMAT_SVMLIGHT},
+				   {".libsvm", SL_FORMAT_SVMLIGHT},
 				   {"-ubyte", SL_FORMAT_IDX},
 				   {".idx", SL_FORMAT_IDX},
 				   {".gz", SL_FORMAT_IDX}};
@@ -59,8 +62,8 @@ sl_status sli_detect(sl_context *context, const char *path, bool exists, sl_form
 	if (*format == SL_FORMAT_AUTO)
 		return sli_fail(
 			context, exists ? SL_ERR_FORMAT : SL_ERR_ARGUMENT,
-			"%s: neither its content nor its name tells the format; name it, or end in .safetensors, .npz, .mtx "
-			"or .smtx",
+			"%s: neither its content nor its name tells the format; name it, or end in .safetensors, .npz, .mtx, "
+			".smtx or .svm",
 			path);
 	return SL_OK;
 }
@@ -82,6 +85,17 @@ static sl_status read_idx(sl_csr **matrix, sl_context *context, const char *path
 	return status;
 }
 
+/* The features of an svmlight file, whatever its labels are. */
+static sl_status read_svmlight(sl_csr **matrix, sl_context *context, const char *path, const sl_read_limits *limits) {
+	sl_dataset *d;
+	sl_svmlight_options o = {SL_SVMLIGHT_DEFAULTS, .labels = (sl_label_kind)SLI_LABELS_SKIPPED, .dtype = SL_F32};
+	SL_TRY(sli_svmlight_read(&d, context, path, &o, limits));
+	*matrix = d->inputs;
+	d->inputs = NULL;
+	sl_dataset_destroy(d);
+	return SL_OK;
+}
+
 sl_status sli_csr_read(sl_csr **matrix, sl_context *context, const char *path, sl_format format,
 					   const sl_read_limits *limits) {
 	*matrix = NULL;
@@ -96,6 +110,8 @@ sl_status sli_csr_read(sl_csr **matrix, sl_context *context, const char *path, s
 		return sli_mtx_read(matrix, context, path, limits);
 	case SL_FORMAT_SMTX:
 		return sli_smtx_read(matrix, context, path, limits);
+	case SL_FORMAT_SVMLIGHT:
+		return read_svmlight(matrix, context, path, limits);
 	case SL_FORMAT_IDX:
 		return read_idx(matrix, context, path, limits);
 	default:
@@ -115,6 +131,11 @@ sl_status sli_csr_write(sl_context *context, const sl_csr *matrix, const char *p
 		return sli_mtx_write(context, matrix, path);
 	case SL_FORMAT_SMTX:
 		return sli_smtx_write(context, matrix, path);
+	case SL_FORMAT_SVMLIGHT:
+		if (matrix->dtype != SL_F32 && matrix->dtype != SL_F64)
+			return sli_fail(context, SL_ERR_DTYPE, "%s: f32 and f64 are written as svmlight, not %s", path,
+							sl_dtype_name(matrix->dtype));
+		return sli_svmlight_write(context, matrix, NULL, NULL, path);
 	case SL_FORMAT_IDX:
 		return sli_fail(context, SL_ERR_UNSUPPORTED, "%s: IDX is read, not written", path);
 	default:

@@ -412,6 +412,42 @@ READS(npz)
 READS(mtx)
 READS(smtx)
 READS(safetensors)
+READS(svm)
+static sl_status svmlight_write(things *t, void **left) {
+	*left = NULL;
+	return sl_svmlight_write(t->context, t->csr, NULL, t->csr, path("sets.svm"));
+}
+static sl_status dataset_svmlight(things *t, void **left) {
+	MAKES(sl_dataset, sl_dataset_destroy, sl_dataset_read_svmlight(&made, t->context, path("m.svm"), NULL, NULL));
+}
+static sl_status dataset_svmlight_sets(things *t, void **left) {
+	sl_svmlight_options o = {SL_SVMLIGHT_DEFAULTS, .labels = SL_LABELS_SETS};
+	MAKES(sl_dataset, sl_dataset_destroy, sl_dataset_read_svmlight(&made, t->context, path("sets.svm"), &o, NULL));
+}
+static sl_status dataset_svmlight_like(things *t, void **left) {
+	sl_dataset *like;
+	*left = NULL;
+	SL_TRY(sl_dataset_read_svmlight(&like, t->context, path("m.svm"), NULL, NULL));
+	sl_svmlight_options o = {SL_SVMLIGHT_DEFAULTS, .like = like};
+	sl_dataset *made = NULL;
+	sl_status status = sl_dataset_read_svmlight(&made, t->context, path("m.svm"), &o, NULL);
+	*left = status == SL_OK ? NULL : (void *)made;
+	sl_dataset_destroy(made);
+	sl_dataset_destroy(like);
+	return status;
+}
+static sl_status dataset_ratings(things *t, void **left) {
+	sl_dataset *like;
+	*left = NULL;
+	SL_TRY(sl_dataset_read_ratings(&like, t->context, path("u.data"), NULL, NULL));
+	sl_ratings_options o = {SL_RATINGS_DEFAULTS, .like = like};
+	sl_dataset *made = NULL;
+	sl_status status = sl_dataset_read_ratings(&made, t->context, path("u.data"), &o, NULL);
+	*left = status == SL_OK ? NULL : (void *)made;
+	sl_dataset_destroy(made);
+	sl_dataset_destroy(like);
+	return status;
+}
 static sl_status model_save(things *t, void **left) {
 	*left = NULL;
 	return sl_model_save(t->context, t->model, t->optimizer, NULL, path("model.safetensors"));
@@ -446,7 +482,10 @@ static void make_files(things *t) {
 	CHECK(mkdtemp(folder));
 	write_idx("t10k-images-idx3-ubyte", images, sizeof images, 20);
 	write_idx("t10k-labels-idx1-ubyte", labels, sizeof labels, 5);
-	static const call writers[] = {write_npz, write_mtx, write_smtx, write_safetensors, model_save};
+	FILE *f = fopen(path("u.data"), "wb");
+	CHECK(f && fputs("1\t2\t3\n7\t2\t4\n1\t9\t5\n", f) >= 0 && !fclose(f));
+	static const call writers[] = {write_npz, write_mtx,      write_smtx, write_safetensors,
+								   write_svm, svmlight_write, model_save};
 	for (size_t i = 0; i < sizeof writers / sizeof *writers; i++)
 		CHECK_OK(t->context, writers[i](t, &left));
 }
@@ -536,6 +575,13 @@ static const struct {
 			 CALL(read_mtx),
 			 CALL(read_smtx),
 			 CALL(read_safetensors),
+			 CALL(read_svm),
+			 CALL(write_svm),
+			 CALL(svmlight_write),
+			 CALL(dataset_svmlight),
+			 CALL(dataset_svmlight_sets),
+			 CALL(dataset_svmlight_like),
+			 CALL(dataset_ratings),
 			 CALL(write_npz),
 			 CALL(write_mtx),
 			 CALL(write_smtx),

@@ -30,6 +30,32 @@ static void read_model(sl_context *context, const char *path, const sl_read_limi
 	sl_model_destroy(model);
 }
 
+/* The same bytes as data sets: every kind of labels, and ratings. */
+static void read_datasets(sl_context *context, const char *path, const sl_read_limits *limits, bool ratings) {
+	for (int kind = 0; kind < 3; kind++) {
+		sl_dataset *d, *again = NULL;
+		sl_svmlight_options s;
+		sl_ratings_options r;
+		SL_OPTIONS_INIT(s);
+		SL_OPTIONS_INIT(r);
+		s.labels = (sl_label_kind)kind;
+		r.min_rating = kind;
+		r.duplicates = (sl_duplicates)kind;
+		sl_status status = ratings ? sl_dataset_read_ratings(&d, context, path, &r, limits)
+								   : sl_dataset_read_svmlight(&d, context, path, &s, limits);
+		must((status == SL_OK) == (d != NULL), "a status that does not fit the data set");
+		must(status == SL_OK || sl_context_message(context)[0], "a failure without a message");
+		/* What was read reads again as what it was. */
+		s.like = r.like = d;
+		if (d)
+			status = ratings ? sl_dataset_read_ratings(&again, context, path, &r, limits)
+							 : sl_dataset_read_svmlight(&again, context, path, &s, limits);
+		must(!d || (s.labels == SL_LABELS_NUMBERS && status != SL_OK) || again, "a file that is not like itself");
+		sl_dataset_destroy(again);
+		sl_dataset_destroy(d);
+	}
+}
+
 /* A matrix that was read must be whole: it transposes, and is freed to the last byte. */
 static int fuzz_read(const uint8_t *data, size_t size, sl_format format) {
 	static sl_context *context;
@@ -66,6 +92,10 @@ static int fuzz_read(const uint8_t *data, size_t size, sl_format format) {
 	}
 	sl_csr_destroy(turned);
 	sl_csr_destroy(matrix);
+	if (format == SL_FORMAT_SVMLIGHT) {
+		read_datasets(context, path, &limits, false);
+		read_datasets(context, path, &limits, true);
+	}
 	if (format == SL_FORMAT_SAFETENSORS)
 		read_model(context, path, &limits);
 	sl_context_memory(context, &after);
