@@ -15,6 +15,7 @@
 #include "ops.h"
 #include "plan.h"
 #include "layer.h"
+#include "function.h"
 #include "loss.h"
 #include "optimizer.h"
 #include "topology.h"

@@ -303,6 +303,36 @@ static sl_status layer_forward_backward(things *t, void **left) {
 	sl_layer_destroy(layer);
 	return status;
 }
+static sl_status make_function(sl_context *context, sl_pattern *pattern, sl_function **function) {
+	sl_function_options o;
+	SL_OPTIONS_INIT(o);
+	o.pattern = pattern;
+	o.activation = SL_RELU;
+	return sl_function_create(function, context, &o);
+}
+static sl_status function_create(things *t, void **left) {
+	MAKES(sl_function, sl_function_destroy, make_function(t->context, t->pattern, &made));
+}
+static sl_status function_forward_backward(things *t, void **left) {
+	static float out[SIDE * BATCH], back[SIDE * BATCH], gradient[SIDE * SIDE];
+	sl_dense x = sl_dense_view(dense_data, SL_F32, BATCH, SIDE), y = sl_dense_view(out, SL_F32, BATCH, SIDE),
+			 dx = sl_dense_view(back, SL_F32, BATCH, SIDE);
+	sl_function *function;
+	*left = NULL;
+	SL_TRY(make_function(t->context, t->pattern, &function));
+	sl_status status = sl_function_forward(t->context, function, dense_data, NULL, &x, &y, NULL);
+	sl_function_gradients g;
+	SL_OPTIONS_INIT(g);
+	g.values = dense_data;
+	g.X = &x;
+	g.Y = g.dY = &y;
+	g.dX = &dx;
+	g.value_gradient = gradient;
+	if (status == SL_OK)
+		status = sl_function_backward(t->context, function, &g);
+	sl_function_destroy(function);
+	return status;
+}
 static sl_status model_create(things *t, void **left) {
 	MAKES(sl_model, sl_model_destroy, make_model(t->context, &made));
 }
@@ -563,6 +593,8 @@ static const struct {
 			 CALL(layer_prepare),
 			 CALL(saved_create),
 			 CALL(layer_forward_backward),
+			 CALL(function_create),
+			 CALL(function_forward_backward),
 			 CALL(model_create),
 			 CALL(optimizer_create),
 			 CALL(model_train_batch),
