@@ -5,7 +5,7 @@
 # terminal and sudo is needed; as root, in CI or with YES=1 it goes on.
 set -euo pipefail
 packages=(gcc g++ cmake ninja-build make pkg-config python3 libpthreadpool-dev libdnnl-dev libjansson-dev libzip-dev
-	zlib1g-dev libdlpack-dev libsimde-dev libcriterion-dev dataset-fashion-mnist)
+	zlib1g-dev libdlpack-dev libsimde-dev libcriterion-dev dataset-fashion-mnist python3-numpy python3-scipy python3-pytest)
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
 	echo "This is no Debian or Ubuntu. Please install what these packages hold:" >&2

@@ -17,10 +17,10 @@ typedef struct sl_function sl_function;
 
 /** What sl_function_create() makes. */
 typedef struct sl_function_options {
-	size_t struct_size;          /**< sizeof(sl_function_options) */
-	sl_pattern *pattern;         /**< [out_features, in_features]; retained */
-	bool bias;                   /**< whether calls give a bias */
-	sl_activation activation;    /**< default #SL_IDENTITY; one whose gradient follows from its output, so not #SL_GELU */
+	size_t struct_size;       /**< sizeof(sl_function_options) */
+	sl_pattern *pattern;      /**< [out_features, in_features]; retained */
+	bool bias;                /**< whether calls give a bias */
+	sl_activation activation; /**< default #SL_IDENTITY; one whose gradient follows from its output, so not #SL_GELU */
 	double activation_parameter; /**< as in #sl_linear_options */
 	sl_dtype dtype;              /**< of all arrays: #SL_F32 (default) or #SL_F64 */
 } sl_function_options;
@@ -64,13 +64,13 @@ SL_API sl_status sl_function_forward(sl_context *context, sl_function *function,
 
 /** The gradients of one forward, and what they are made from. */
 typedef struct sl_function_gradients {
-	size_t struct_size; /**< sizeof(sl_function_gradients) */
-	const void *values; /**< the weights, as in the forward */
-	const sl_dense *X;  /**< the input of the forward; unread where `kept` is given */
-	const sl_dense *Y;  /**< its output; unread where `kept` is given, and where there is no activation */
-	const void *kept;   /**< what the forward kept, or NULL */
-	const sl_dense *dY; /**< [batch, out_features]; not changed */
-	sl_dense *dX;       /**< [batch, in_features], overwritten; NULL: not wanted */
+	size_t struct_size;   /**< sizeof(sl_function_gradients) */
+	const void *values;   /**< the weights, as in the forward */
+	const sl_dense *X;    /**< the input of the forward; unread where `kept` is given */
+	const sl_dense *Y;    /**< its output; unread where `kept` is given, and where there is no activation */
+	const void *kept;     /**< what the forward kept, or NULL */
+	const sl_dense *dY;   /**< [batch, out_features]; not changed */
+	sl_dense *dX;         /**< [batch, in_features], overwritten; NULL: not wanted */
 	void *value_gradient; /**< nnz elements, in the pattern's order; NULL: not wanted */
 	void *bias_gradient;  /**< out_features elements; NULL: not wanted */
 	sl_write write;       /**< what becomes of the old content of the two above; default #SL_OVERWRITE */

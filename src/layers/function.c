@@ -65,8 +65,7 @@ sl_status sli_function_forward(sl_context *context, sl_function *function, sl_fu
 	if (!sli_function_kept(context, function, batch, &input, &output))
 		return too_large(context, batch);
 	/* Training has forwards that keep nothing, so what was planned for it serves both. */
-	sl_status status =
-		enter(context, function, call, batch, call->kept ? SL_MODE_TRAINING : SL_MODE_INFERENCE, &layer);
+	sl_status status = enter(context, function, call, batch, call->kept ? SL_MODE_TRAINING : SL_MODE_INFERENCE, &layer);
 	if (status == SL_OK && call->kept) {
 		sl_device_state *device = sli_device(context);
 		sl_saved saved = {.max_batch = batch,

@@ -26,10 +26,7 @@ static void open_fixture(fixture *f, int64_t rows, int64_t cols, double density,
 						 sl_activation activation, bool bias) {
 	*f = (fixture){.context = sl_test_context(), .activation = activation, .batch = batch};
 	CHECK_OK(f->context, sl_pattern_random(&f->pattern, f->context, rows, cols, density, 5));
-	sl_function_options o = {SL_FUNCTION_DEFAULTS,
-							 .pattern = f->pattern,
-							 .bias = bias,
-							 .activation = activation,
+	sl_function_options o = {SL_FUNCTION_DEFAULTS, .pattern = f->pattern, .bias = bias, .activation = activation,
 							 .activation_parameter = activation == SL_CLIPPED_RELU ? 0.7 : 0};
 	CHECK_OK(f->context, sl_function_create(&f->function, f->context, &o));
 	CHECK(sl_function_pattern(f->function) == f->pattern);
@@ -54,7 +51,8 @@ static void close_fixture(fixture *f) {
 }
 
 static int64_t offset(const sl_pattern_arrays *at, int64_t row) {
-	return at->offset_dtype == SL_I32 ? ((const int32_t *)at->row_offsets)[row] : ((const int64_t *)at->row_offsets)[row];
+	return at->offset_dtype == SL_I32 ? ((const int32_t *)at->row_offsets)[row]
+									  : ((const int64_t *)at->row_offsets)[row];
 }
 
 static double act(sl_activation a, double z) {
@@ -300,8 +298,7 @@ SL_TEST(function, misuse) {
 				 "values");
 	CHECK_STATUS(f.context, sl_function_forward(f.context, f.function, f.values, NULL, &v[0], &v[1], NULL), SL_ERR_NULL,
 				 "bias");
-	CHECK_STATUS(f.context,
-				 sl_function_forward(f.context, f.function, f.values, f.bias, &v[0], &v[1], (char *)64 + 4),
+	CHECK_STATUS(f.context, sl_function_forward(f.context, f.function, f.values, f.bias, &v[0], &v[1], (char *)64 + 4),
 				 SL_ERR_LAYOUT, "64");
 	sl_dense wide = v[0];
 	wide.dtype = SL_F64;

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the Python package, the XLA handlers and the TensorFlow kernels share: contexts with a lock, and
+ * functions by number, over plain pointers. Any thread may call; calls on one runtime take turns, as they
+ * would use the same cores anyway.
+ */
+#ifndef SL_PYTHON_BRIDGE_H
+#define SL_PYTHON_BRIDGE_H
+
+#include <sparselayer/sparselayer.h>
+
+SL_BEGIN_DECLS
+
+typedef struct slb_runtime slb_runtime;
+
+/* The message of the last call of this thread that failed. */
+SL_API const char *slb_message(void);
+
+/*
+ * A context with a lock. `threads` 0: all cores. `openmp`: path or soname of an OpenMP runtime that is loaded
+ * already, whose threads shall do the work (NULL: an own pool), so that two pools do not fight for the cores.
+ */
+SL_API sl_status slb_runtime_create(slb_runtime **runtime, sl_device device, int device_index, int threads,
+									uint64_t seed, const char *openmp);
+SL_API void slb_runtime_destroy(slb_runtime *runtime);
+SL_API sl_context *slb_runtime_context(slb_runtime *runtime);
+/* Recursive. Calls on the runtime's context outside slb_* go between these. */
+SL_API void slb_lock(slb_runtime *runtime);
+SL_API void slb_unlock(slb_runtime *runtime);
+/* Instead of slb_unlock() in a forked child, whose thread has another id than the one that locked. */
+SL_API void slb_unlock_in_child(slb_runtime *runtime);
+
+/* A function of the runtime, as a number that is never used twice. `chunk` > 0: batches go through in pieces of at most
+ * that many rows, so that the workspace does not grow with the batch. */
+SL_API sl_status slb_function_create(int64_t *number, slb_runtime *runtime, sl_pattern *pattern, int bias,
+									 sl_activation activation, double parameter, sl_dtype dtype, int64_t chunk);
+/* Numbers that are unknown are allowed. */
+SL_API void slb_function_destroy(int64_t number);
+SL_API sl_status slb_function_set_pattern(int64_t number, sl_pattern *pattern);
+
+/* Shape and element counts, for those who must check their arrays first. */
+typedef struct slb_shape {
+	int64_t in_features, out_features, nnz;
+	sl_dtype dtype;
+	int bias;
+} slb_shape;
+SL_API sl_status slb_function_shape(int64_t number, slb_shape *shape);
+
+/* Rows of X and Y `ldx` and `ldy` elements apart (0: close together). `values`: at least nnz elements. */
+SL_API sl_status slb_forward(int64_t number, int64_t batch, const void *x, int64_t ldx, const void *values,
+							 const void *bias, void *y, int64_t ldy);
+/* `values_count` elements are at `dvalues`; those behind the pattern's nnz become zero. dx, dvalues, dbias may be NULL.
+ */
+SL_API sl_status slb_backward(int64_t number, int64_t batch, const void *x, int64_t ldx, const void *y, const void *dy,
+							  int64_t lddy, const void *values, void *dx, void *dvalues, int64_t values_count,
+							  void *dbias);
+
+SL_END_DECLS
+#endif

@@ -1,0 +1,362 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sparse layers for PyTorch.
+
+`SparseLinear` is `torch.nn.Linear` whose weight is sparse: its parameter is the vector of nonzeros, so stock
+optimizers, regularizers and DistributedDataParallel work on it, and forward and backward take time and memory in
+proportion to the nonzeros. `sparse_linear` is the function underneath.
+
+Tensors are used where they lie, on the CPU, in float32 or float64; under autocast the layer computes in float32. The
+work is done by the threads of PyTorch's own OpenMP runtime where it has one, as many as `torch.get_num_threads()` was
+when this module was first used.
+"""
+import math
+import pathlib
+
+import numpy as np
+import torch
+
+from . import _native as n
+from ._function import Function, make_pattern
+from ._sparse import Pattern
+
+__all__ = ["SparseLinear", "sparse_linear", "from_linear", "runtime"]
+
+_DTYPES = {torch.float32: "float32", torch.float64: "float64"}
+
+
+def _openmp():
+    """The OpenMP runtime that libtorch brought along: the one mapped into this process."""
+    try:
+        names = {line.split(maxsplit=5)[-1].strip() for line in open("/proc/self/maps")}
+    except OSError:
+        return None
+    found = [name for name in names if pathlib.Path(name).name.startswith(("libgomp", "libiomp5", "libomp"))]
+    near = [name for name in found if "torch" in name]
+    return (near or found or [None])[0]
+
+
+def runtime():
+    """The Runtime of PyTorch's layers."""
+    found = n._default.get("torch")
+    if found is None:
+        try:
+            found = n.runtime("torch", threads=torch.get_num_threads(), openmp=_openmp())
+        except n.Error:
+            found = n.runtime("torch", threads=torch.get_num_threads())
+    return found
+
+
+def _check(x, values, bias, pattern):
+    dtype = values.dtype
+    for tensor, name in ((x, "input"), (values, "values"), (bias, "bias")):
+        if tensor is None:
+            continue
+        if tensor.device.type != "cpu":
+            raise n.DeviceError(f"{name} is on {tensor.device}; sparselayer.torch computes on the CPU: move it with .cpu()",
+                                "SL_ERR_DEVICE")
+        if tensor.dtype != dtype or dtype not in _DTYPES:
+            raise n.DtypeError(f"{name} is {tensor.dtype}, values are {dtype}; both must be float32 or both float64",
+                               "SL_ERR_DTYPE")
+    if x.dim() == 0 or x.shape[-1] != pattern.shape[1]:
+        raise n.ShapeError(f"input has shape {tuple(x.shape)}; the layer has {pattern.shape[1]} inputs, which must be its "
+                           "last dimension", "SL_ERR_SHAPE")
+    if values.shape != (pattern.nnz,):
+        raise n.ShapeError(f"values has shape {tuple(values.shape)}; the pattern has {pattern.nnz} entries",
+                           "SL_ERR_SHAPE")
+    if bias is not None and bias.shape != (pattern.shape[0],):
+        raise n.ShapeError(f"bias has shape {tuple(bias.shape)}; the layer has {pattern.shape[0]} outputs", "SL_ERR_SHAPE")
+
+
+def _forward(number, x, values, bias, outputs):
+    """`x` [batch, in] contiguous."""
+    y = x.new_empty((x.shape[0], outputs))
+    status = n.forward(number, x.shape[0], x.data_ptr(), 0, values.data_ptr(),
+                       None if bias is None else bias.data_ptr(), y.data_ptr(), 0)
+    if status:
+        n.check_bridge(status)
+    return y
+
+
+def _backward(number, x, y, dy, values, wants_x, wants_values, wants_bias):
+    dy = dy.contiguous()
+    dx = torch.empty_like(x) if wants_x else None
+    dvalues = torch.empty_like(values) if wants_values else None
+    dbias = dy.new_empty(dy.shape[1]) if wants_bias else None
+    status = n.backward(number, x.shape[0], x.data_ptr(), 0, None if y is None else y.data_ptr(), dy.data_ptr(), 0,
+                        values.data_ptr(), dx.data_ptr() if wants_x else None,
+                        dvalues.data_ptr() if wants_values else None, values.shape[0],
+                        dbias.data_ptr() if wants_bias else None)
+    if status:
+        n.check_bridge(status)
+    return dx, dvalues, dbias
+
+
+class _SparseLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, values, bias, function, fused):
+        y = _forward(function.number, x, values, bias, function.pattern.shape[0])
+        ctx.function = function
+        ctx.pattern = function.pattern
+        ctx.has_bias = bias is not None
+        ctx.save_for_backward(x, values, y if fused else None)
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, dy):
+        x, values, y = ctx.saved_tensors
+        if ctx.pattern is not ctx.function.pattern:
+            raise n.StateError("the pattern was edited between forward and backward", "SL_ERR_STATE")
+        wants_x, wants_values, wants_bias = ctx.needs_input_grad[:3]
+        return (*_backward(ctx.function.number, x, y, dy, values, wants_x, wants_values, wants_bias and ctx.has_bias),
+                None, None)
+
+
+# For torch.compile, which cannot look into the above: the same as operators with shapes and gradients it knows.
+@torch.library.custom_op("sparselayer::linear", mutates_args=())
+def _op(x: torch.Tensor, values: torch.Tensor, bias: torch.Tensor | None, number: int, outputs: int) -> torch.Tensor:
+    return _forward(number, x.contiguous(), values, bias, outputs)
+
+
+@_op.register_fake
+def _(x, values, bias, number, outputs):
+    return x.new_empty((x.shape[0], outputs))
+
+
+@torch.library.custom_op("sparselayer::linear_backward", mutates_args=())
+def _op_backward(x: torch.Tensor, y: torch.Tensor, dy: torch.Tensor, values: torch.Tensor, outputs: int,
+                 number: int, wants_x: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    dx, dvalues, dbias = _backward(number, x.contiguous(), y.contiguous(), dy, values, wants_x, True, True)
+    return dx if wants_x else dy.new_empty((0,)), dvalues, dbias
+
+
+@_op_backward.register_fake
+def _(x, y, dy, values, outputs, number, wants_x):
+    return torch.empty_like(x) if wants_x else dy.new_empty((0,)), torch.empty_like(values), dy.new_empty((outputs,))
+
+
+def _setup(ctx, inputs, output):
+    x, values, bias, ctx.number, ctx.outputs = inputs
+    ctx.has_bias = bias is not None
+    ctx.save_for_backward(x, values, output)
+
+
+def _gradient(ctx, dy):
+    x, values, y = ctx.saved_tensors
+    wants_x = ctx.needs_input_grad[0]
+    dx, dvalues, dbias = _op_backward(x, y, dy, values, ctx.outputs, ctx.number, wants_x)
+    return dx if wants_x else None, dvalues, dbias if ctx.has_bias else None, None, None
+
+
+_op.register_autograd(_gradient, setup_context=_setup)
+
+
+def _apply(x, values, bias, function, fused):
+    if torch.compiler.is_compiling():
+        return _op(x, values, bias, function.number, function.pattern.shape[0])
+    _check(x, values, bias, function.pattern)
+    shape = x.shape
+    if len(shape) != 2:
+        x = x.reshape(-1, shape[-1])
+    x = x.contiguous()
+    y = _SparseLinear.apply(x, values, bias, function, fused)
+    return y if len(shape) == 2 else y.reshape(*shape[:-1], y.shape[-1])
+
+
+_functions = {}
+
+
+def sparse_linear(x, values, pattern, bias=None):
+    """x Wᵀ + bias, W being `values` at the entries of `pattern`; differentiable in x, values and bias.
+
+    Args:
+        x: [..., in_features], float32 or float64.
+        values: [pattern.nnz], in the pattern's order.
+        pattern: a sparselayer.Pattern of [out_features, in_features].
+        bias: [out_features] or None.
+    Returns:
+        [..., out_features]
+    """
+    dtype = _DTYPES.get(values.dtype)
+    if dtype is None:
+        raise n.DtypeError(f"values are {values.dtype}; float32 or float64 is needed", "SL_ERR_DTYPE")
+    cache = pattern.__dict__.setdefault("_functions", {})
+    key = dtype, bias is not None
+    function = cache.get(key)
+    if function is None:
+        function = cache[key] = Function(pattern, runtime(), bias is not None, None, dtype)
+    return _apply(x, values, bias, function, False)
+
+
+class SparseLinear(torch.nn.Module):
+    """y = activation(x Wᵀ + b) with a sparse W, as torch.nn.Linear otherwise.
+
+    Args:
+        in_features, out_features: sizes.
+        density: share of W's entries that exist, drawn at random.
+        pattern: instead of `density`: a sparselayer.Pattern, a SciPy matrix or a 0/1 mask of [out_features, in_features],
+            or "n:m".
+        bias: whether there is one.
+        activation: None, "relu", "leaky_relu" (0.01), "relu6", "sigmoid" or "tanh": applied inside the product.
+        init: "he_uniform" and the like, scaled by each neuron's real connections; the default is that of torch.nn.Linear,
+            U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+        chunk_size: rows of a batch that are worked on at a time; 0: all.
+        seed: of pattern and weights; None: drawn from PyTorch's generator.
+
+    Attributes:
+        weight: Parameter [nnz], the values of W in the pattern's order.
+        bias: Parameter [out_features] or None.
+        row_offsets, col_indices: buffers, the pattern; saved with the state.
+    """
+
+    def __init__(self, in_features, out_features, density=0.1, pattern=None, bias=True, activation=None, init=None,
+                 chunk_size=0, seed=None, device=None, dtype=torch.float32):
+        super().__init__()
+        if device is not None and torch.device(device).type != "cpu":
+            raise n.DeviceError(f"device is {device}; sparselayer.torch computes on the CPU", "SL_ERR_DEVICE")
+        self.in_features, self.out_features = in_features, out_features
+        self.activation, self.chunk_size = activation, chunk_size
+        if seed is None:
+            seed = int(torch.randint(2**62, ()).item())
+        self._pattern = make_pattern(pattern, out_features, in_features, density, seed)
+        self._make_function(dtype, bias)
+        self.weight = torch.nn.Parameter(torch.from_numpy(self._initial(init, seed)).to(dtype))
+        self._register_pattern()
+        if bias:
+            self.bias = torch.nn.Parameter(torch.zeros(out_features, dtype=dtype))
+        else:
+            self.register_parameter("bias", None)
+
+    def _initial(self, init, seed):
+        from ._function import fans, initial_values
+        if init is not None:
+            return initial_values(self._pattern, init, seed)
+        fan_in = fans(self._pattern)[0]
+        return (np.random.default_rng(seed).uniform(-1, 1, self._pattern.nnz) / np.sqrt(fan_in)).astype(np.float32)
+
+    def _make_function(self, dtype, bias):
+        if dtype not in _DTYPES:
+            raise n.DtypeError(f"the layer was converted to {dtype}; it computes in float32 or float64: use autocast",
+                               "SL_ERR_DTYPE")
+        self._function = Function(self._pattern, runtime(), bias, self.activation, _DTYPES[dtype], self.chunk_size)
+        self._function_dtype = dtype
+        self._fused = n.ACTIVATIONS[self.activation] != 0
+
+    def _register_pattern(self):
+        self.register_buffer("row_offsets", torch.from_numpy(np.array(self._pattern.indptr)))
+        self.register_buffer("col_indices", torch.from_numpy(np.array(self._pattern.indices)))
+        self._seen = self._versions()
+
+    def _versions(self):
+        a, b = self.row_offsets, self.col_indices
+        return id(a), a._version, id(b), b._version
+
+    def _follow_buffers(self):
+        """The pattern, where somebody (DistributedDataParallel, load_state_dict) wrote to its buffers."""
+        indptr, indices = self.row_offsets.numpy(), self.col_indices.numpy()
+        if not (np.array_equal(indptr, self._pattern.indptr) and np.array_equal(indices, self._pattern.indices)):
+            self._pattern = Pattern.from_csr(indptr.copy(), indices.copy(), self._pattern.shape)
+            self._function.set_pattern(self._pattern)
+        self._seen = self._versions()
+
+    @property
+    def pattern(self):
+        """The Pattern of W. Assign another one of the same shape with set_pattern()."""
+        if self._versions() != self._seen:
+            self._follow_buffers()
+        return self._pattern
+
+    def set_pattern(self, pattern, values=None):
+        """Exchange the pattern.
+
+        With the same number of entries the parameter stays the same object, and `values` (or zeros for entries that
+        are new) are written to it; otherwise `weight` becomes another Parameter, which an optimizer must be told.
+        Returns, for each new entry, the old one's number, -1 where there was none: what moments are carried over by.
+        """
+        from .topology import entry_map
+        pattern = make_pattern(pattern, self.out_features, self.in_features, None, 0)
+        carried = entry_map(self.pattern, pattern)
+        if values is None:
+            old = self.weight.detach().numpy()
+            values = np.where(carried >= 0, old[carried] if len(old) else 0, 0)
+        values = torch.as_tensor(values, dtype=self.weight.dtype)
+        self._function.set_pattern(pattern)
+        self._pattern = pattern
+        if pattern.nnz == self.weight.shape[0]:
+            with torch.no_grad():
+                self.weight.copy_(values)
+        else:
+            self.weight = torch.nn.Parameter(values)
+        self._register_pattern()
+        return carried
+
+    def forward(self, x):
+        if torch.is_autocast_enabled("cpu") and x.dtype != self.weight.dtype:
+            x = x.to(self.weight.dtype)
+        if torch.compiler.is_compiling():
+            shape = x.shape
+            y = _op(x.reshape(-1, shape[-1]), self.weight, self.bias, self._function.number, self.out_features)
+            return y.reshape(*shape[:-1], self.out_features)
+        if self._versions() != self._seen:
+            self._follow_buffers()
+        if self.weight.dtype != self._function_dtype:  # .double(), .float()
+            self._make_function(self.weight.dtype, self.bias is not None)
+        return _apply(x, self.weight, self.bias, self._function, self._fused)
+
+    def to_dense(self):
+        """W as a dense tensor, detached."""
+        from ._sparse import CSR
+        return torch.from_numpy(CSR.from_pattern(self.pattern, self.weight.detach().numpy()).to_dense())
+
+    def extra_repr(self):
+        return (f"in_features={self.in_features}, out_features={self.out_features}, nnz={self.weight.shape[0]}, "
+                f"density={self._pattern.density:.4g}, bias={self.bias is not None}, activation={self.activation}")
+
+    def _load_from_state_dict(self, state_dict, prefix, *rest):
+        """Another pattern may come with the state, of another number of entries too."""
+        offsets, indices = state_dict.get(prefix + "row_offsets"), state_dict.get(prefix + "col_indices")
+        if offsets is not None and indices is not None and offsets.shape == self.row_offsets.shape:
+            pattern = Pattern.from_csr(offsets.numpy().copy(), indices.numpy().copy(), self._pattern.shape)
+            if pattern != self._pattern:
+                self._pattern = pattern
+                self._function.set_pattern(pattern)
+                if pattern.nnz != self.weight.shape[0]:
+                    self.weight = torch.nn.Parameter(torch.zeros(pattern.nnz, dtype=self.weight.dtype))
+                self._register_pattern()
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def __getstate__(self):
+        state = self.__dict__.copy()
+        del state["_function"], state["_seen"]
+        return state
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        self._make_function(self.weight.dtype, self.bias is not None)
+        self._seen = self._versions()
+
+
+def from_linear(linear, density=None, mask=None, activation=None):
+    """A SparseLinear with the weights of a torch.nn.Linear.
+
+    Args:
+        linear: the dense layer, or one pruned by torch.nn.utils.prune: its mask is used.
+        density: keep this share of the weights, the largest; None: those that are not zero, or in the mask.
+        mask: [out, in], which to keep, zeros of `linear` included.
+    """
+    from ._sparse import top_k
+    weight = linear.weight.detach()
+    if mask is None and hasattr(linear, "weight_mask"):
+        mask = linear.weight_mask
+    dense = weight.cpu().numpy()
+    if density is not None:
+        pattern = top_k(np.ascontiguousarray(dense), math.floor(density * dense.size + 0.5)).pattern
+    else:
+        pattern = Pattern.from_mask(dense != 0 if mask is None else np.asarray(mask))
+    made = SparseLinear(linear.in_features, linear.out_features, pattern=pattern, bias=linear.bias is not None,
+                        activation=activation, dtype=weight.dtype)
+    with torch.no_grad():
+        made.weight.copy_(torch.from_numpy(np.ascontiguousarray(dense[pattern.rows, pattern.indices])))
+        if linear.bias is not None:
+            made.bias.copy_(linear.bias)
+    return made
