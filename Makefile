@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-.PHONY: help deps build demo test bench bench-quick bench-full gpu-check sanitize fuzz format docs install clean
+.PHONY: help deps build demo test bench bench-quick bench-full bench-peers gpu-check sanitize fuzz format docs install clean
 PRESET ?= release
 JOBS ?= $(shell nproc)
 
@@ -16,15 +16,17 @@ test: PRESET = ci
 test: deps ## build and run every test
 	cmake --preset ci && cmake --build --preset ci -j $(JOBS)
 	ctest --test-dir build/release --output-on-failure --timeout 600 -j $(JOBS)
-bench: build ## a training step and product by product, against other libraries
+bench: build bench-peers ## a training step and product by product, against other libraries
 	@build/$(PRESET)/bench/bench-step
-	@build/$(PRESET)/bench/bench-ops -p c bench/cases/acceptance.txt 1
-	@build/$(PRESET)/bench/bench-ops -p c bench/cases/acceptance.txt 2
+	@build/$(PRESET)/bench/bench-ops -p all -o build/bench.tsv bench/cases/acceptance.txt 1
+	@build/$(PRESET)/bench/bench-ops -p all -o build/bench.tsv bench/cases/acceptance.txt 2
 bench-quick: build ## the same, thinned
 	@build/$(PRESET)/bench/bench-step 11
 	@build/$(PRESET)/bench/bench-ops bench/cases/quick.txt 1 0.1
-bench-full: build ## the full grid, for hours; goes on where it was interrupted
+bench-full: build bench-peers ## the full grid, for hours; goes on where it was interrupted
 	@build/$(PRESET)/bench/bench-ops -p c -o build/bench-full.tsv bench/cases/grid.txt 1
+bench-peers: ## install the libraries to compare with
+	@bench/peers/install.sh
 gpu-check: deps ## build the CUDA module and run what needs a GPU (results also to OUT, if set)
 	@scripts/gpu-check.sh
 sanitize: deps ## the tests under ASan with leaks, UBSan and TSan

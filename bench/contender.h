@@ -52,6 +52,7 @@ void contender_openblas_debian(contender *c);
 void contender_openblas_pypi(contender *c);
 void contender_mkl_dense(contender *c);
 void contender_mkl_sparse(contender *c);
+void contender_python(contender *c, const char *name); /* peers/peer_NAME.py */
 
 /* Where PyPI's libraries are: the environment variable SL_BENCH_VENV, else build/bench-venv. */
 const char *bench_venv(void);

@@ -40,24 +40,21 @@ void *bench_library(const char *under, const char *const *names) {
 }
 
 int contenders_open(contender *list, int threads, contender_choice choice) {
-	static void (*const ours[])(contender *) = {contender_ours};
 	static void (*const dense[])(contender *) = {contender_onednn, contender_openblas_pypi, contender_mkl_dense};
 	static void (*const sparse[])(contender *) = {contender_openblas_debian, contender_mkl_sparse};
-	struct {
-		void (*const *list)(contender *);
-		size_t count;
-		bool wanted;
-	} groups[] = {{ours, sizeof ours / sizeof *ours, true},
-				  {dense, sizeof dense / sizeof *dense, choice.dense},
-				  {sparse, sizeof sparse / sizeof *sparse, choice.sparse}};
+	static const char *const python[] = {"scipy", "torch", "tensorflow", "jax"};
 	int count = 0;
-	for (int g = 0; g < 3; g++)
-		for (size_t i = 0; i < groups[g].count && groups[g].wanted; i++) {
-			contender *c = &list[count++];
-			groups[g].list[i](c);
-			c->threads = threads;
-			c->missing = !c->open(c);
-		}
+	contender_ours(&list[count++]);
+	for (size_t i = 0; choice.dense && i < sizeof dense / sizeof *dense; i++)
+		dense[i](&list[count++]);
+	for (size_t i = 0; choice.sparse && i < sizeof sparse / sizeof *sparse; i++)
+		sparse[i](&list[count++]);
+	for (size_t i = 0; choice.python && i < sizeof python / sizeof *python; i++)
+		contender_python(&list[count++], python[i]);
+	for (int i = 0; i < count; i++) {
+		list[i].threads = threads;
+		list[i].missing = !list[i].open(&list[i]);
+	}
 	return count;
 }
 

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Install what building, testing and the demo need, from Debian's or Ubuntu's packages. The only
-# installer of the project. Does nothing when nothing is missing. Asks only where a person sits at a
-# terminal and sudo is needed; as root, in CI or with YES=1 it goes on.
+# installer of the project. With "bench" also what the benchmarks compare with. Does nothing when
+# nothing is missing. Asks only where a person sits at a terminal and sudo is needed; as root, in CI or
+# with YES=1 it goes on.
 set -euo pipefail
 packages=(gcc g++ cmake ninja-build make pkg-config python3 libpthreadpool-dev libdnnl-dev libjansson-dev libzip-dev
 	zlib1g-dev libdlpack-dev libsimde-dev libcriterion-dev dataset-fashion-mnist python3-numpy python3-scipy python3-pytest)
+[ "${1:-}" != bench ] || packages+=(python3-venv libopenblas0-pthread libxsmm-dev libgraphblas-dev)
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
 	echo "This is no Debian or Ubuntu. Please install what these packages hold:" >&2
