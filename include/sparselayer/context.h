@@ -74,6 +74,15 @@ typedef struct sl_progress {
 /** Return false to cancel: the call ends with #SL_ERR_CANCELLED in a consistent state. */
 typedef bool (*sl_progress_callback)(void *user, const sl_progress *progress);
 
+/** How products with a sparse matrix are planned: see plan.h. */
+typedef enum sl_plan_mode {
+	SL_PLAN_AUTO = 0,    /**< the candidate predicted to be the fastest, dense ones included */
+	SL_PLAN_MEASURE = 1, /**< the candidate that is, timed on scratch operands; as #SL_PLAN_AUTO in a deterministic
+							context, and in calls that plan for themselves */
+	SL_PLAN_SPARSE = 2,  /**< the same prediction, but nothing runs dense */
+	SL_PLAN_DENSE = 3    /**< dense wherever that is possible */
+} sl_plan_mode;
+
 /** Everything is optional: zero means the default that is named. */
 typedef struct sl_context_options {
 	size_t struct_size; /**< sizeof(sl_context_options) */
@@ -81,8 +90,8 @@ typedef struct sl_context_options {
 	int device_index;   /**< which GPU; default 0 */
 	int threads;        /**< threads of the pool, the caller's included; default all cores the process may use */
 	uint64_t seed;      /**< of every random choice made through this context; default 0 */
-	bool deterministic; /**< plan without measuring; only kernels that give the same bits each time. No plan is measured
-						   and no kernel differs so far, so it changes nothing yet */
+	bool deterministic; /**< plan from built-in costs alone, so that plans, and with them bits, are the same on every
+						   machine of the same instruction set */
 	bool flush_to_zero; /**< treat subnormals as zero inside kernels (else they are kept, whatever the caller's mode);
 						   the mode is restored on return */
 	sl_allocator allocator;       /**< default: the C library's */
@@ -96,6 +105,10 @@ typedef struct sl_context_options {
 	void *stream;                  /**< a cudaStream_t to run on; default: an own stream. Ignored on the CPU */
 	char *error;                   /**< receives the message if creation fails; may be NULL */
 	size_t error_size;             /**< bytes at `error`, the terminating zero included */
+	sl_plan_mode plan_mode;        /**< default #SL_PLAN_AUTO */
+	const char *calibration; /**< file of measured costs, copied; default: what SPARSELAYER_CALIBRATION names, else one
+								in the user's cache folder. "off": neither measure nor read any, as deterministic
+								contexts. See sl_calibrate() */
 } sl_context_options;
 
 /** Begins an initializer of #sl_context_options. */
@@ -137,6 +150,9 @@ SL_API sl_status sl_context_memory(const sl_context *context, sl_memory_usage *u
 SL_API sl_status sl_context_set_log(sl_context *context, sl_log_callback log, sl_log_level level, void *user);
 /** Replace the progress callback; NULL: none. */
 SL_API sl_status sl_context_set_progress(sl_context *context, sl_progress_callback progress, void *user);
+
+/** Change how plans are made from now on; plans that exist stay. @return #SL_ERR_ARGUMENT */
+SL_API sl_status sl_context_set_plan_mode(sl_context *context, sl_plan_mode mode);
 
 /** Wait until everything asked of the context's device is done. On the CPU: returns at once. */
 SL_API sl_status sl_context_synchronize(sl_context *context);

@@ -25,6 +25,10 @@ static const char *wrong(const sl_context_options *o) {
 		return "parallel_for.threads must not be negative";
 	if (o->log_level < 0 || o->log_level > SL_LOG_DEBUG)
 		return "log_level is not a level";
+	if ((int)o->plan_mode < SL_PLAN_AUTO || o->plan_mode > SL_PLAN_DENSE)
+		return "plan_mode is not one of SL_PLAN_...";
+	if (o->calibration && !*o->calibration)
+		return "calibration is \"\"; give a path, \"off\", or NULL";
 	return NULL;
 }
 
@@ -99,6 +103,16 @@ sl_status sl_context_set_progress(sl_context *context, sl_progress_callback prog
 		return SL_ERR_NULL;
 	context->options.progress = progress;
 	context->options.progress_user = user;
+	return SL_OK;
+}
+
+sl_status sl_context_set_plan_mode(sl_context *context, sl_plan_mode mode) {
+	if (!context)
+		return SL_ERR_NULL;
+	if ((int)mode < SL_PLAN_AUTO || mode > SL_PLAN_DENSE)
+		return sli_fail(context, SL_ERR_ARGUMENT, "mode %d is no plan mode; they go from 0 to %d", (int)mode,
+						(int)SL_PLAN_DENSE);
+	sli_set_plan_mode(context, mode);
 	return SL_OK;
 }
 

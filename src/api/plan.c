@@ -80,8 +80,16 @@ SL_API sl_status sl_plan_describe(sl_context *context, const sl_plan *plan, char
 		return sli_fail(context, SL_ERR_NULL, "%s is null", plan ? "text" : "plan");
 	if (!size)
 		return sli_fail(context, SL_ERR_ARGUMENT, "size is 0; there must be room for the terminating zero");
-	snprintf(text, size, "%s", plan->op.text);
+	snprintf(text, size, "%s%s%s", plan->op.text, *plan->why ? "; " : "", plan->why);
 	return SL_OK;
+}
+
+SL_API bool sl_plan_is_dense(const sl_plan *plan) {
+	return plan && plan->dense;
+}
+
+SL_API sl_status sl_calibrate(sl_context *context) {
+	return context ? sli_calibrate(context) : SL_ERR_NULL;
 }
 
 SL_API void sl_plan_destroy(sl_plan *plan) {

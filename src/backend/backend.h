@@ -18,7 +18,7 @@
 
 #include <sparselayer/sparselayer.h>
 
-#define SL_BACKEND_ABI 1u
+#define SL_BACKEND_ABI 2u
 
 /* What a backend may ask of its host. `user` is the host's. All host calls are thread-safe but
  * parallel() and fail(), which belong to the thread that uses the context. */
@@ -135,8 +135,17 @@ typedef struct sl_op_desc {
 	bool pre_activation; /* d is written */
 	sl_dtype index_dtype;
 	int64_t count;
-	const char *kernel; /* insist on the kernel of this name (tests, benches); NULL: choose */
+	const char *kernel;    /* insist on the kernel of this name (tests, benches); NULL: choose */
+	const char *candidate; /* a name of candidates(): how to run it; NULL: the first of them */
 } sl_op_desc;
+
+/* One way to run an op, as a backend offers it. */
+typedef struct sl_candidate {
+	const char *name; /* static; goes into desc.candidate */
+	bool dense;       /* by way of a dense form of the sparse operand, which takes memory */
+	double seconds;   /* predicted for a run of the described shape on one thread; 0: not known */
+	double planning;  /* predicted for planning it, beyond what any other takes */
+} sl_candidate;
 
 /* Filled by plan(), owned by the caller, released by destroy(). Ops without state can be planned on
  * the stack in every call: planning them allocates nothing. */
@@ -204,6 +213,17 @@ typedef struct sl_backend {
 	sl_status (*plan)(void *device, const sl_op_desc *desc, sl_op_plan *plan);
 	sl_status (*execute)(void *device, const sl_op_plan *plan, const sl_op_args *args);
 	void (*destroy)(void *device, sl_op_plan *plan);
+
+	/* Ways to run an op that supports() accepts, the default first. Fills up to `capacity` and returns how many
+	 * there are, at least 1. */
+	int (*candidates)(void *device, const sl_op_desc *desc, sl_candidate *out, int capacity);
+	/* What predictions rest on: `constants` numbers, measured by calibrate() on one thread, in well under a second,
+	 * and put to use by adopt(), which refuses (false) what cannot be. machine() names all that they depend on,
+	 * in one line. All four are 0 or NULL in a backend that does not predict. */
+	int constants;
+	sl_status (*calibrate)(void *device, double *constants);
+	bool (*adopt)(void *device, const double *constants);
+	void (*machine)(void *device, char *text, size_t size);
 } sl_backend;
 
 /* The CUDA module exports this symbol; it returns NULL for an ABI it does not speak. */

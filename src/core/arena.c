@@ -61,17 +61,28 @@ void sli_arena_reset(sl_context *context, sl_arena_mark mark) {
 	(void)grow(context, bytes);
 }
 
+void sli_arena_trim(sl_context *context) {
+	sl_arena_mark mark = sli_arena_mark(context);
+	if (!mark.block && !mark.used)
+		while (context->blocks)
+			drop(context, --context->blocks);
+}
+
 sl_status sli_arena_reserve(sl_context *context, size_t bytes) {
 	if (bytes > PTRDIFF_MAX - 64)
 		return sli_fail_memory(context, bytes, "the workspace");
 	bytes = (bytes + 63) & ~(size_t)63;
 	if (context->blocks && context->arena[0].bytes >= bytes)
 		return SL_OK;
+	size_t had = sli_arena_bytes(context);
 	sl_arena_mark mark = sli_arena_mark(context);
-	if (!mark.block && !mark.used)
-		while (context->blocks)
-			drop(context, --context->blocks);
-	return grow(context, bytes);
+	bool empty = !mark.block && !mark.used;
+	if (empty)
+		sli_arena_trim(context);
+	sl_status status = grow(context, bytes);
+	if (status != SL_OK && empty && had) /* as it was, more or less */
+		(void)grow(context, had);
+	return status;
 }
 
 size_t sli_arena_bytes(const sl_context *context) {

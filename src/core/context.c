@@ -88,6 +88,24 @@ bool sli_deterministic(const sl_context *context) {
 	return context->options.deterministic;
 }
 
+sl_plan_mode sli_plan_mode(const sl_context *context) {
+	return context->options.plan_mode;
+}
+
+sl_plan_mode sli_set_plan_mode(sl_context *context, sl_plan_mode mode) {
+	sl_plan_mode before = context->options.plan_mode;
+	context->options.plan_mode = mode;
+	return before;
+}
+
+const char *sli_calibration_option(const sl_context *context) {
+	return context->calibration;
+}
+
+bool *sli_calibration_tried(sl_context *context) {
+	return &context->calibration_tried;
+}
+
 sl_status sli_fail(sl_context *context, sl_status status, const char *format, ...) {
 	if (context) {
 		va_list list;
@@ -236,8 +254,21 @@ void sli_context_close(sl_context *context) {
 	}
 	sli_team_destroy(context->team);
 	sl_heap *heap = context->heap;
+	if (context->calibration)
+		sli_heap_free(heap, context->calibration, strlen(context->calibration) + 1);
 	sli_heap_free(heap, context, sizeof *context);
 	sli_heap_release(heap);
+}
+
+static sl_status keep_path(sl_context *context, const char *path) {
+	if (!path)
+		return SL_OK;
+	size_t bytes = strlen(path) + 1;
+	context->calibration = sli_heap_allocate(context->heap, bytes);
+	if (!context->calibration)
+		return SL_ERR_MEMORY;
+	memcpy(context->calibration, path, bytes);
+	return SL_OK;
 }
 
 sl_status sli_context_open(sl_context **result, const sl_context_options *options) {
@@ -256,10 +287,13 @@ sl_status sli_context_open(sl_context **result, const sl_context_options *option
 	context->options.error = NULL;
 	if (!context->options.log_level)
 		context->options.log_level = SL_LOG_INFO;
-	sl_status status =
-		sli_team_create(&context->team, heap, options->threads, &options->parallel_for, options->flush_to_zero);
+	context->options.calibration = NULL;
+	sl_status status = keep_path(context, options->calibration);
+	if (status == SL_OK)
+		status =
+			sli_team_create(&context->team, heap, options->threads, &options->parallel_for, options->flush_to_zero);
 	if (status != SL_OK)
-		sli_fail(context, status, "no memory for the thread pool");
+		sli_fail(context, status, "no memory for the thread pool or an option");
 	else
 		status = choose_device(context);
 	if (status == SL_OK) {

@@ -26,6 +26,12 @@ sl_device_state *sli_device(sl_context *context);
 sl_heap *sli_heap(sl_context *context);
 uint64_t sli_seed(const sl_context *context);
 bool sli_deterministic(const sl_context *context);
+sl_plan_mode sli_plan_mode(const sl_context *context);
+/* Sets the mode; returns the one before. */
+sl_plan_mode sli_set_plan_mode(sl_context *context, sl_plan_mode mode);
+/* The option `calibration` (NULL: not given), and whether the file was looked for already. */
+const char *sli_calibration_option(const sl_context *context);
+bool *sli_calibration_tried(sl_context *context);
 
 /* Keep a message and return `status`. `context` may be NULL (only the status is returned). */
 sl_status sli_fail(sl_context *context, sl_status status, const char *format, ...)
@@ -59,6 +65,8 @@ sl_status sli_arena_take(sl_context *context, size_t bytes, void **pointer);
 void sli_arena_reset(sl_context *context, sl_arena_mark mark);
 /* Make sure `bytes` can be taken from an empty arena without allocating. */
 sl_status sli_arena_reserve(sl_context *context, size_t bytes);
+/* Give back what is not in use. */
+void sli_arena_trim(sl_context *context);
 size_t sli_arena_bytes(const sl_context *context);
 uint64_t sli_generation(const sl_context *context);
 

@@ -22,6 +22,8 @@ struct sl_context {
 	} arena[SL_ARENA_BLOCKS];
 	size_t blocks;
 	uint64_t generation;
+	char *calibration; /* own copy of the option; NULL: not given */
+	bool calibration_tried;
 };
 
 sl_status sli_context_open(sl_context **context, const sl_context_options *options);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The CPU backend's table. */
-#include "cpu/cpu.h"
+#include "cpu/cost.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -26,6 +26,7 @@ static sl_status open_device(const sl_host *host, void **device) {
 	if (!cpu)
 		return host->fail(host->user, SL_ERR_MEMORY, "no memory for the cpu backend's state");
 	*cpu = (sl_cpu){.host = host, .isa = sli_cpu_detect(host)};
+	cpu->costs = *sli_cost_defaults(cpu->isa);
 	return SL_OK;
 }
 
@@ -129,6 +130,43 @@ static size_t workspace(void *device, const sl_op_plan *plan) {
 	return plan->workspace;
 }
 
+static int candidates(void *device, const sl_op_desc *desc, sl_candidate *out, int capacity) {
+	if (desc->kind == SL_OP_SPMM || desc->kind == SL_OP_SDDMM)
+		return sli_cpu_candidates(device, desc, out, capacity);
+	if (capacity > 0)
+		out[0] = (sl_candidate){.name = "default"};
+	return 1;
+}
+
+static sl_status calibrate(void *device, double *constants) {
+	return sli_cpu_calibrate(device, constants);
+}
+
+static bool adopt(void *device, const double *constants) {
+	sl_cpu *cpu = device;
+	for (int i = 0; i < SL_COST_ROWS * SL_COST_WIDTHS * SL_COST_TERMS; i++)
+		if (!(constants[i] >= 0 && constants[i] <= 1))
+			return false;
+	/* Each way to run something takes time. */
+	for (int row = 0; row < SL_COST_ROWS * SL_COST_WIDTHS; row++) {
+		double sum = 0;
+		for (int i = 0; i < SL_COST_TERMS; i++)
+			sum += constants[row * SL_COST_TERMS + i];
+		if (!(sum > 0))
+			return false;
+	}
+	memcpy(&cpu->costs, constants, sizeof cpu->costs);
+	return true;
+}
+
+/* The model of the costs is part of it: other kernels, other constants. */
+static void machine(void *device, char *text, size_t size) {
+	const sl_cpu *cpu = device;
+	char model[96];
+	sli_cpu_model(model, sizeof model);
+	snprintf(text, size, "cpu %s, %s, costs %d", sli_isa_name(cpu->isa), model, SL_COST_EDITION);
+}
+
 extern const sl_backend sl_backend_cpu;
 const sl_backend sl_backend_cpu = {
 	.abi = SL_BACKEND_ABI,
@@ -154,4 +192,9 @@ const sl_backend sl_backend_cpu = {
 	.plan = plan_op,
 	.execute = execute,
 	.destroy = destroy,
+	.candidates = candidates,
+	.constants = SL_COST_ROWS * SL_COST_WIDTHS * SL_COST_TERMS,
+	.calibrate = calibrate,
+	.adopt = adopt,
+	.machine = machine,
 };

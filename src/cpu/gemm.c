@@ -6,7 +6,7 @@
 #endif
 #include <stdio.h>
 
-#include "cpu/products.h"
+#include "cpu/densify.h"
 
 /* A matrix stored whole: row-major (plain) or column-major (turned). */
 typedef struct operand {
@@ -103,6 +103,16 @@ static void own_rows(void *argument, size_t index) {
 }
 
 #ifdef SL_WITH_ONEDNN
+int sli_cpu_sgemm(bool turned_a, bool turned_b, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
+				  int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc) {
+	int threads = omp_get_max_threads();
+	omp_set_num_threads(1);
+	dnnl_status_t status =
+		dnnl_sgemm(turned_a ? 'T' : 'N', turned_b ? 'T' : 'N', m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+	omp_set_num_threads(threads);
+	return (int)status;
+}
+
 /* One tile of C, over all the depth. Where C goes by columns, a tile does not leave its panel. */
 static void library_tile(void *argument, size_t index) {
 	gemm_job *j = argument;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "cpu/activation.h"
+#include "cpu/densify.h"
 
 static const sl_pattern_arrays *structure(const sl_op_desc *desc) {
 	return desc->transpose ? &desc->sparse.transposed : &desc->sparse.arrays;
@@ -69,6 +70,8 @@ sl_status sli_cpu_product_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *
 		snprintf(plan->text, sizeof plan->text, "%s", desc->kind == SL_OP_CONVERT ? "convert" : "gather");
 		return SL_OK;
 	}
+	if (sli_cpu_wants_dense(desc))
+		return sli_cpu_densify_plan(cpu, plan);
 	const sl_kernel *kernel = sli_cpu_choose(cpu, desc->kind, desc->b.dtype, desc->kernel);
 	if (!kernel)
 		return cpu->host->fail(cpu->host->user, SL_ERR_UNSUPPORTED, "cpu: no kernel %s for %s of %s",
@@ -84,6 +87,10 @@ sl_status sli_cpu_product_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *
 }
 
 void sli_cpu_product_destroy(sl_cpu *cpu, sl_op_plan *plan) {
+	if (sli_cpu_is_densified(plan)) {
+		sli_cpu_densify_destroy(cpu, plan);
+		return;
+	}
 	sli_cpu_schedule_destroy(cpu, plan->state);
 	plan->state = NULL;
 }
@@ -303,6 +310,8 @@ static void run_sddmm(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *arg
 }
 
 sl_status sli_cpu_product_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args) {
+	if (sli_cpu_is_densified(plan))
+		return sli_cpu_densify_execute(cpu, plan, args);
 	switch (plan->desc.kind) {
 	case SL_OP_CONVERT:
 		sli_cpu_convert(cpu, &args->a, &args->c);

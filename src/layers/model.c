@@ -77,7 +77,7 @@ static sl_status prepare_layers(sl_context *context, sl_model *model, int64_t ma
 	return SL_OK;
 }
 
-sl_status sli_model_prepare(sl_context *context, sl_model *model, int64_t max_batch, sl_mode mode) {
+static sl_status prepare(sl_context *context, sl_model *model, int64_t max_batch, sl_mode mode) {
 	if (enough(context, model, max_batch, mode))
 		return prepare_layers(context, model, model->room.max_batch, model->room.width, model->room.training);
 	bool sparse = false;
@@ -102,6 +102,31 @@ sl_status sli_model_prepare(sl_context *context, sl_model *model, int64_t max_ba
 	sli_model_forget(model);
 	model->room = room;
 	return SL_OK;
+}
+
+sl_status sli_model_prepare(sl_context *context, sl_model *model, int64_t max_batch, sl_mode mode) {
+	size_t had = sli_arena_bytes(context);
+	sl_status status = prepare(context, model, max_batch, mode);
+	if (!sli_no_room(status) || sli_plan_mode(context) == SL_PLAN_SPARSE)
+		return status;
+	/* A layer's dense workspace may have taken what the next needs to be planned at all. */
+	bool dense = false;
+	for (int i = 0; i < model->count; i++) {
+		const sl_layer *layer = model->layers[i];
+		const sl_plan *plans[] = {layer->forward_plan, layer->dx_plan, layer->dw_plan};
+		for (int k = 0; k < 3; k++)
+			dense |= plans[k] && plans[k]->dense;
+	}
+	if (!dense)
+		return status;
+	for (int i = 0; i < model->count; i++)
+		sli_layer_drop_plans(model->layers[i]);
+	sli_arena_trim(context);
+	SL_TRY(sli_arena_reserve(context, had));
+	sl_plan_mode before = sli_set_plan_mode(context, SL_PLAN_SPARSE);
+	status = prepare(context, model, max_batch, mode);
+	sli_set_plan_mode(context, before);
+	return status;
 }
 
 sl_dense sli_model_activation(sl_context *context, const sl_model *model, int boundary, int64_t batch) {

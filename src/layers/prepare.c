@@ -98,8 +98,8 @@ static bool already(sl_context *context, const sl_layer *layer, int64_t max_batc
 	return mode == SL_MODE_INFERENCE || (layer->dw_plan && layer->gradient.device && (layer->dx_plan || !dx));
 }
 
-sl_status sli_layer_prepare_width(sl_context *context, sl_layer *layer, int64_t max_batch, int64_t width, sl_mode mode,
-								  bool dx) {
+static sl_status prepare(sl_context *context, sl_layer *layer, int64_t max_batch, int64_t width, sl_mode mode,
+						 bool dx) {
 	if (already(context, layer, max_batch, width, mode, dx)) {
 		/* Another layer's smaller arena may be all there is. */
 		plans kept = {layer->forward_plan, layer->dx_plan, layer->dw_plan};
@@ -136,4 +136,22 @@ sl_status sli_layer_prepare_width(sl_context *context, sl_layer *layer, int64_t 
 	layer->planned_batch = max_batch;
 	layer->planned_width = width;
 	return SL_OK;
+}
+
+sl_status sli_layer_prepare_width(sl_context *context, sl_layer *layer, int64_t max_batch, int64_t width, sl_mode mode,
+								  bool dx) {
+	size_t had = sli_arena_bytes(context);
+	sl_status status = prepare(context, layer, max_batch, width, mode, dx);
+	if (!sli_no_room(status) || layer->dense || sli_plan_mode(context) == SL_PLAN_SPARSE)
+		return status;
+	/* What runs dense takes workspace that the rest may have needed. */
+	sl_plan_mode before = sli_set_plan_mode(context, SL_PLAN_SPARSE);
+	sli_arena_trim(context);
+	status = sli_arena_reserve(context, had); /* others were promised that */
+	if (status == SL_OK)
+		status = prepare(context, layer, max_batch, width, mode, dx);
+	sli_set_plan_mode(context, before);
+	if (status == SL_OK)
+		sli_log(context, SL_LOG_WARNING, "layer \"%s\" is planned sparse: there was no room for more", layer->name);
+	return status;
 }

@@ -11,6 +11,8 @@ struct sl_plan {
 	sl_pattern *pattern;     /* retained; NULL for dense ops */
 	sl_heap *heap;           /* owns this struct */
 	sl_op_plan op;
+	bool dense;    /* runs by way of a dense form */
+	char why[160]; /* what it was chosen over; "" where there was no choice */
 };
 
 /* The one table of legal dtype combinations, by op. SL_OK or SL_ERR_DTYPE with a message. */
@@ -24,6 +26,36 @@ static inline sl_dtype sli_bias_dtype(sl_dtype dtype) {
 /* Plan an op and keep the plan. `pattern` (retained) and desc->sparse belong together:
  * desc->sparse is filled in here, desc->transpose being read. */
 sl_status sli_plan_create(sl_plan **plan, sl_context *context, const sl_op_desc *desc, sl_pattern *pattern);
+/*
+ * choose.c: the candidates of a complete description, best first, by the context's mode, of which the first
+ * `count` may be used. `once`: for one run, whose planning counts; nothing is measured then.
+ */
+enum { SL_MOST_CANDIDATES = 16 };
+typedef struct sl_choice {
+	sl_candidate list[SL_MOST_CANDIDATES];
+	int count;
+	bool measured;
+} sl_choice;
+void sli_choose(sl_context *context, const sl_op_desc *desc, bool once, sl_choice *choice);
+/* Time each candidate on scratch operands and put the fastest first. Where that cannot be done the order stays, with
+ * a line in the log. */
+void sli_measure(sl_context *context, const sl_op_desc *desc, sl_choice *choice);
+/* "sparse 31 us, dense 180 us predicted" */
+void sli_choice_text(const sl_choice *choice, const char *chosen, char *text, size_t size);
+/* Whether a failed plan or run may be tried again in less memory. */
+static inline bool sli_no_room(sl_status status) {
+	return status == SL_ERR_MEMORY || status == SL_ERR_BUDGET;
+}
+/* Workspace, executed with. */
+sl_status sli_op_run(sl_context *context, const sl_op_plan *plan, sl_op_args *args);
+
+/* calibration.c: measured constants of the backend, from the file or by measuring, once a context, where it may. */
+void sli_calibrate_once(sl_context *context);
+/* Use what a file holds; false, with a line in the log unless there is none: it is not one for this machine. */
+bool sli_calibration_load(sl_context *context, const char *path);
+/* Measure, use and keep. */
+sl_status sli_calibrate(sl_context *context);
+
 /* Take workspace, execute, give it back. Fills in args->workspace. */
 sl_status sli_plan_run(sl_context *context, const sl_plan *plan, sl_op_args *args);
 void sli_plan_destroy(sl_plan *plan);

@@ -11,6 +11,43 @@ static sl_status complete(sl_context *context, sl_op_desc *desc, sl_pattern *pat
 	return state->backend->supports(state->device, desc);
 }
 
+/* One candidate, planned, with room for its workspace if it is a dense one: a run must not find out. */
+static sl_status plan_candidate(sl_context *context, const sl_op_desc *desc, const sl_candidate *candidate,
+								sl_plan *plan) {
+	sl_device_state *state = sli_device(context);
+	sl_op_desc own = *desc;
+	if (candidate)
+		own.candidate = candidate->name;
+	SL_TRY(state->backend->plan(state->device, &own, &plan->op));
+	if (!candidate || !candidate->dense)
+		return SL_OK;
+	sl_status status = sli_arena_reserve(context, plan->op.workspace);
+	if (status != SL_OK)
+		state->backend->destroy(state->device, &plan->op);
+	plan->dense = status == SL_OK;
+	return status;
+}
+
+/* The best candidate that there is memory for. */
+static sl_status plan_best(sl_context *context, const sl_op_desc *desc, sl_plan *plan) {
+	if (desc->kernel || desc->candidate || (desc->kind != SL_OP_SPMM && desc->kind != SL_OP_SDDMM))
+		return plan_candidate(context, desc, NULL, plan);
+	sl_choice choice;
+	sli_choose(context, desc, false, &choice);
+	sl_status status = SL_ERR_INTERNAL;
+	for (int i = 0; i < choice.count; i++) {
+		status = plan_candidate(context, desc, &choice.list[i], plan);
+		if (status == SL_OK) {
+			sli_choice_text(&choice, choice.list[i].name, plan->why, sizeof plan->why);
+			break;
+		}
+		if (!sli_no_room(status))
+			break;
+		sli_log(context, SL_LOG_WARNING, "no room to run %s: %s", choice.list[i].name, sl_context_message(context));
+	}
+	return status;
+}
+
 sl_status sli_plan_create(sl_plan **result, sl_context *context, const sl_op_desc *desc, sl_pattern *pattern) {
 	*result = NULL;
 	sl_op_desc full = *desc;
@@ -18,15 +55,15 @@ sl_status sli_plan_create(sl_plan **result, sl_context *context, const sl_op_des
 	void *memory;
 	SL_TRY(sli_allocate_zeroed(context, sizeof(sl_plan), "a plan", &memory));
 	sl_plan *plan = memory;
-	sl_device_state *state = sli_device(context);
-	sl_status status = state->backend->plan(state->device, &full, &plan->op);
+	sl_status status = plan_best(context, &full, plan);
 	if (status != SL_OK) {
 		sli_heap_free(sli_heap(context), plan, sizeof *plan);
 		return status;
 	}
 	plan->heap = sli_heap_retain(sli_heap(context));
-	plan->device = sli_device_retain(state);
+	plan->device = sli_device_retain(sli_device(context));
 	plan->pattern = pattern ? sl_pattern_retain(pattern) : NULL;
+	sli_log(context, SL_LOG_DEBUG, "plan: %s%s%s", plan->op.text, *plan->why ? "; " : "", plan->why);
 	*result = plan;
 	return SL_OK;
 }
@@ -63,7 +100,7 @@ bool sli_plan_fits(sl_context *context, const sl_plan *plan, const sl_op_desc *d
 		   same_layout(&planned->c, &desc->c);
 }
 
-static sl_status take_and_execute(sl_context *context, const sl_op_plan *plan, sl_op_args *args) {
+sl_status sli_op_run(sl_context *context, const sl_op_plan *plan, sl_op_args *args) {
 	sl_device_state *state = sli_device(context);
 	sl_arena_mark mark = sli_arena_mark(context);
 	args->workspace = NULL;
@@ -77,20 +114,35 @@ static sl_status take_and_execute(sl_context *context, const sl_op_plan *plan, s
 }
 
 sl_status sli_plan_run(sl_context *context, const sl_plan *plan, sl_op_args *args) {
-	return take_and_execute(context, &plan->op, args);
+	return sli_op_run(context, &plan->op, args);
+}
+
+static sl_status plan_and_run(sl_context *context, const sl_op_desc *desc, sl_op_args *args) {
+	sl_device_state *state = sli_device(context);
+	sl_op_plan own;
+	memset(&own, 0, sizeof own);
+	SL_TRY(state->backend->plan(state->device, desc, &own));
+	sl_status status = sli_op_run(context, &own, args);
+	state->backend->destroy(state->device, &own);
+	return status;
 }
 
 sl_status sli_run_sparse(sl_context *context, const sl_plan *plan, sl_op_desc *desc, sl_pattern *pattern,
 						 sl_op_args *args) {
 	if (sli_plan_fits(context, plan, desc, pattern))
 		return sli_plan_run(context, plan, args);
-	sl_device_state *state = sli_device(context);
-	sl_op_plan own;
-	memset(&own, 0, sizeof own);
 	SL_TRY(complete(context, desc, pattern));
-	SL_TRY(state->backend->plan(state->device, desc, &own));
-	sl_status status = take_and_execute(context, &own, args);
-	state->backend->destroy(state->device, &own);
+	if (!pattern || desc->kernel || desc->candidate)
+		return plan_and_run(context, desc, args);
+	sl_choice choice;
+	sli_choose(context, desc, true, &choice);
+	sl_status status = SL_ERR_INTERNAL;
+	for (int i = 0; i < choice.count; i++) {
+		desc->candidate = choice.list[i].name;
+		status = plan_and_run(context, desc, args);
+		if (!sli_no_room(status))
+			break;
+	}
 	return status;
 }
 

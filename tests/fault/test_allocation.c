@@ -65,12 +65,17 @@ static void give_back(void *user, void *pointer, size_t bytes, sl_memory kind) {
 	free(pointer);
 }
 
+/* One way to run a product, so that a plan without memory has no other to fall back to. */
+static sl_plan_mode mode = SL_PLAN_SPARSE;
+
 static sl_status open_context(sl_context **context) {
 	sl_context_options o;
 	SL_OPTIONS_INIT(o);
 	o.device = SL_DEVICE_CPU;
 	o.threads = 2;
 	o.seed = 1;
+	o.plan_mode = mode;
+	o.calibration = "off";
 	o.allocator = (sl_allocator){NULL, allocate, give_back};
 	return sl_context_create(context, &o);
 }
@@ -630,6 +635,65 @@ SL_TEST(fault, each_allocation_of_every_creating_call) {
 	drop_things(&t);
 	CHECK_EQ(fault.live, 0);
 	remove_files();
+}
+
+/* What may run in another way is planned so, or the status is of memory. The workspace may be another then, so each
+ * try has a context of its own. */
+SL_TEST(fault, plans_with_a_choice) {
+	static const call own[] = {plan_spmm, plan_sddmm, ops, layer_prepare, layer_forward_backward, model_train_batch};
+	static const sl_plan_mode modes[] = {SL_PLAN_DENSE, SL_PLAN_MEASURE, SL_PLAN_AUTO};
+	long survived = 0;
+	for (int m = 0; m < 3; m++)
+		for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+			for (long n = 0, failed = 1; failed; n++, survived++) {
+				things t;
+				void *left = NULL;
+				mode = modes[m];
+				make_things(&t);
+				fault.failed = fault.of_malloc = false;
+				fault.until = n;
+				sl_status status = own[i](&t, &left);
+				fault.until = -1;
+				failed = fault.failed;
+				mode = SL_PLAN_SPARSE;
+				CHECK(!left && (status == SL_OK || (failed && status == SL_ERR_MEMORY)));
+				drop_things(&t);
+				CHECK_EQ(fault.live, 0);
+			}
+	CHECK(survived > 100);
+}
+
+static sl_status calibrate(things *t, void **left) {
+	(void)left;
+	sl_context *context;
+	sl_context_options o;
+	SL_OPTIONS_INIT(o);
+	o.device = SL_DEVICE_CPU;
+	o.threads = 1;
+	o.calibration = "/dev/null/nowhere";
+	o.allocator = (sl_allocator){NULL, allocate, give_back};
+	(void)t;
+	SL_TRY(sl_context_create(&context, &o));
+	sl_status status = sl_calibrate(context);
+	sl_context_destroy(context);
+	return status;
+}
+
+/* The first allocations; later ones are the same again for other products. */
+SL_TEST(fault, calibration) {
+	things t;
+	void *left = NULL;
+	make_things(&t);
+	for (long n = 0; n < 24; n++) {
+		fault.failed = false;
+		fault.of_malloc = false;
+		fault.until = n;
+		long before = fault.live;
+		sl_status status = calibrate(&t, &left);
+		fault.until = -1;
+		CHECK(fault.failed && status == SL_ERR_MEMORY && fault.live == before);
+	}
+	drop_things(&t);
 }
 
 /* jansson, libzip, zlib, pthreadpool and the C library. A failure may be survived (a missing locale); the
