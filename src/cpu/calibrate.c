@@ -18,7 +18,7 @@ enum { DESIGNS = sizeof designs / sizeof designs[0], LARGEST = 1024, MOST_NNZ = 
 /* Batches, each with the panels a chain would have; and one matrix, which a dense chain has. */
 static const struct shape {
 	int64_t batch, width;
-} shapes[] = {{1, 8}, {8, 8}, {16, 16}, {32, 32}, {64, 64}, {128, 64}, {128, 128}};
+} shapes[] = {{1, 1}, {8, 8}, {16, 16}, {32, 32}, {64, 64}, {128, 64}, {128, 128}};
 enum {
 	SHAPES = sizeof shapes / sizeof shapes[0],
 	OBSERVATIONS = DESIGNS * SHAPES,

@@ -3,7 +3,7 @@
 #include "cpu/densify.h"
 
 #ifdef SL_TEST_SIMDE
-#include "kernels/simde.h"
+#include "kernels/simde_expand.h"
 #define sli_expand_avx512   test_expand_simde
 #define sli_compress_avx512 test_compress_simde
 void test_expand_simde(const float *from, const uint16_t *mask, int64_t n, float *to);

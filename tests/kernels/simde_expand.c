@@ -4,17 +4,6 @@
 #if __has_include(<simde/x86/avx512.h>)
 #define SL_TEST_SIMDE
 #define SIMDE_ENABLE_NATIVE_ALIASES
-#include "kernels/simde.h"
-/* Missing in Debian 12's SIMDe. */
-#define _mm512_maskz_expand_ps   test_maskz_expand_ps
-static inline __m512 test_maskz_expand_ps(simde__mmask16 mask, __m512 v) {
-	float lanes[16], out[16] = {0};
-	_mm512_storeu_ps(lanes, v);
-	for (int i = 0, k = 0; i < 16; i++)
-		if (mask >> i & 1)
-			out[i] = lanes[k++];
-	return _mm512_loadu_ps(out);
-}
 #include "cpu/expand_avx512.c"
 const int test_simde_expand = 1;
 #define SL_HAVE 1
