@@ -87,6 +87,10 @@ void bench_environment(char **argv, int threads) {
 	setenv("MKL_DYNAMIC", "FALSE", 1);
 	setenv("KMP_BLOCKTIME", "20", 1);           /* ms that Intel's OpenMP spins; others spin as long by themselves */
 	setenv("OPENBLAS_THREAD_TIMEOUT", "24", 1); /* 2^24 cycles */
+#if defined(__x86_64__)
+	if (!__builtin_cpu_is("intel") && !getenv("LD_PRELOAD"))
+		setenv("LD_PRELOAD", SL_BENCH_INTEL, 1);
+#endif
 	if (bench_isa() == 2) {
 		setenv("ONEDNN_MAX_CPU_ISA", "AVX2", 1);
 		setenv("MKL_ENABLE_INSTRUCTIONS", "AVX2", 1);

@@ -1,24 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A whole training step (forward, loss, backward, Adam) of 784-1024-1024-10 networks with batches of 256:
- * dense and 90, 95 and 98 percent sparse, the last layer dense in all. Runs are interleaved; a ratio is
+ * A whole training step (forward, loss, backward, Adam) of batches of 256: sparse networks of this library against the
+ * dense one of PyTorch, which runs in a process of its own, and of this library. They take turns in one run; a ratio is
  * taken within each round, and its median over rounds is the result.
- * Usage: bench-step [ROUNDS [THREADS]]
+ * Usage: bench-step [THREADS [ROUNDS]]
  */
 #include <sparselayer/sparselayer.h>
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#ifdef SL_WITH_ONEDNN
-#include <dnnl.h>
-int omp_get_max_threads(void);
-void omp_set_num_threads(int threads);
-#endif
-
 #include "bench.h"
+#include "contender.h"
+#include "process.h"
 
-enum { IN = 784, HIDDEN = 1024, OUT = 10, BATCH = 256, STEPS = 10, NETWORKS = 4, MOST_ROUNDS = 1000 };
+enum { BATCH = 256, NETWORKS = 4, MOST_ROUNDS = 100, MOST_STEPS = 200 };
+static const double BLOCK = 0.25; /* seconds of each turn */
+
+typedef struct shape {
+	const char *name;
+	int64_t sizes[4];
+	bool dense_head; /* the last layer is dense whatever the density */
+} shape;
+static const shape shapes[] = {{"small", {784, 1024, 1024, 10}, true}, {"large", {3072, 4096, 4096, 1000}, false}};
 
 typedef struct network {
 	const char *key;
@@ -28,116 +33,166 @@ typedef struct network {
 	double seconds[MOST_ROUNDS], ratio[MOST_ROUNDS];
 } network;
 
-static float pixels[BATCH * IN];
+static sl_context *context;
+static float *inputs;
 static int32_t labels[BATCH];
 
-static void must(sl_context *context, sl_status status) {
+static void must(sl_status status) {
 	bench_need(status == SL_OK, sl_status_text(status), context ? sl_context_message(context) : "");
 }
 
-static void make(sl_context *context, network *n) {
-	const int64_t sizes[] = {IN, HIDDEN, HIDDEN, OUT};
-	must(context, sl_model_create(&n->model, context));
+static void make(const shape *s, network *n) {
+	must(sl_model_create(&n->model, context));
 	for (int i = 0; i < 3; i++) {
 		sl_layer *layer;
-		double density = i == 2 ? 1 : n->density;
-		must(context,
-			 sl_linear_create(&layer, context,
-							  &(sl_linear_options){
-								  SL_LINEAR_DEFAULTS, .in_features = sizes[i], .out_features = sizes[i + 1],
-								  .dense = density == 1, .density = density, .bias = true, .init = SL_INIT_HE_UNIFORM,
-								  .activation = i < 2 ? SL_RELU : SL_IDENTITY, .stream = (uint64_t)i}));
-		must(context, sl_model_add(context, n->model, layer));
+		bool dense = n->density == 1 || (i == 2 && s->dense_head);
+		must(sl_linear_create(
+			&layer, context,
+			&(sl_linear_options){SL_LINEAR_DEFAULTS, .in_features = s->sizes[i], .out_features = s->sizes[i + 1],
+								 .dense = dense, .density = dense ? 1 : n->density, .bias = true,
+								 .init = SL_INIT_HE_UNIFORM, .activation = i < 2 ? SL_RELU : SL_IDENTITY,
+								 .stream = (uint64_t)i}));
+		must(sl_model_add(context, n->model, layer));
 	}
-	must(context,
-		 sl_optimizer_create(&n->optimizer, context,
-							 &(sl_optimizer_options){SL_OPTIMIZER_DEFAULTS, .kind = SL_ADAM, .learning_rate = 1e-4}));
-	must(context, sl_model_add_to_optimizer(context, n->model, n->optimizer));
-	must(context, sl_model_prepare(context, n->model, BATCH, SL_MODE_TRAINING));
+	must(sl_optimizer_create(
+		&n->optimizer, context,
+		&(sl_optimizer_options){SL_OPTIMIZER_DEFAULTS, .kind = SL_ADAM, .learning_rate = 1e-4 / sqrt(n->density)}));
+	must(sl_model_add_to_optimizer(context, n->model, n->optimizer));
+	must(sl_model_prepare(context, n->model, BATCH, SL_MODE_TRAINING));
 }
 
-static double step(sl_context *context, network *n, int count) {
-	sl_dense inputs = sl_dense_view(pixels, SL_F32, BATCH, IN);
+static double step(const shape *s, network *n) {
+	sl_dense x = sl_dense_view(inputs, SL_F32, BATCH, s->sizes[0]);
 	sl_loss_result result;
-	double began = bench_seconds();
-	for (int i = 0; i < count; i++) {
-		must(context, sl_model_train_batch(context, n->model, SL_SOFTMAX_CROSS_ENTROPY, &inputs,
-										   &(sl_targets){.labels = labels}, SL_OVERWRITE, &result));
-		must(context, sl_optimizer_step(context, n->optimizer));
-	}
-	return (bench_seconds() - began) / count;
+	must(sl_model_train_batch(context, n->model, SL_SOFTMAX_CROSS_ENTROPY, &x, &(sl_targets){.labels = labels},
+							  SL_OVERWRITE, &result));
+	must(sl_optimizer_step(context, n->optimizer));
+	return result.loss;
 }
 
-#ifdef SL_WITH_ONEDNN
-/* The dense library by itself, on as many threads. */
-static double sgemm_rate(int threads) {
-	enum { N = HIDDEN };
-	static float a[N * N], b[N * BATCH], c[N * BATCH];
-	for (int i = 0; i < N * N; i++)
-		a[i] = (float)(i % 17) - 8;
-	for (int i = 0; i < N * BATCH; i++)
-		b[i] = (float)(i % 13) - 6;
-	omp_set_num_threads(threads);
-	double best = 1e9;
-	for (int i = 0; i < 20; i++) {
+/* The median of a block's steps, warm. */
+static double block(const shape *s, network *n) {
+	double seconds[MOST_STEPS];
+	int count = 0;
+	bench_settle();
+	step(s, n);
+	step(s, n);
+	for (double start = bench_seconds(); count < MOST_STEPS && (count < 3 || bench_seconds() - start < BLOCK);) {
 		double began = bench_seconds();
-		dnnl_sgemm('N', 'N', N, BATCH, N, 1, a, N, b, BATCH, 0, c, BATCH);
-		double took = bench_seconds() - began;
-		best = took < best ? took : best;
+		step(s, n);
+		seconds[count++] = bench_seconds() - began;
 	}
-	return 2.0 * N * N * BATCH / best / 1e9;
+	return bench_quantile(seconds, count, 0.5);
 }
-#endif
 
-int main(int argc, char **argv) {
-	int rounds = argc > 1 ? atoi(argv[1]) : 31, threads = argc > 2 ? atoi(argv[2]) : 0;
+static void make_data(const shape *s) {
+	srand(1);
+	inputs = bench_floats(BATCH * s->sizes[0]);
+	for (int64_t i = 0; i < BATCH * s->sizes[0]; i++) /* half of a picture's pixels are dark */
+		inputs[i] = rand() % 2 ? (float)rand() / (float)RAND_MAX : 0;
+	for (int i = 0; i < BATCH; i++)
+		labels[i] = rand() % (int)s->sizes[3];
+}
+
+static int open_torch(process *torch, const shape *s) {
+	char question[128], answer[128];
+	snprintf(question, sizeof question, "case %lld,%lld,%lld,%lld %d\n", (long long)s->sizes[0], (long long)s->sizes[1],
+			 (long long)s->sizes[2], (long long)s->sizes[3], BATCH);
+	if (!torch->id || !process_ask(torch, question, answer, sizeof answer))
+		return 0;
+	int variants = answer[0] != 0;
+	for (const char *p = answer; *p; p++)
+		variants += *p == ' ';
+	printf("# PyTorch's dense network: %s\n", answer);
+	return variants;
+}
+
+/* PyTorch's better way of the two that there are: the median of a block. */
+static double torch_block(process *torch, int variants, int *best, int round) {
+	double seconds[MOST_STEPS], fastest = INFINITY;
+	bench_settle();
+	for (int v = 0; v < variants; v++) {
+		if (round > 0 && v != *best)
+			continue;
+		int count = process_time(torch, v, BLOCK, MOST_STEPS, seconds);
+		bench_need(count > 0, "PyTorch", "its process has ended");
+		double median = bench_quantile(seconds, count, 0.5);
+		if (median < fastest)
+			fastest = median, *best = v;
+	}
+	return fastest;
+}
+
+static void print(const char *name, const char *key, int threads, double number) {
+	char text[64], suffix[16] = "";
+	if (threads > 1)
+		snprintf(suffix, sizeof suffix, ".t%d", threads);
+	snprintf(text, sizeof text, "step.%s.%s%s", name, key, suffix);
+	bench_result(text, number);
+}
+
+static void compare(const shape *s, process *torch, int rounds, int threads) {
 	network n[NETWORKS] = {{.key = "dense", .density = 1},
 						   {.key = "d10", .density = 0.10},
 						   {.key = "d05", .density = 0.05},
-						   {.key = "d02", .density = 0.02}};
-	sl_context *context;
-	char error[256] = "";
-	bench_need(rounds > 0 && rounds <= MOST_ROUNDS && threads >= 0, "usage", "bench-step [ROUNDS [THREADS]]");
-	sl_status status = sl_context_create(&context, &(sl_context_options){SL_CONTEXT_DEFAULTS, .device = SL_DEVICE_CPU,
-																		 .seed = 1, .threads = threads, .error = error,
-																		 .error_size = sizeof error});
-	bench_need(status == SL_OK, sl_status_text(status), error);
-	srand(1);
-	for (int i = 0; i < BATCH * IN; i++) /* half of a picture's pixels are dark */
-		pixels[i] = rand() % 2 ? (float)rand() / (float)RAND_MAX : 0;
-	for (int i = 0; i < BATCH; i++)
-		labels[i] = rand() % OUT;
+						   {.key = "d01", .density = 0.01}};
+	double dense[MOST_ROUNDS];
+	make_data(s);
+	int variants = open_torch(torch, s), best = 0;
 	for (int i = 0; i < NETWORKS; i++) {
-		make(context, &n[i]);
-		step(context, &n[i], 3); /* warm */
+		make(s, &n[i]);
+		double first = step(s, &n[i]), last = first;
+		for (int k = 0; k < 10; k++)
+			last = step(s, &n[i]);
+		bench_need(last < first, n[i].key, "does not learn");
 	}
-	for (int r = 0; r < rounds; r++)
+	bench_pin_new_threads(threads);
+	for (int r = 0; r < rounds; r++) {
+		dense[r] = variants ? torch_block(torch, variants, &best, r) : 0;
 		for (int i = 0; i < NETWORKS; i++) {
-			n[i].seconds[r] = step(context, &n[i], STEPS);
-			n[i].ratio[r] = n[0].seconds[r] / n[i].seconds[r];
+			n[i].seconds[r] = block(s, &n[i]);
+			n[i].ratio[r] = dense[r] / n[i].seconds[r];
 		}
-	double flops = 2.0 * BATCH * (2.0 * IN * HIDDEN + 3.0 * HIDDEN * HIDDEN + 3.0 * HIDDEN * OUT);
-	double dense = bench_quantile(n[0].seconds, rounds, 0.5);
-	printf("%s, a step of 784-1024-1024-10, batch %d, Adam, %d rounds of %d steps\n", sl_context_describe(context),
-		   BATCH, rounds, STEPS);
-	printf("dense step %.3f ms: products at %.0f GF/s if nothing else took time\n", 1e3 * dense, flops / dense / 1e9);
-#ifdef SL_WITH_ONEDNN
-	printf("dnnl_sgemm %dx%dx%d by itself %.0f GF/s\n", HIDDEN, BATCH, HIDDEN, sgemm_rate(sl_context_threads(context)));
-#endif
-	for (int i = 1; i < NETWORKS; i++) {
-		double low = bench_quantile(n[i].ratio, rounds, 0.25), high = bench_quantile(n[i].ratio, rounds, 0.75);
-		printf("%s step %.3f ms, %.2fx (quartiles %.2f to %.2f)\n", n[i].key,
-			   1e3 * bench_quantile(n[i].seconds, rounds, 0.5), bench_quantile(n[i].ratio, rounds, 0.5), low, high);
 	}
-	for (int i = 1; i < NETWORKS; i++) {
-		char name[64];
-		snprintf(name, sizeof name, "step.speedup_vs_dense.%s", n[i].key);
-		bench_result(name, bench_quantile(n[i].ratio, rounds, 0.5));
+	printf("# %s, %lld-%lld-%lld-%lld, batch %d, Adam, %d threads, %d rounds: ", s->name, (long long)s->sizes[0],
+		   (long long)s->sizes[1], (long long)s->sizes[2], (long long)s->sizes[3], BATCH, threads, rounds);
+	if (variants)
+		printf("PyTorch dense %.2f ms a step (way %d)\n", 1e3 * bench_quantile(dense, rounds, 0.5), best);
+	else
+		printf("PyTorch is missing: bench/peers/install.sh\n");
+	for (int i = 0; i < NETWORKS; i++) {
+		printf("# %s: %.3f ms", n[i].key, 1e3 * bench_quantile(n[i].seconds, rounds, 0.5));
+		if (variants)
+			printf(", %.2fx (quartiles %.2f to %.2f)", bench_quantile(n[i].ratio, rounds, 0.5),
+				   bench_quantile(n[i].ratio, rounds, 0.25), bench_quantile(n[i].ratio, rounds, 0.75));
+		printf("\n");
 	}
+	for (int i = 0; i < NETWORKS && variants; i++)
+		print(s->name, n[i].key, threads, bench_quantile(n[i].ratio, rounds, 0.5));
+	fflush(stdout);
 	for (int i = 0; i < NETWORKS; i++) {
 		sl_optimizer_destroy(n[i].optimizer);
 		sl_model_destroy(n[i].model);
 	}
+	free(inputs);
+}
+
+int main(int argc, char **argv) {
+	int threads = argc > 1 ? atoi(argv[1]) : 1, rounds = argc > 2 ? atoi(argv[2]) : 7;
+	process torch;
+	char error[256] = "", detail[256];
+	bench_need(threads > 0 && rounds > 0 && rounds <= MOST_ROUNDS, "usage", "bench-step [THREADS [ROUNDS]]");
+	bench_environment(argv, threads);
+	sl_status status = sl_context_create(&context, &(sl_context_options){SL_CONTEXT_DEFAULTS, .device = SL_DEVICE_CPU,
+																		 .seed = 1, .threads = threads, .error = error,
+																		 .error_size = sizeof error});
+	bench_need(status == SL_OK, sl_status_text(status), error);
+	process_start(&torch, "step", threads, detail, sizeof detail);
+	printf("# sparselayer %s, %s; %s\n", sl_version_string(), sl_context_describe(context), detail);
+	for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+		compare(&shapes[i], &torch, rounds, threads);
+	if (torch.id)
+		process_stop(&torch);
 	sl_context_destroy(context);
 	return 0;
 }

@@ -52,6 +52,8 @@ void contender_openblas_debian(contender *c);
 void contender_openblas_pypi(contender *c);
 void contender_mkl_dense(contender *c);
 void contender_mkl_sparse(contender *c);
+void contender_graphblas(contender *c);
+void contender_xsmm(contender *c);
 void contender_python(contender *c, const char *name); /* peers/peer_NAME.py */
 
 /* Where PyPI's libraries are: the environment variable SL_BENCH_VENV, else build/bench-venv. */

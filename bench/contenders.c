@@ -40,8 +40,10 @@ void *bench_library(const char *under, const char *const *names) {
 }
 
 int contenders_open(contender *list, int threads, contender_choice choice) {
-	static void (*const dense[])(contender *) = {contender_onednn, contender_openblas_pypi, contender_mkl_dense};
-	static void (*const sparse[])(contender *) = {contender_openblas_debian, contender_mkl_sparse};
+	static void (*const dense[])(contender *) = {contender_onednn, contender_onednn_matmul, contender_openblas_pypi,
+												 contender_mkl_dense};
+	static void (*const sparse[])(contender *) = {contender_openblas_debian, contender_mkl_sparse, contender_graphblas,
+												  contender_xsmm};
 	static const char *const python[] = {"scipy", "torch", "tensorflow", "jax"};
 	int count = 0;
 	contender_ours(&list[count++]);

@@ -47,6 +47,8 @@ static void block(contender *c, int variant, double budget, samples *s) {
 }
 
 static double quantile(const samples *s, double q) {
+	if (!s->count)
+		return INFINITY;
 	double sorted[ROUNDS * MOST_REPS];
 	memcpy(sorted, s->seconds, (size_t)s->count * sizeof *sorted);
 	return bench_quantile(sorted, s->count, q);

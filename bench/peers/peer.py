@@ -76,8 +76,8 @@ def time_block(call, budget, most):
     return seconds
 
 
-def serve(load, prepare):
-    """load() imports the library and returns its versions. prepare(case) returns a list of variants (name, call,
+def serve(load, prepare, case=Case):
+    """load() imports the library and returns its versions. prepare(case(words of the line)) returns variants (name, call,
     to_numpy): call() computes and waits; to_numpy(what call returned) is the result. A variant whose first call fails
     is left out."""
     answers = os.fdopen(os.dup(1), "w")
@@ -97,7 +97,7 @@ def serve(load, prepare):
                 answer("missing " + " ".join(str(error).split()))
         elif word == "case":
             variants = []
-            for variant in prepare(Case(*rest)):
+            for variant in prepare(case(*rest)):
                 try:
                     variant[1]()
                     variants.append(variant)
