@@ -16,13 +16,11 @@ test: PRESET = ci
 test: deps ## build and run every test
 	cmake --preset ci && cmake --build --preset ci -j $(JOBS)
 	ctest --test-dir build/release --output-on-failure --timeout 600 -j $(JOBS)
-bench: build bench-peers ## a training step and product by product, against other libraries
-	@build/$(PRESET)/bench/bench-step
-	@build/$(PRESET)/bench/bench-ops -p all -o build/bench.tsv bench/cases/acceptance.txt 1
-	@build/$(PRESET)/bench/bench-ops -p all -o build/bench.tsv bench/cases/acceptance.txt 2
-bench-quick: build ## the same, thinned
-	@build/$(PRESET)/bench/bench-step 11
-	@build/$(PRESET)/bench/bench-ops bench/cases/quick.txt 1 0.1
+bench: build bench-peers ## every figure, against other libraries: half an hour
+	@bench/run.sh build/$(PRESET)/bench
+bench-quick: build ## the same cases, thinned, against dense
+	@build/$(PRESET)/bench/bench-step 1 3 small eager
+	@build/$(PRESET)/bench/bench-ops -k 7 bench/cases/acceptance.txt 1 0.1
 bench-full: build bench-peers ## the full grid, for hours; goes on where it was interrupted
 	@build/$(PRESET)/bench/bench-ops -p c -o build/bench-full.tsv bench/cases/grid.txt 1
 bench-peers: ## install the libraries to compare with

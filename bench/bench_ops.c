@@ -27,16 +27,11 @@ static const char usage[] =
 	"  SECONDS for each contender and case (default 0.25); FILTER: part of a case's line, such as \"dx 1024\"";
 enum { MOST_CASES = 20000 };
 
+/* Version and CPU; threads and instruction set are columns, so that runs share a file. */
 static void machine_line(char *text, size_t size, const contender *ours) {
-	snprintf(text, size, "%s", ours->detail);
-	/* The number of threads is a column: runs with one and with two share a file. */
-	char *threads = strstr(text, " threads, ");
-	if (threads) {
-		char *comma = threads;
-		while (comma > text && *comma != ',')
-			comma--;
-		memmove(comma + 1, threads + 9, strlen(threads + 9) + 1);
-	}
+	const char *cpu = strstr(ours->detail, " threads, ");
+	snprintf(text, size, "sparselayer %s, %s", sl_version_string(), cpu ? cpu + 10 : ours->detail);
+	text[strcspn(text, ")")] = 0;
 }
 
 static void print_case(const bench_case *c, const contender *list, const timing *t, int count, const result *ours,
@@ -162,7 +157,7 @@ int main(int argc, char **argv) {
 		if (o.x)
 			operands_free(&o);
 	}
-	results_summary(&r);
+	results_summary(&r, isa, threads);
 	results_close(&r);
 	contenders_close(list, peers);
 	return 0;

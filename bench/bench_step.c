@@ -3,13 +3,14 @@
  * A whole training step (forward, loss, backward, Adam) of batches of 256: sparse networks of this library against the
  * dense one of PyTorch, which runs in a process of its own, and of this library. They take turns in one run; a ratio is
  * taken within each round, and its median over rounds is the result.
- * Usage: bench-step [THREADS [ROUNDS]]
+ * Usage: bench-step [THREADS [ROUNDS [small|large|all [eager]]]]; eager: PyTorch is not compiled
  */
 #include <sparselayer/sparselayer.h>
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "bench.h"
 #include "contender.h"
@@ -94,10 +95,10 @@ static void make_data(const shape *s) {
 		labels[i] = rand() % (int)s->sizes[3];
 }
 
-static int open_torch(process *torch, const shape *s) {
+static int open_torch(process *torch, const shape *s, bool eager) {
 	char question[128], answer[128];
-	snprintf(question, sizeof question, "case %lld,%lld,%lld,%lld %d\n", (long long)s->sizes[0], (long long)s->sizes[1],
-			 (long long)s->sizes[2], (long long)s->sizes[3], BATCH);
+	snprintf(question, sizeof question, "case %lld,%lld,%lld,%lld %d%s\n", (long long)s->sizes[0],
+			 (long long)s->sizes[1], (long long)s->sizes[2], (long long)s->sizes[3], BATCH, eager ? " eager" : "");
 	if (!torch->id || !process_ask(torch, question, answer, sizeof answer))
 		return 0;
 	int variants = answer[0] != 0;
@@ -131,14 +132,14 @@ static void print(const char *name, const char *key, int threads, double number)
 	bench_result(text, number);
 }
 
-static void compare(const shape *s, process *torch, int rounds, int threads) {
+static void compare(const shape *s, process *torch, int rounds, int threads, bool eager) {
 	network n[NETWORKS] = {{.key = "dense", .density = 1},
 						   {.key = "d10", .density = 0.10},
 						   {.key = "d05", .density = 0.05},
 						   {.key = "d01", .density = 0.01}};
 	double dense[MOST_ROUNDS];
 	make_data(s);
-	int variants = open_torch(torch, s), best = 0;
+	int variants = open_torch(torch, s, eager), best = 0;
 	for (int i = 0; i < NETWORKS; i++) {
 		make(s, &n[i]);
 		double first = step(s, &n[i]), last = first;
@@ -179,9 +180,11 @@ static void compare(const shape *s, process *torch, int rounds, int threads) {
 
 int main(int argc, char **argv) {
 	int threads = argc > 1 ? atoi(argv[1]) : 1, rounds = argc > 2 ? atoi(argv[2]) : 7;
+	const char *which = argc > 3 ? argv[3] : "all";
 	process torch;
 	char error[256] = "", detail[256];
-	bench_need(threads > 0 && rounds > 0 && rounds <= MOST_ROUNDS, "usage", "bench-step [THREADS [ROUNDS]]");
+	bench_need(threads > 0 && rounds > 0 && rounds <= MOST_ROUNDS, "usage",
+			   "bench-step [THREADS [ROUNDS [small|large|all [eager]]]]");
 	bench_environment(argv, threads);
 	sl_status status = sl_context_create(&context, &(sl_context_options){SL_CONTEXT_DEFAULTS, .device = SL_DEVICE_CPU,
 																		 .seed = 1, .threads = threads, .error = error,
@@ -190,7 +193,8 @@ int main(int argc, char **argv) {
 	process_start(&torch, "step", threads, detail, sizeof detail);
 	printf("# sparselayer %s, %s; %s\n", sl_version_string(), sl_context_describe(context), detail);
 	for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-		compare(&shapes[i], &torch, rounds, threads);
+		if (!strcmp(which, "all") || !strcmp(which, shapes[i].name))
+			compare(&shapes[i], &torch, rounds, threads, argc > 4 && !strcmp(argv[4], "eager"));
 	if (torch.id)
 		process_stop(&torch);
 	sl_context_destroy(context);

@@ -34,7 +34,7 @@ void results_add(results *r, const result *one);
 bool results_have(const results *r, const char *isa, int threads, const bench_case *c, const char *contender);
 void results_close(results *r);
 
-/* RESULT lines of all that is there. */
-void results_summary(const results *r);
+/* RESULT lines of what is there of one setting. Names end in ".tN" for N threads above 1. */
+void results_summary(const results *r, const char *isa, int threads);
 
 #endif

@@ -162,27 +162,19 @@ static int distinct(const results *r, const char *role, const char **names) {
 	return count;
 }
 
-void results_summary(const results *r) {
+void results_summary(const results *r, const char *isa, int threads) {
 	group *groups = calloc((size_t)r->count + 1, sizeof *groups);
 	double *ratios = calloc((size_t)r->count + 1, sizeof *ratios);
 	const char *sparse[32], *dense[32];
 	bench_need(groups && ratios, "memory", "too little for the summary");
 	int count = grouped(r, groups), sparses = distinct(r, "sparse", sparse), denses = distinct(r, "dense", dense);
-	for (int forced = 0; forced < 2; forced++)
-		for (int threads = 1; threads <= 64; threads++) {
-			/* ".avx2" in names where all were held to it; the results call the free run "best". */
-			const char *isa = forced ? "avx2" : "best";
-			bool any = false;
-			for (int g = 0; g < count; g++)
-				any |= groups[g].ours && groups[g].ours->threads == threads && !strcmp(groups[g].ours->isa, isa);
-			for (bench_op op = FORWARD; any && op < OPS; op = (bench_op)(op + 1)) {
-				efficiencies(groups, count, isa, threads, op);
-				floors(groups, count, isa, threads, op, ratios);
-				for (int p = 0; p < sparses; p++)
-					peers(groups, count, isa, threads, op, sparse[p]);
-			}
-			for (int d = 0; any && d < denses; d++)
-				dense_share(groups, count, isa, threads, dense[d]);
-		}
+	for (bench_op op = FORWARD; op < OPS; op = (bench_op)(op + 1)) {
+		efficiencies(groups, count, isa, threads, op);
+		floors(groups, count, isa, threads, op, ratios);
+		for (int p = 0; p < sparses; p++)
+			peers(groups, count, isa, threads, op, sparse[p]);
+	}
+	for (int d = 0; d < denses; d++)
+		dense_share(groups, count, isa, threads, dense[d]);
 	free(groups), free(ratios);
 }

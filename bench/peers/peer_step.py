@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training step of a dense multi-layer perceptron in PyTorch: fused Adam, eager and compiled.
-case IN,HIDDEN,...,OUT BATCH"""
+case IN,HIDDEN,...,OUT BATCH [eager]"""
 import peer
 
 
@@ -17,9 +17,10 @@ def load():
 
 
 class Network:
-    def __init__(self, sizes, batch):
+    def __init__(self, sizes, batch, eager=None):
         self.sizes = [int(size) for size in sizes.split(",")]
         self.batch = int(batch)
+        self.compiled = eager is None
 
 
 def stepper(network, compiled):
@@ -55,7 +56,8 @@ def stepper(network, compiled):
 def prepare(network):
     variants = [("eager", stepper(network, False), None)]
     try:
-        variants.append(("compiled", stepper(network, True), None))
+        if network.compiled:
+            variants.append(("compiled", stepper(network, True), None))
     except Exception as error:  # pylint: disable=broad-except
         print(f"# torch.compile: {error}"[:200])
     return variants
