@@ -34,7 +34,7 @@ static bool ours_open(contender *self) {
 }
 
 static int64_t width_of(int64_t batch) {
-	return batch <= 8 ? 8 : batch <= 16 ? 16 : batch <= 32 ? 32 : 64;
+	return batch <= 1 ? 1 : batch <= 8 ? 8 : batch <= 16 ? 16 : batch <= 32 ? 32 : 64;
 }
 
 static sl_dense panels(ours *m, const float *from, int64_t rows, int64_t batch) {

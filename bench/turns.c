@@ -16,23 +16,22 @@ typedef struct samples {
 	int count;
 } samples;
 
+/* Warm-up first; a slow product is its own warm-up, and is not run more often than it must. */
 static int time_here(contender *c, int variant, double budget, int most, double *seconds) {
-	double began = bench_seconds();
-	c->run(c, variant);
-	c->run(c, variant);
-	double once = (bench_seconds() - began) / 2;
-	began = bench_seconds();
-	c->run(c, variant);
-	once = fmin(once, bench_seconds() - began);
+	double once = INFINITY;
+	for (int i = 0; i < 3 && (i == 0 || once < budget); i++) {
+		double began = bench_seconds();
+		c->run(c, variant);
+		once = fmin(once, bench_seconds() - began);
+	}
 	int inner = once < SHORTEST ? (int)(SHORTEST / once) + 1 : 1, have = 0;
-	/* A slow one is not run more often than it must. */
-	if (once > 2 * budget) {
+	if (once > 4 * budget) {
 		seconds[0] = once;
 		return 1;
 	}
 	double start = bench_seconds();
-	while (have < most && (have < 3 || bench_seconds() - start < budget)) {
-		began = bench_seconds();
+	while (have < most && (have == 0 || bench_seconds() - start < budget)) {
+		double began = bench_seconds();
 		for (int i = 0; i < inner; i++)
 			c->run(c, variant);
 		seconds[have++] = (bench_seconds() - began) / inner;
@@ -120,7 +119,7 @@ void turns_measure(contender *list, int count, const operands *o, double budget,
 			for (int v = 0; v < variants[i]; v++) {
 				double median = in[i][v] ? quantile(&s[i * MOST_VARIANTS + v], 0.5) : 0;
 				/* Two rounds will do for what takes long. */
-				if ((round == 0 && median > 1.15 * best) || (round >= 1 && spent > 2 * budget))
+				if ((round == 0 && median > 1.15 * best) || (round >= 1 && spent > budget))
 					in[i][v] = false;
 			}
 			if (list[i].role == DENSE)

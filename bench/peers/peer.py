@@ -58,17 +58,18 @@ def settle():
 
 def time_block(call, budget, most):
     """As time_here() in bench/turns.c."""
-    once = 1e9
+    once = float("inf")
     for i in range(3):
-        began = time.perf_counter()
-        call()
-        once = min(once, time.perf_counter() - began)
-        if once > 2 * budget and i:
-            return [once]
+        if i == 0 or once < budget:
+            began = time.perf_counter()
+            call()
+            once = min(once, time.perf_counter() - began)
+    if once > 4 * budget:
+        return [once]
     inner = int(1e-5 / once) + 1 if once < 1e-5 else 1
     seconds = []
     start = time.perf_counter()
-    while len(seconds) < most and (len(seconds) < 3 or time.perf_counter() - start < budget):
+    while len(seconds) < most and (not seconds or time.perf_counter() - start < budget):
         began = time.perf_counter()
         for _ in range(inner):
             call()
