@@ -5,6 +5,9 @@
 
 #include <stddef.h>
 
+/* What the planner's costs are measured into, anew for each run. */
+#define CALIBRATION "build/bench.calibration"
+
 /* Seconds of a clock that never jumps. */
 double bench_seconds(void);
 /* The q-quantile (0.5: the median) of `count` numbers, which are sorted. */

@@ -3,6 +3,7 @@
  * A whole training step (forward, loss, backward, Adam) of batches of 256: sparse networks of this library against the
  * dense one of PyTorch, which runs in a process of its own, and of this library. They take turns in one run; a ratio is
  * taken within each round, and its median over rounds is the result.
+ * Then what the planner makes of other densities, against all sparse and all dense.
  * Usage: bench-step [THREADS [ROUNDS [small|large|all [eager]]]]; eager: PyTorch is not compiled
  */
 #include <sparselayer/sparselayer.h>
@@ -42,7 +43,8 @@ static void must(sl_status status) {
 	bench_need(status == SL_OK, sl_status_text(status), context ? sl_context_message(context) : "");
 }
 
-static void make(const shape *s, network *n) {
+static void make(const shape *s, network *n, sl_plan_mode mode) {
+	must(sl_context_set_plan_mode(context, mode));
 	must(sl_model_create(&n->model, context));
 	for (int i = 0; i < 3; i++) {
 		sl_layer *layer;
@@ -60,6 +62,11 @@ static void make(const shape *s, network *n) {
 		&(sl_optimizer_options){SL_OPTIMIZER_DEFAULTS, .kind = SL_ADAM, .learning_rate = 1e-4 / sqrt(n->density)}));
 	must(sl_model_add_to_optimizer(context, n->model, n->optimizer));
 	must(sl_model_prepare(context, n->model, BATCH, SL_MODE_TRAINING));
+}
+
+static void unmake(network *n) {
+	sl_optimizer_destroy(n->optimizer);
+	sl_model_destroy(n->model);
 }
 
 static double step(const shape *s, network *n) {
@@ -141,7 +148,7 @@ static void compare(const shape *s, process *torch, int rounds, int threads, boo
 	make_data(s);
 	int variants = open_torch(torch, s, eager), best = 0;
 	for (int i = 0; i < NETWORKS; i++) {
-		make(s, &n[i]);
+		make(s, &n[i], SL_PLAN_SPARSE);
 		double first = step(s, &n[i]), last = first;
 		for (int k = 0; k < 10; k++)
 			last = step(s, &n[i]);
@@ -171,11 +178,54 @@ static void compare(const shape *s, process *torch, int rounds, int threads, boo
 	for (int i = 0; i < NETWORKS && variants; i++)
 		print(s->name, n[i].key, threads, bench_quantile(n[i].ratio, rounds, 0.5));
 	fflush(stdout);
-	for (int i = 0; i < NETWORKS; i++) {
-		sl_optimizer_destroy(n[i].optimizer);
-		sl_model_destroy(n[i].model);
-	}
+	for (int i = 0; i < NETWORKS; i++)
+		unmake(&n[i]);
 	free(inputs);
+}
+
+/* The planner's step over the better of all sparse and all dense, medians over the rounds of one density. */
+static double planned_ratio(const shape *s, network *dense, double density, int rounds) {
+	network sparse = {.density = density}, planned = {.density = density};
+	make(s, &sparse, SL_PLAN_SPARSE);
+	make(s, &planned, SL_PLAN_AUTO);
+	double ratio = INFINITY;
+	for (int again = 0; again < 3 && ratio > 1.1; again++) { /* outliers are timed again */
+		for (int r = 0; r < rounds; r++) {
+			dense->seconds[r] = block(s, dense);
+			sparse.seconds[r] = block(s, &sparse);
+			planned.seconds[r] = block(s, &planned);
+		}
+		double best = fmin(bench_quantile(dense->seconds, rounds, 0.5), bench_quantile(sparse.seconds, rounds, 0.5));
+		ratio = bench_quantile(planned.seconds, rounds, 0.5) / best;
+	}
+	printf("# %s, density %g: the planner's step takes %.3f of the better one's\n", s->name, density, ratio);
+	unmake(&sparse);
+	unmake(&planned);
+	return ratio;
+}
+
+static int plans(const shape *s, int rounds, double *ratios) {
+	static const double densities[] = {0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01};
+	enum { COUNT = sizeof densities / sizeof *densities };
+	network dense = {.density = 1};
+	make_data(s);
+	make(s, &dense, SL_PLAN_AUTO);
+	for (int i = 0; i < COUNT; i++)
+		ratios[i] = planned_ratio(s, &dense, densities[i], rounds);
+	unmake(&dense);
+	free(inputs);
+	return COUNT;
+}
+
+static void print_plans(double *ratios, int count, int threads) {
+	double sum = 0;
+	for (int i = 0; i < count; i++)
+		sum += log(ratios[i]);
+	char name[64];
+	snprintf(name, sizeof name, threads > 1 ? "auto.step.geomean.t%d" : "auto.step.geomean", threads);
+	bench_result(name, exp(sum / count));
+	snprintf(name, sizeof name, threads > 1 ? "auto.step.p99.t%d" : "auto.step.p99", threads);
+	bench_result(name, bench_quantile(ratios, count, 0.99));
 }
 
 int main(int argc, char **argv) {
@@ -186,10 +236,12 @@ int main(int argc, char **argv) {
 	bench_need(threads > 0 && rounds > 0 && rounds <= MOST_ROUNDS, "usage",
 			   "bench-step [THREADS [ROUNDS [small|large|all [eager]]]]");
 	bench_environment(argv, threads);
-	sl_status status = sl_context_create(&context, &(sl_context_options){SL_CONTEXT_DEFAULTS, .device = SL_DEVICE_CPU,
-																		 .seed = 1, .threads = threads, .error = error,
-																		 .error_size = sizeof error});
+	sl_status status =
+		sl_context_create(&context, &(sl_context_options){SL_CONTEXT_DEFAULTS, .device = SL_DEVICE_CPU, .seed = 1,
+														  .calibration = CALIBRATION, .threads = threads,
+														  .error = error, .error_size = sizeof error});
 	bench_need(status == SL_OK, sl_status_text(status), error);
+	must(sl_calibrate(context));
 	process_start(&torch, "step", threads, detail, sizeof detail);
 	printf("# sparselayer %s, %s; %s\n", sl_version_string(), sl_context_describe(context), detail);
 	for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
@@ -197,6 +249,12 @@ int main(int argc, char **argv) {
 			compare(&shapes[i], &torch, rounds, threads, argc > 4 && !strcmp(argv[4], "eager"));
 	if (torch.id)
 		process_stop(&torch);
+	double ratios[64];
+	int count = 0;
+	for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+		if (!strcmp(which, "all") || !strcmp(which, shapes[i].name))
+			count += plans(&shapes[i], rounds < 3 ? rounds : 3, ratios + count);
+	print_plans(ratios, count, threads);
 	sl_context_destroy(context);
 	return 0;
 }

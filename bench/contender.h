@@ -8,8 +8,9 @@
 
 #include "cases.h"
 
-/* OURS: this library. DENSE: the baseline is the fastest of them. SPARSE: whom to be compared with. */
-typedef enum role { OURS, DENSE, SPARSE } role;
+/* OURS: this library, sparse. PLANNED: this library as its planner has it, or dense. DENSE: the baseline is the fastest
+ * of them. SPARSE: whom to be compared with. */
+typedef enum role { OURS, PLANNED, DENSE, SPARSE } role;
 enum { MOST_VARIANTS = 8, MOST_CONTENDERS = 20 };
 
 typedef struct contender contender;
@@ -35,9 +36,9 @@ struct contender {
 	void (*close)(contender *self);
 };
 
-/* Which take part: "ours", "dense", "sparse" (C libraries), "python". */
+/* Who takes part beside this library. `planned`: it once more, as its planner has it and dense. */
 typedef struct contender_choice {
-	bool dense, sparse, python;
+	bool planned, dense, sparse, python;
 } contender_choice;
 
 /* Opens them in this order; those that are missing stay in the list. Returns how many. */
@@ -46,6 +47,8 @@ void contenders_close(contender *list, int count);
 
 /* Each fills in one of the list. */
 void contender_ours(contender *c);
+void contender_auto(contender *c);
+void contender_tiles(contender *c);
 void contender_onednn(contender *c);
 void contender_onednn_matmul(contender *c);
 void contender_openblas_debian(contender *c);

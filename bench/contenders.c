@@ -47,6 +47,10 @@ int contenders_open(contender *list, int threads, contender_choice choice) {
 	static const char *const python[] = {"scipy", "torch", "tensorflow", "jax"};
 	int count = 0;
 	contender_ours(&list[count++]);
+	if (choice.planned) {
+		contender_auto(&list[count++]);
+		contender_tiles(&list[count++]);
+	}
 	for (size_t i = 0; choice.dense && i < sizeof dense / sizeof *dense; i++)
 		dense[i](&list[count++]);
 	for (size_t i = 0; choice.sparse && i < sizeof sparse / sizeof *sparse; i++)

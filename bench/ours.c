@@ -8,7 +8,10 @@
 #include "bench.h"
 #include "contender.h"
 
-/* This library: activations in panels, as the layer before leaves them. */
+/*
+ * This library: activations in panels, as the layer before leaves them. Thrice: products that run sparse, products that
+ * run dense from the same sparse matrix, and what its planner chooses after a calibration of its own.
+ */
 typedef struct ours {
 	sl_context *context;
 	const operands *o;
@@ -21,16 +24,31 @@ static void must(ours *m, sl_status status) {
 	bench_need(status == SL_OK, sl_status_text(status), sl_context_message(m->context));
 }
 
-static bool ours_open(contender *self) {
+static bool open_as(contender *self, sl_plan_mode mode) {
 	ours *m = self->state = calloc(1, sizeof *m);
 	char error[256] = "";
 	bench_need(m != NULL, "memory", "too little");
 	sl_status status = sl_context_create(
 		&m->context, &(sl_context_options){SL_CONTEXT_DEFAULTS, .device = SL_DEVICE_CPU, .threads = self->threads,
-										   .seed = 1, .error = error, .error_size = sizeof error});
+										   .seed = 1, .plan_mode = mode, .calibration = CALIBRATION, .error = error,
+										   .error_size = sizeof error});
 	bench_need(status == SL_OK, sl_status_text(status), error);
+	if (mode == SL_PLAN_AUTO)
+		must(m, sl_calibrate(m->context));
 	snprintf(self->detail, sizeof self->detail, "%s, %s", sl_version_string(), sl_context_describe(m->context));
 	return true;
+}
+
+static bool ours_open(contender *self) {
+	return open_as(self, SL_PLAN_SPARSE);
+}
+
+static bool auto_open(contender *self) {
+	return open_as(self, SL_PLAN_AUTO);
+}
+
+static bool tiles_open(contender *self) {
+	return open_as(self, SL_PLAN_DENSE);
 }
 
 static int64_t width_of(int64_t batch) {
@@ -60,7 +78,7 @@ static int ours_prepare(contender *self, const operands *o) {
 	else
 		must(m, sl_plan_spmm(&m->plan, m->context, c->op == DX ? SL_TRANSPOSE : SL_NO_TRANSPOSE, m->w,
 							 c->op == DX ? &m->y : &m->x, c->op == DX ? &m->x : &m->y, NULL));
-	self->labels[0] = "panels";
+	self->labels[0] = sl_plan_is_dense(m->plan) ? "dense" : "sparse";
 	return 1;
 }
 
@@ -110,4 +128,14 @@ void contender_ours(contender *c) {
 					 .result = ours_result,
 					 .finish = ours_finish,
 					 .close = ours_close};
+}
+
+void contender_auto(contender *c) {
+	contender_ours(c);
+	c->name = "auto", c->role = PLANNED, c->open = auto_open;
+}
+
+void contender_tiles(contender *c) {
+	contender_ours(c);
+	c->name = "auto-dense", c->role = PLANNED, c->open = tiles_open;
 }

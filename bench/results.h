@@ -13,7 +13,7 @@ typedef struct result {
 	int threads;
 	bench_case c;
 	int64_t nnz;
-	char contender[24], role[8], variant[24]; /* role: ours, dense, sparse */
+	char contender[24], role[8], variant[24]; /* role: ours, planned, dense, sparse */
 	double median, low, high;                 /* seconds, quartiles */
 	int repetitions;
 	double cold;              /* seconds after the caches were emptied; 0: not measured */

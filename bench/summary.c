@@ -114,6 +114,34 @@ static void peers(const group *groups, int count, const char *isa, int threads, 
 	mean_print(&single, "peer%s.%s.%s.batch1", isa, threads, name, op_names[op]);
 }
 
+/* What the planner chose over the better of pure sparse and pure dense, be it written out tile by tile or there from
+ * the start (dnnl_sgemm). One op, or with OPS all. */
+static void plans(const group *groups, int count, const char *isa, int threads, bench_op op, double *ratios) {
+	mean m = {0};
+	for (int g = 0; g < count; g++) {
+		const result *x = groups[g].ours, *planned = NULL;
+		double best = x ? x->median : 0;
+		if (!x || (op != OPS && x->c.op != op) || x->threads != threads || strcmp(x->isa, isa))
+			continue;
+		for (int k = 0; k < groups[g].count; k++) {
+			const result *other = groups[g].all[k];
+			if (!strcmp(other->contender, "auto"))
+				planned = other;
+			else if (!strcmp(other->contender, "auto-dense") || other == groups[g].sgemm)
+				best = fmin(best, other->median);
+		}
+		if (!planned)
+			continue;
+		ratios[m.count] = planned->median / best;
+		mean_add(&m, ratios[m.count]);
+	}
+	if (!m.count)
+		return;
+	mean p99 = {log(bench_quantile(ratios, m.count, 0.99)), 1};
+	mean_print(&m, "auto%s.%s%s", isa, threads, op == OPS ? "" : op_names[op], op == OPS ? "geomean" : ".geomean");
+	mean_print(&p99, "auto%s.%s%s", isa, threads, op == OPS ? "" : op_names[op], op == OPS ? "p99" : ".p99");
+}
+
 static int ascending(const void *a, const void *b) {
 	double x = *(const double *)a, y = *(const double *)b;
 	return (x > y) - (x < y);
@@ -174,6 +202,8 @@ void results_summary(const results *r, const char *isa, int threads) {
 		for (int p = 0; p < sparses; p++)
 			peers(groups, count, isa, threads, op, sparse[p]);
 	}
+	for (bench_op op = FORWARD; op <= OPS; op = (bench_op)(op + 1))
+		plans(groups, count, isa, threads, op, ratios);
 	for (int d = 0; d < denses; d++)
 		dense_share(groups, count, isa, threads, dense[d]);
 	free(groups), free(ratios);
