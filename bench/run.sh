@@ -10,9 +10,9 @@ threads=(1)
 rm -f "$results"
 for count in "${threads[@]}"; do
 	"$programs/bench-step" "$count"
-	"$programs/bench-ops" -p all -o "$results" "$cases" "$count"
+	"$programs/bench-ops" -p all -o "$results" "$cases" "$count" 0.2
 done
 # Both sides held to AVX2.
-SPARSELAYER_CPU=avx2 "$programs/bench-ops" -p dense -o "$results" "$cases" 1
+SPARSELAYER_CPU=avx2 "$programs/bench-ops" -p dense -o "$results" "$cases" 1 0.2
 "$programs/bench-bits" "$cases"
 "${SL_BENCH_VENV:-build/bench-venv}/bin/python" bench/plot.py "$results" docs
