@@ -70,6 +70,7 @@ static int first_cores(cpu_set_t *set, int threads) {
 void bench_environment(char **argv, int threads) {
 	cpu_set_t cores;
 	char count[16];
+	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (getenv("SL_BENCH_READY"))
 		return;
 	bench_need(first_cores(&cores, threads) == threads, "threads", "more than there are cores");

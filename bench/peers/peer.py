@@ -11,6 +11,7 @@ Matrices lie in the folder named on the command line as raw little-endian arrays
 x [in, batch], y [out, batch] (float32). A result is Y or dX, row-major, or dW as W's values."""
 import gc
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -122,3 +123,4 @@ def serve(load, prepare, case=Case):
             gc.collect()
             settle()
             answer("ok")
+    shutil.rmtree(FOLDER, ignore_errors=True)  # where the driver ended before it could
