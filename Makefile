@@ -19,8 +19,8 @@ test: deps ## build and run every test
 bench: build bench-peers ## every figure, against other libraries: half an hour
 	@bench/run.sh build/$(PRESET)/bench
 bench-quick: build ## the same cases, thinned, against dense
-	@build/$(PRESET)/bench/bench-step 1 3 small eager
-	@build/$(PRESET)/bench/bench-ops -k 7 bench/cases/acceptance.txt 1 0.1
+	@build/$(PRESET)/bench/bench-step 1 1 small eager
+	@build/$(PRESET)/bench/bench-ops -k 7 bench/cases/acceptance.txt 1 0.05
 bench-full: build bench-peers ## the full grid, for hours; goes on where it was interrupted
 	@build/$(PRESET)/bench/bench-ops -p c -o build/bench-full.tsv bench/cases/grid.txt 1
 bench-peers: ## install the libraries to compare with
