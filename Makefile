@@ -40,3 +40,7 @@ install: build ## into PREFIX (default /usr/local)
 	cmake --install build/$(PRESET) --prefix $(or $(PREFIX),/usr/local)
 clean:
 	rm -rf build build-*.log
+.PHONY: bench-sparse-input
+bench-sparse-input: build bench-peers ## a layer of sparse inputs beside PyTorch and TensorFlow
+	@build/$(PRESET)/bench/bench-sparse-input sgd
+	@build/$(PRESET)/bench/bench-sparse-input adam

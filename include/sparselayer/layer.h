@@ -10,6 +10,7 @@
 #define SPARSELAYER_LAYER_H
 
 #include "plan.h"
+#include "sparse.h"
 
 SL_BEGIN_DECLS
 
@@ -51,6 +52,10 @@ typedef struct sl_linear_options {
 	sl_dtype dtype;              /**< #SL_F32 (default) or #SL_F64 */
 	uint64_t stream;  /**< distinguishes the random draws of layers of one context: give each layer its own */
 	const char *name; /**< copied; default "linear" */
+	/** The layer takes sparse inputs (sl_layer_forward_sparse()) and no others. W is then kept by feature, so that an
+	 * entry of X reads memory that lies together: `pattern`, `weights` and all that is said of W below are of its
+	 * transpose, [in_features, out_features]. Its gradient is row-sparse, see #sl_parameter. CPU only. */
+	bool sparse_inputs;
 } sl_linear_options;
 /** Begins an initializer of #sl_linear_options. */
 #define SL_LINEAR_DEFAULTS .struct_size = sizeof(sl_linear_options)
@@ -80,6 +85,7 @@ typedef struct sl_layer_info {
 	double activation_parameter; /**< as resolved, defaults filled in */
 	bool bias;                   /**< whether there is one */
 	sl_dtype dtype;              /**< of weights, bias and activations */
+	bool sparse_inputs;          /**< as in #sl_linear_options; then `empty_rows` counts features without a weight */
 } sl_layer_info;
 /** Fill in `info`. */
 SL_API sl_status sl_layer_get_info(sl_context *context, const sl_layer *layer, sl_layer_info *info);
@@ -97,6 +103,15 @@ typedef struct sl_parameter {
 	int64_t rows;        /**< logical shape; bias: [out_features, 1] */
 	int64_t cols;        /**< see `rows` */
 	bool decays;         /**< whether L1, L2 and weight decay apply (weights yes, biases no) */
+	bool transposed;     /**< W is kept as its transpose, which `rows`, `cols` and `pattern` are of: layers of sparse
+							inputs */
+	/** A row-sparse gradient, of layers of sparse inputs: row gradient_rows[i] of W has its gradient at
+	 * gradient[gradient_starts[i]] up to gradient_starts[i + 1]; the rows that are not listed have none. NULL:
+	 * `gradient` is of all elements. Listed rows increase. Valid until the next backward. */
+	const int32_t *gradient_rows;
+	const int64_t *gradient_starts; /**< gradient_row_count + 1 */
+	int64_t gradient_row_count;     /**< rows listed; 0 before the first backward */
+	int64_t gradient_count;         /**< elements of `gradient` */
 } sl_parameter;
 /** How many parameters a layer has. 0 for NULL. */
 SL_API int sl_layer_parameter_count(const sl_layer *layer);
@@ -137,6 +152,18 @@ SL_API void sl_saved_destroy(sl_saved *saved);
 SL_API sl_status sl_layer_forward(sl_context *context, const sl_layer *layer, const sl_dense *X, sl_dense *Y,
 								  sl_saved *saved);
 
+/**
+ * The same for sparse X, of a layer made with `sparse_inputs`. Bias and activation are applied in the same pass.
+ * @param X [batch, in_features]; its values of the layer's dtype. With `saved` its arrays are borrowed until the
+ * backward where they can be read as they lie (CSR with int32 columns), else copied
+ * @param Y [batch, out_features], any order but #SL_COL_PANELS; row-major is written without a copy
+ * @param saved NULL for inference
+ * @return #SL_ERR_STATE (the layer takes dense inputs), #SL_ERR_STRUCTURE (offsets or indices of X that are not valid),
+ *         #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_LAYOUT, #SL_ERR_MEMORY, #SL_ERR_BUDGET
+ */
+SL_API sl_status sl_layer_forward_sparse(sl_context *context, const sl_layer *layer, const sl_sparse *X, sl_dense *Y,
+										 sl_saved *saved);
+
 /** What becomes of gradients that are there already. */
 typedef enum sl_write {
 	SL_OVERWRITE = 0, /**< replaced */
@@ -144,9 +171,10 @@ typedef enum sl_write {
 } sl_write;
 
 /**
- * Gradients of a forward. Parameter gradients are overwritten or added to as `write` says.
+ * Gradients of a forward. Parameter gradients are overwritten or added to as `write` says. A row-sparse gradient that
+ * is added to lists the rows of both.
  * @param dY [batch, out_features]; not changed
- * @param dX [batch, in_features], overwritten; NULL: not wanted
+ * @param dX [batch, in_features], overwritten; NULL: not wanted. Sparse inputs have none: it must be NULL
  * @return #SL_ERR_STATE when `saved` holds no forward of this layer or the layer was edited since;
  *         #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_LAYOUT, #SL_ERR_ALIAS (dX overlaps dY)
  */

@@ -20,11 +20,19 @@ typedef enum sl_loss {
 /** "softmax-cross-entropy", "binary-cross-entropy", "mse"; "unknown" otherwise. Static. */
 SL_API const char *sl_loss_name(sl_loss loss);
 
-/** What the outputs should have been: class labels or dense targets. */
+/** What the outputs should have been: class labels, dense or sparse targets; one of the three. */
 typedef struct sl_targets {
 	const int32_t *labels; /**< batch class indices; for softmax cross-entropy */
 	const sl_dense *dense; /**< [batch, features], of the outputs' dtype; probabilities (rows adding up to 1) are
 							  accepted by softmax cross-entropy too */
+	/** [batch, features], CSR with columns that increase within each row: several labels a row, or what is known of it.
+	 * Without values entries are 1. Where nothing is stored the target is 0. Softmax cross-entropy takes rows of any
+	 * sum: it is the sum over entries of t * -log softmax (a multinomial likelihood), and `correct` counts rows whose
+	 * largest output has a target above 0 */
+	const sl_sparse *sparse;
+	/** Binary cross-entropy and squared error: entries that `sparse` does not store are unknown, not 0. Only stored
+	 * ones count, in the gradient too, and the mean is over them */
+	bool ignore_zeros;
 } sl_targets;
 
 /** Results of a loss over one batch. */
@@ -39,7 +47,8 @@ typedef struct sl_loss_result {
  * Loss and, unless `gradient` is NULL, its gradient with respect to `outputs`.
  * @param outputs [batch, features]
  * @param gradient same shape and dtype; written; may be `outputs` itself
- * @return #SL_ERR_ARGUMENT for a label outside [0, features), with the row; #SL_ERR_SHAPE, #SL_ERR_NULL
+ * @return #SL_ERR_ARGUMENT for a label outside [0, features), with the row; #SL_ERR_SHAPE, #SL_ERR_NULL;
+ *         #SL_ERR_STRUCTURE, #SL_ERR_LAYOUT (sparse targets that are not as above)
  */
 SL_API sl_status sl_loss_evaluate(sl_context *context, sl_loss loss, const sl_dense *outputs, const sl_targets *targets,
 								  sl_dense *gradient, sl_loss_result *result);

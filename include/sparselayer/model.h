@@ -54,12 +54,25 @@ SL_API sl_status sl_model_backward(sl_context *context, sl_model *model, const s
 /**
  * Forward, loss and backward of one batch; activations stay packed throughout. Update with sl_optimizer_step().
  * @param inputs [batch, in]
- * @param targets labels or dense targets of the batch
+ * @param targets of the batch
  * @return #SL_ERR_STATE (no layers), #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_ARGUMENT (a label out of range). A loss that
  * is not finite is no error here
  */
 SL_API sl_status sl_model_train_batch(sl_context *context, sl_model *model, sl_loss loss, const sl_dense *inputs,
 									  const sl_targets *targets, sl_write write, sl_loss_result *result);
+
+/**
+ * The same calls for a model whose first layer takes sparse inputs (sl_linear_options.sparse_inputs). `inputs` is
+ * borrowed: after a training forward until its backward.
+ * @return as theirs, and #SL_ERR_STATE (the first layer takes dense inputs), #SL_ERR_STRUCTURE (offsets or indices that
+ *         are not valid)
+ */
+SL_API sl_status sl_model_forward_sparse(sl_context *context, sl_model *model, const sl_sparse *inputs,
+										 sl_dense *outputs, sl_mode mode);
+/** Likewise sl_model_train_batch(). */
+SL_API sl_status sl_model_train_batch_sparse(sl_context *context, sl_model *model, sl_loss loss,
+											 const sl_sparse *inputs, const sl_targets *targets, sl_write write,
+											 sl_loss_result *result);
 
 /** Samples held by the caller: inputs [samples, features] row-major and their targets. */
 typedef struct sl_samples {
@@ -67,6 +80,10 @@ typedef struct sl_samples {
 	sl_dense inputs;         /**< row-major, of the model's dtype */
 	const int32_t *labels;   /**< one a sample, or NULL */
 	const sl_dense *targets; /**< [samples, out] row-major, or NULL */
+	/** [samples, features], CSR; then `inputs` is not read. Batches choose its rows where they lie */
+	const sl_sparse *sparse_inputs;
+	const sl_sparse *sparse_targets; /**< [samples, out], CSR, instead of labels or `targets`: see #sl_targets */
+	bool ignore_zeros;               /**< with sparse targets: see #sl_targets */
 } sl_samples;
 /** Begins an initializer of #sl_samples. */
 #define SL_SAMPLES_DEFAULTS .struct_size = sizeof(sl_samples)
@@ -123,6 +140,10 @@ SL_API sl_status sl_model_evaluate(sl_context *context, sl_model *model, sl_loss
  * #SL_ERR_DTYPE, #SL_ERR_LAYOUT (not row-major), #SL_ERR_UNSUPPORTED (not on the CPU) */
 SL_API sl_status sl_model_predict(sl_context *context, sl_model *model, const sl_dense *inputs, sl_dense *outputs,
 								  int64_t batch);
+
+/** The same for sparse inputs, which must be CSR. */
+SL_API sl_status sl_model_predict_sparse(sl_context *context, sl_model *model, const sl_sparse *inputs,
+										 sl_dense *outputs, int64_t batch);
 
 /** What a model costs. */
 typedef struct sl_model_info {

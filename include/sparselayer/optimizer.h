@@ -67,6 +67,11 @@ typedef struct sl_optimizer_options {
 		clip_norm; /**< scale all gradients so that their global 2-norm is at most this (Pascanu et al. 2013); 0: off */
 	double clip_value;    /**< clamp each gradient element to [-clip_value, clip_value], before clip_norm; 0: off */
 	sl_schedule schedule; /**< default: constant, without warm-up */
+	/** Row-sparse gradients (layers of sparse inputs): moments, penalties and weight decay concern only the rows that a
+	 * gradient lists, when it lists them, as PyTorch's SparseAdam does it; a step then costs what the batch's entries
+	 * cost. Default: the update is that of a dense gradient, to the bit, zeros and all; all of W is walked, unless it
+	 * is SGD without penalties, where nothing would change. */
+	bool lazy;
 } sl_optimizer_options;
 /** Begins an initializer of #sl_optimizer_options. */
 #define SL_OPTIMIZER_DEFAULTS .struct_size = sizeof(sl_optimizer_options)

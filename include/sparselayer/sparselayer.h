@@ -13,6 +13,8 @@
 #include "pattern.h"
 #include "csr.h"
 #include "ops.h"
+#include "sparse.h"
+#include "spgemm.h"
 #include "plan.h"
 #include "layer.h"
 #include "function.h"

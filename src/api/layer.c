@@ -5,11 +5,13 @@
 static sl_status check_shape(sl_context *context, const sl_linear_options *o, const sl_pattern *pattern,
 							 const char *name) {
 	sl_pattern_arrays arrays = sli_pattern_arrays(pattern);
-	if (arrays.rows != o->out_features || arrays.cols != o->in_features)
+	int64_t rows = o->sparse_inputs ? o->in_features : o->out_features;
+	int64_t cols = o->sparse_inputs ? o->out_features : o->in_features;
+	if (arrays.rows != rows || arrays.cols != cols)
 		return sli_fail(context, SL_ERR_SHAPE,
-						"%s is %lldx%lld; a layer of %lld outputs and %lld inputs needs %lldx%lld", name,
+						"%s is %lldx%lld; a layer of %lld outputs and %lld %sinputs needs %lldx%lld", name,
 						(long long)arrays.rows, (long long)arrays.cols, (long long)o->out_features,
-						(long long)o->in_features, (long long)o->out_features, (long long)o->in_features);
+						(long long)o->in_features, o->sparse_inputs ? "sparse " : "", (long long)rows, (long long)cols);
 	return SL_OK;
 }
 
@@ -37,6 +39,11 @@ static sl_status check_options(sl_context *context, sl_linear_options *o) {
 						(long long)(o->in_features < 0 ? o->in_features : o->out_features));
 	if (o->in_features > INT32_MAX)
 		return sli_fail(context, SL_ERR_OVERFLOW, "in_features is %lld; at most 2^31 - 1", (long long)o->in_features);
+	if (o->sparse_inputs && o->out_features > INT32_MAX)
+		return sli_fail(context, SL_ERR_OVERFLOW, "out_features is %lld; at most 2^31 - 1 beside sparse inputs",
+						(long long)o->out_features);
+	if (o->sparse_inputs && sl_context_device(context) != SL_DEVICE_CPU)
+		return sli_fail(context, SL_ERR_UNSUPPORTED, "sparse inputs run on the cpu so far");
 	int64_t count;
 	size_t bytes;
 	if (!sli_mul(o->in_features, o->out_features, &count) || (o->dense && !sli_bytes(count, 8, &bytes)) ||
@@ -65,13 +72,15 @@ static sl_status make_sparse(sl_context *context, const sl_linear_options *o, sl
 	if (o->weights)
 		return sl_csr_convert(&layer->weights, context, o->weights, o->dtype);
 	sl_pattern *pattern = NULL;
+	int64_t rows = o->sparse_inputs ? o->in_features : o->out_features;
+	int64_t cols = o->sparse_inputs ? o->out_features : o->in_features;
 	double density = o->density == 0 ? 1 : o->density;
 	if (o->pattern)
 		pattern = sl_pattern_retain(o->pattern);
 	else if (density == 1)
-		SL_TRY(sl_pattern_full(&pattern, context, o->out_features, o->in_features));
+		SL_TRY(sl_pattern_full(&pattern, context, rows, cols));
 	else
-		SL_TRY(sl_pattern_random(&pattern, context, o->out_features, o->in_features, density, o->stream));
+		SL_TRY(sl_pattern_random(&pattern, context, rows, cols, density, o->stream));
 	sl_status status = sl_csr_create_pattern(&layer->weights, context, pattern, o->dtype);
 	if (status == SL_OK)
 		status = sli_layer_init(context, o, pattern, layer->weights->values);
@@ -106,7 +115,10 @@ static sl_status check_supported(sl_context *context, const sl_layer *layer) {
 	sl_dense x = sli_panels(context, NULL, layer->dtype, layer->in_features, 32, width);
 	sl_dense y = sli_panels(context, NULL, layer->dtype, layer->out_features, 32, width);
 	sl_op_desc desc;
-	sli_layer_describe_forward(context, layer, &x, &y, false, &desc);
+	if (layer->sparse_inputs)
+		sli_layer_describe_input(context, layer, 32, &desc);
+	else
+		sli_layer_describe_forward(context, layer, &x, &y, false, &desc);
 	if (!layer->dense)
 		SL_TRY(sli_pattern_view(context, layer->weights->pattern, false, &desc.sparse));
 	return state->backend->supports(state->device, &desc);
@@ -142,6 +154,7 @@ SL_API sl_status sl_linear_create(sl_layer **result, sl_context *context, const 
 	layer->out_features = o.out_features;
 	layer->dtype = o.dtype;
 	layer->dense = o.dense;
+	layer->sparse_inputs = o.sparse_inputs;
 	layer->has_bias = o.bias;
 	layer->activation = o.activation;
 	layer->activation_parameter = o.activation_parameter;
@@ -162,6 +175,7 @@ SL_API void sl_layer_destroy(sl_layer *layer) {
 	sl_csr_destroy(layer->weights);
 	sli_buffer_destroy(&layer->dense_weights);
 	sli_buffer_destroy(&layer->gradient);
+	sli_layer_drop_rows(layer);
 	sli_buffer_destroy(&layer->bias);
 	sli_buffer_destroy(&layer->bias_gradient);
 	if (layer->name)
@@ -183,10 +197,12 @@ SL_API sl_status sl_layer_get_info(sl_context *context, const sl_layer *layer, s
 						 .activation = layer->activation,
 						 .activation_parameter = layer->activation_parameter,
 						 .bias = layer->has_bias,
-						 .dtype = layer->dtype};
+						 .dtype = layer->dtype,
+						 .sparse_inputs = layer->sparse_inputs};
 	if (layer->dense) {
 		own.nnz = layer->in_features * layer->out_features;
-		own.empty_rows = layer->in_features ? 0 : layer->out_features;
+		bool empty = !layer->in_features || !layer->out_features;
+		own.empty_rows = !empty ? 0 : layer->sparse_inputs ? layer->in_features : layer->out_features;
 	} else {
 		sl_pattern_arrays arrays = sli_pattern_arrays(layer->weights->pattern);
 		own.nnz = arrays.nnz;
@@ -201,6 +217,18 @@ SL_API sl_status sl_layer_get_info(sl_context *context, const sl_layer *layer, s
 
 SL_API int sl_layer_parameter_count(const sl_layer *layer) {
 	return !layer ? 0 : layer->has_bias ? 2 : 1;
+}
+
+static void describe_rows(const sl_layer *layer, sl_parameter *own) {
+	static const int64_t nothing[1];
+	static const int32_t none[1];
+	own->rows = layer->in_features;
+	own->cols = layer->out_features;
+	own->transposed = true;
+	own->gradient_row_count = layer->rows.count;
+	own->gradient_rows = layer->rows.count ? layer->rows.columns.data : none;
+	own->gradient_starts = layer->rows.count ? layer->rows.starts.data : nothing;
+	own->gradient_count = own->gradient_starts[layer->rows.count];
 }
 
 SL_API sl_status sl_layer_parameter(sl_context *context, const sl_layer *layer, int index, sl_parameter *parameter) {
@@ -229,6 +257,9 @@ SL_API sl_status sl_layer_parameter(sl_context *context, const sl_layer *layer, 
 		own.value = layer->dense ? layer->dense_weights.data : layer->weights->values;
 		own.pattern = layer->dense ? NULL : layer->weights->pattern;
 	}
+	own.gradient_count = own.count;
+	if (index == 0 && layer->sparse_inputs)
+		describe_rows(layer, &own);
 	return sli_give_struct(context, parameter, &own, sizeof own, "parameter");
 }
 
@@ -297,6 +328,9 @@ SL_API sl_status sl_layer_forward(sl_context *context, const sl_layer *layer, co
 		return SL_ERR_NULL;
 	if (!layer)
 		return sli_fail(context, SL_ERR_NULL, "layer is null");
+	if (layer->sparse_inputs)
+		return sli_fail(context, SL_ERR_STATE, "layer \"%s\" takes sparse inputs: use sl_layer_forward_sparse()",
+						layer->name);
 	sl_dense x, y;
 	SL_TRY(check_activation_view(context, layer, X, layer->in_features, "X", &x));
 	SL_TRY(check_activation_view(context, layer, Y, layer->out_features, "Y", &y));
@@ -307,6 +341,22 @@ SL_API sl_status sl_layer_forward(sl_context *context, const sl_layer *layer, co
 		return sli_fail(context, SL_ERR_SHAPE, "X has %lld rows; saved was made for at most %lld", (long long)x.cols,
 						(long long)saved->max_batch);
 	return sli_layer_forward(context, layer, &x, &y, saved);
+}
+
+SL_API sl_status sl_layer_forward_sparse(sl_context *context, const sl_layer *layer, const sl_sparse *X, sl_dense *Y,
+										 sl_saved *saved) {
+	if (!context)
+		return SL_ERR_NULL;
+	if (!layer)
+		return sli_fail(context, SL_ERR_NULL, "layer is null");
+	SL_TRY(sli_check_layer_input(context, layer, X, "X"));
+	sl_dense y;
+	SL_TRY(check_activation_view(context, layer, Y, layer->out_features, "Y", &y));
+	SL_TRY(check_rows(context, &y, "Y", X->rows));
+	if (saved && X->rows > saved->max_batch)
+		return sli_fail(context, SL_ERR_SHAPE, "X has %lld rows; saved was made for at most %lld", (long long)X->rows,
+						(long long)saved->max_batch);
+	return sli_layer_forward_sparse(context, layer, X, Y, saved);
 }
 
 SL_API sl_status sl_layer_backward(sl_context *context, sl_layer *layer, sl_saved *saved, const sl_dense *dY,
@@ -326,6 +376,10 @@ SL_API sl_status sl_layer_backward(sl_context *context, sl_layer *layer, sl_save
 	sl_dense dy, dx = {0};
 	SL_TRY(check_activation_view(context, layer, dY, layer->out_features, "dY", &dy));
 	SL_TRY(check_rows(context, &dy, "dY", saved->x.cols));
+	if (dX && layer->sparse_inputs)
+		return sli_fail(context, SL_ERR_ARGUMENT, "dX must be null: sparse inputs have no gradient");
+	if (layer->sparse_inputs)
+		return sli_layer_backward_sparse(context, layer, saved, dY, write);
 	if (dX) {
 		SL_TRY(check_activation_view(context, layer, dX, layer->in_features, "dX", &dx));
 		SL_TRY(check_rows(context, &dx, "dX", saved->x.cols));

@@ -5,10 +5,15 @@ static sl_status check_targets(sl_context *context, sl_loss loss, const sl_dense
 	const sl_dense *dense = targets->dense;
 	if (!outputs->rows)
 		return SL_OK;
-	if (targets->labels && dense)
-		return sli_fail(context, SL_ERR_ARGUMENT, "targets has labels and dense; give one of them");
-	if (!targets->labels && !dense)
-		return sli_fail(context, SL_ERR_NULL, "targets has neither labels nor dense");
+	if ((targets->labels != NULL) + (dense != NULL) + (targets->sparse != NULL) > 1)
+		return sli_fail(context, SL_ERR_ARGUMENT, "targets has several of labels, dense and sparse; give one of them");
+	if (!targets->labels && !dense && !targets->sparse)
+		return sli_fail(context, SL_ERR_NULL, "targets has neither labels nor dense nor sparse");
+	if (targets->ignore_zeros && !targets->sparse)
+		return sli_fail(context, SL_ERR_ARGUMENT, "targets.ignore_zeros is set without targets.sparse");
+	if (targets->sparse)
+		return sli_check_sparse_targets(context, loss, targets->sparse, targets->ignore_zeros, outputs->dtype,
+										outputs->rows, outputs->cols);
 	if (targets->labels)
 		return loss == SL_SOFTMAX_CROSS_ENTROPY
 				   ? SL_OK
@@ -52,7 +57,12 @@ static sl_status run_loss(sl_context *context, sl_loss loss, const sl_dense *out
 	sl_op_args args = {
 		.alpha = 1, .a = sl_dense_transposed(*outputs), .labels = targets->labels, .result = device_sums};
 	sl_op_desc desc = {.kind = SL_OP_LOSS, .variant = (int)loss, .a = sli_desc(&args.a)};
-	if (!targets->labels) {
+	sl_sparse_batch batch;
+	if (targets->sparse) {
+		sli_sparse_targets(targets->sparse, &batch);
+		args.batch = &batch;
+		desc.stored_only = targets->ignore_zeros;
+	} else if (!targets->labels) {
 		args.b = sl_dense_transposed(*targets->dense);
 		desc.b = sli_desc(&args.b);
 	}

@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "core/checked.h"
+#include "layers/linear.h"
 #include "train/fit.h"
 
 sl_status sl_model_create(sl_model **result, sl_context *context) {
@@ -43,6 +44,9 @@ sl_status sl_model_add(sl_context *context, sl_model *model, sl_layer *layer) {
 			return sli_fail(context, SL_ERR_SHAPE,
 							"layer \"%s\" takes %lld features; the layer before it, \"%s\", gives %lld", layer->name,
 							(long long)layer->in_features, last->name, (long long)last->out_features);
+		if (layer->sparse_inputs)
+			return sli_fail(context, SL_ERR_ARGUMENT,
+							"layer \"%s\" takes sparse inputs: it can only be the first of a model", layer->name);
 		if (last->dtype != layer->dtype)
 			return sli_fail(context, SL_ERR_DTYPE, "layer \"%s\" is %s, the model %s", layer->name,
 							sl_dtype_name(layer->dtype), sl_dtype_name(last->dtype));
@@ -118,25 +122,68 @@ static sl_status check_matrix(sl_context *context, const sl_model *model, const 
 	return SL_OK;
 }
 
-static sl_status pack_inputs(sl_context *context, sl_model *model, const sl_dense *inputs, sl_mode mode) {
-	SL_TRY(sli_model_prepare(context, model, inputs->rows, mode));
-	sl_dense from = sl_dense_transposed(*inputs), to = sli_model_activation(context, model, 0, inputs->rows);
+/* Inputs of either kind: one of the two is there. */
+typedef struct any_inputs {
+	const sl_dense *dense;
+	const sl_sparse *sparse;
+} any_inputs;
+
+/* What the first layer takes, and how many samples there are. */
+static sl_status check_inputs(sl_context *context, const sl_model *model, any_inputs inputs, const char *name,
+							  int64_t *batch) {
+	if (inputs.sparse) {
+		SL_TRY(sli_check_layer_input(context, model->layers[0], inputs.sparse, name));
+		*batch = inputs.sparse->rows;
+		return SL_OK;
+	}
+	if (sli_model_sparse(model))
+		return sli_fail(context, SL_ERR_STATE, "layer \"%s\" takes sparse inputs: use the calls for them",
+						model->layers[0]->name);
+	SL_TRY(check_matrix(context, model, inputs.dense, name, -1, features_in(model)));
+	*batch = inputs.dense->rows;
+	return SL_OK;
+}
+
+static sl_status null_sparse(sl_context *context, const sl_sparse *inputs) {
+	return inputs ? SL_OK : sli_fail(context, SL_ERR_NULL, "inputs is null");
+}
+
+static sl_status pack_inputs(sl_context *context, sl_model *model, any_inputs inputs, int64_t batch, sl_mode mode) {
+	SL_TRY(sli_model_prepare(context, model, batch, mode));
+	if (inputs.sparse) {
+		model->inputs = *inputs.sparse;
+		return SL_OK;
+	}
+	sl_dense from = sl_dense_transposed(*inputs.dense), to = sli_model_activation(context, model, 0, batch);
 	return sli_convert(context, &from, &to);
+}
+
+static sl_status model_forward(sl_context *context, sl_model *model, any_inputs inputs, sl_dense *outputs,
+							   sl_mode mode) {
+	int64_t batch = 0;
+	SL_TRY(check_inputs(context, model, inputs, "inputs", &batch));
+	SL_TRY(check_matrix(context, model, outputs, "outputs", batch, features_out(model)));
+	if (inputs.dense && sli_overlap(inputs.dense, outputs))
+		return sli_fail(context, SL_ERR_ALIAS, "outputs overlaps inputs");
+	if (!batch)
+		return SL_OK;
+	SL_TRY(pack_inputs(context, model, inputs, batch, mode));
+	SL_TRY(sli_model_run(context, model, batch, mode));
+	sl_dense from = sl_dense_transposed(sli_model_activation(context, model, model->count, batch));
+	return sli_convert(context, &from, outputs);
 }
 
 sl_status sl_model_forward(sl_context *context, sl_model *model, const sl_dense *inputs, sl_dense *outputs,
 						   sl_mode mode) {
 	SL_TRY(need(context, model));
-	SL_TRY(check_matrix(context, model, inputs, "inputs", -1, features_in(model)));
-	SL_TRY(check_matrix(context, model, outputs, "outputs", inputs->rows, features_out(model)));
-	if (sli_overlap(inputs, outputs))
-		return sli_fail(context, SL_ERR_ALIAS, "outputs overlaps inputs");
-	if (!inputs->rows)
-		return SL_OK;
-	SL_TRY(pack_inputs(context, model, inputs, mode));
-	SL_TRY(sli_model_run(context, model, inputs->rows, mode));
-	sl_dense from = sl_dense_transposed(sli_model_activation(context, model, model->count, inputs->rows));
-	return sli_convert(context, &from, outputs);
+	return model_forward(context, model, (any_inputs){.dense = inputs}, outputs, mode);
+}
+
+sl_status sl_model_forward_sparse(sl_context *context, sl_model *model, const sl_sparse *inputs, sl_dense *outputs,
+								  sl_mode mode) {
+	SL_TRY(need(context, model));
+	SL_TRY(null_sparse(context, inputs));
+	return model_forward(context, model, (any_inputs){.sparse = inputs}, outputs, mode);
 }
 
 sl_status sl_model_backward(sl_context *context, sl_model *model, const sl_dense *d_outputs, sl_dense *d_inputs,
@@ -145,6 +192,8 @@ sl_status sl_model_backward(sl_context *context, sl_model *model, const sl_dense
 	if (model->batch < 0)
 		return sli_fail(context, SL_ERR_STATE, "there is no training forward to go back from");
 	SL_TRY(check_matrix(context, model, d_outputs, "d_outputs", model->batch, features_out(model)));
+	if (d_inputs && sli_model_sparse(model))
+		return sli_fail(context, SL_ERR_ARGUMENT, "d_inputs must be null: sparse inputs have no gradient");
 	if (d_inputs)
 		SL_TRY(check_matrix(context, model, d_inputs, "d_inputs", model->batch, features_in(model)));
 	for (int i = 0; i < model->count; i++)
@@ -162,38 +211,57 @@ sl_status sl_model_backward(sl_context *context, sl_model *model, const sl_dense
 	return sli_model_back(context, model, d_inputs ? &dx : NULL, write);
 }
 
-static sl_status check_targets(sl_context *context, const sl_model *model, sl_loss loss, const int32_t *labels,
-							   const sl_dense *dense, int64_t batch) {
+static sl_status check_targets(sl_context *context, const sl_model *model, sl_loss loss, const sl_targets *targets,
+							   int64_t batch) {
 	if (loss < SL_SOFTMAX_CROSS_ENTROPY || loss > SL_MEAN_SQUARED_ERROR)
 		return sli_fail(context, SL_ERR_ARGUMENT, "loss %d is unknown", (int)loss);
-	if (!labels == !dense)
-		return sli_fail(context, labels ? SL_ERR_ARGUMENT : SL_ERR_NULL, "give %s of labels and dense targets",
-						labels ? "only one" : "one");
-	if (labels)
+	int given = (targets->labels != NULL) + (targets->dense != NULL) + (targets->sparse != NULL);
+	if (given != 1)
+		return sli_fail(context, given ? SL_ERR_ARGUMENT : SL_ERR_NULL, "give %s of labels, dense and sparse targets",
+						given ? "only one" : "one");
+	if (targets->ignore_zeros && !targets->sparse)
+		return sli_fail(context, SL_ERR_ARGUMENT, "ignore_zeros is set without sparse targets");
+	if (targets->sparse)
+		return sli_check_sparse_targets(context, loss, targets->sparse, targets->ignore_zeros, model->layers[0]->dtype,
+										batch, features_out(model));
+	if (targets->labels)
 		return loss == SL_SOFTMAX_CROSS_ENTROPY
 				   ? SL_OK
 				   : sli_fail(context, SL_ERR_ARGUMENT,
 							  "labels are for softmax cross-entropy; this loss takes dense targets");
-	return check_matrix(context, model, dense, "targets", batch, features_out(model));
+	return check_matrix(context, model, targets->dense, "targets", batch, features_out(model));
+}
+
+static sl_status train_batch(sl_context *context, sl_model *model, sl_loss loss, any_inputs inputs,
+							 const sl_targets *targets, sl_write write, sl_loss_result *result) {
+	int64_t batch = 0;
+	if (!targets || !result)
+		return sli_fail(context, SL_ERR_NULL, "%s is null", targets ? "result" : "targets");
+	SL_TRY(check_inputs(context, model, inputs, "inputs", &batch));
+	SL_TRY(check_targets(context, model, loss, targets, batch));
+	memset(result, 0, sizeof *result);
+	if (!batch)
+		return SL_OK;
+	sl_loss_sums sums = {.bad_row = -1};
+	SL_TRY(pack_inputs(context, model, inputs, batch, SL_MODE_TRAINING));
+	SL_TRY(sli_model_run(context, model, batch, SL_MODE_TRAINING));
+	SL_TRY(sli_model_loss(context, model, loss, batch, targets, true, &sums));
+	SL_TRY(sli_model_back(context, model, NULL, write));
+	*result = (sl_loss_result){sums.loss / (double)sums.rows, sums.correct, sums.counted};
+	return SL_OK;
 }
 
 sl_status sl_model_train_batch(sl_context *context, sl_model *model, sl_loss loss, const sl_dense *inputs,
 							   const sl_targets *targets, sl_write write, sl_loss_result *result) {
 	SL_TRY(need(context, model));
-	if (!targets || !result)
-		return sli_fail(context, SL_ERR_NULL, "%s is null", targets ? "result" : "targets");
-	SL_TRY(check_matrix(context, model, inputs, "inputs", -1, features_in(model)));
-	SL_TRY(check_targets(context, model, loss, targets->labels, targets->dense, inputs->rows));
-	memset(result, 0, sizeof *result);
-	if (!inputs->rows)
-		return SL_OK;
-	sl_loss_sums sums = {.bad_row = -1};
-	SL_TRY(pack_inputs(context, model, inputs, SL_MODE_TRAINING));
-	SL_TRY(sli_model_run(context, model, inputs->rows, SL_MODE_TRAINING));
-	SL_TRY(sli_model_loss(context, model, loss, inputs->rows, targets->labels, targets->dense, true, &sums));
-	SL_TRY(sli_model_back(context, model, NULL, write));
-	*result = (sl_loss_result){sums.loss / (double)sums.rows, sums.correct, sums.counted};
-	return SL_OK;
+	return train_batch(context, model, loss, (any_inputs){.dense = inputs}, targets, write, result);
+}
+
+sl_status sl_model_train_batch_sparse(sl_context *context, sl_model *model, sl_loss loss, const sl_sparse *inputs,
+									  const sl_targets *targets, sl_write write, sl_loss_result *result) {
+	SL_TRY(need(context, model));
+	SL_TRY(null_sparse(context, inputs));
+	return train_batch(context, model, loss, (any_inputs){.sparse = inputs}, targets, write, result);
 }
 
 /* Samples of the caller's, copied in whatever version they come. */
@@ -202,12 +270,24 @@ static sl_status take_samples(sl_context *context, const sl_model *model, sl_los
 	if (!given)
 		return sli_fail(context, SL_ERR_NULL, "samples is null");
 	SL_TRY(sli_take_struct(context, samples, sizeof *samples, given, "samples"));
-	SL_TRY(check_matrix(context, model, &samples->inputs, "samples.inputs", -1, features_in(model)));
-	if (samples->inputs.order != SL_ROW_MAJOR || (samples->targets && samples->targets->order != SL_ROW_MAJOR))
+	int64_t count = 0;
+	any_inputs inputs = {.sparse = samples->sparse_inputs};
+	if (!inputs.sparse)
+		inputs.dense = &samples->inputs;
+	SL_TRY(check_inputs(context, model, inputs, inputs.sparse ? "samples.sparse_inputs" : "samples.inputs", &count));
+	if (inputs.sparse && inputs.sparse->format != SL_SPARSE_CSR)
+		return sli_fail(context, SL_ERR_LAYOUT,
+						"samples.sparse_inputs must be CSR, so that its rows can be chosen from");
+	if ((inputs.dense && samples->inputs.order != SL_ROW_MAJOR) ||
+		(samples->targets && samples->targets->order != SL_ROW_MAJOR))
 		return sli_fail(context, SL_ERR_LAYOUT, "samples must be row-major");
 	if (sl_context_device(context) != SL_DEVICE_CPU)
 		return sli_fail(context, SL_ERR_UNSUPPORTED, "training loops run on the CPU so far");
-	return check_targets(context, model, loss, samples->labels, samples->targets, samples->inputs.rows);
+	sl_targets targets = {.labels = samples->labels,
+						  .dense = samples->targets,
+						  .sparse = samples->sparse_targets,
+						  .ignore_zeros = samples->ignore_zeros};
+	return check_targets(context, model, loss, &targets, count);
 }
 
 static sl_status resolve_fit(sl_context *context, const sl_fit_options *given, sl_fit_options *o) {
@@ -246,7 +326,7 @@ sl_status sl_model_fit(sl_context *context, sl_model *model, sl_optimizer *optim
 			return sli_fail(context, SL_ERR_STATE,
 							"layer \"%s\" has not been added to the optimizer: see sl_model_add_to_optimizer()",
 							model->layers[i]->name);
-	if (!own.inputs.rows)
+	if (!sli_sample_count(&own))
 		return SL_OK;
 	return sli_model_fit(context, model, optimizer, &own, &o);
 }
@@ -267,17 +347,36 @@ sl_status sl_model_evaluate(sl_context *context, sl_model *model, sl_loss loss, 
 	return sli_model_evaluate(context, model, loss, &own, batch, mean_loss, accuracy);
 }
 
+static sl_status model_predict(sl_context *context, sl_model *model, any_inputs inputs, sl_dense *outputs,
+							   int64_t batch) {
+	int64_t count = 0;
+	sl_samples samples = {SL_SAMPLES_DEFAULTS, .sparse_inputs = inputs.sparse};
+	SL_TRY(check_inputs(context, model, inputs, "inputs", &count));
+	SL_TRY(check_matrix(context, model, outputs, "outputs", count, features_out(model)));
+	if ((inputs.dense && inputs.dense->order != SL_ROW_MAJOR) || outputs->order != SL_ROW_MAJOR)
+		return sli_fail(context, SL_ERR_LAYOUT, "inputs and outputs must be row-major");
+	if (inputs.sparse && inputs.sparse->format != SL_SPARSE_CSR)
+		return sli_fail(context, SL_ERR_LAYOUT, "sparse inputs must be CSR, so that batches can be cut from them");
+	if (sl_context_device(context) != SL_DEVICE_CPU)
+		return sli_fail(context, SL_ERR_UNSUPPORTED, "prediction loops run on the CPU so far");
+	if (inputs.dense)
+		samples.inputs = *inputs.dense;
+	return sli_model_predict(context, model, &samples, outputs, batch);
+}
+
 sl_status sl_model_predict(sl_context *context, sl_model *model, const sl_dense *inputs, sl_dense *outputs,
 						   int64_t batch) {
 	SL_TRY(need(context, model));
 	SL_TRY(check_batch(context, &batch));
-	SL_TRY(check_matrix(context, model, inputs, "inputs", -1, features_in(model)));
-	SL_TRY(check_matrix(context, model, outputs, "outputs", inputs->rows, features_out(model)));
-	if (inputs->order != SL_ROW_MAJOR || outputs->order != SL_ROW_MAJOR)
-		return sli_fail(context, SL_ERR_LAYOUT, "inputs and outputs must be row-major");
-	if (sl_context_device(context) != SL_DEVICE_CPU)
-		return sli_fail(context, SL_ERR_UNSUPPORTED, "prediction loops run on the CPU so far");
-	return sli_model_predict(context, model, inputs, outputs, batch);
+	return model_predict(context, model, (any_inputs){.dense = inputs}, outputs, batch);
+}
+
+sl_status sl_model_predict_sparse(sl_context *context, sl_model *model, const sl_sparse *inputs, sl_dense *outputs,
+								  int64_t batch) {
+	SL_TRY(need(context, model));
+	SL_TRY(null_sparse(context, inputs));
+	SL_TRY(check_batch(context, &batch));
+	return model_predict(context, model, (any_inputs){.sparse = inputs}, outputs, batch);
 }
 
 static size_t buffer_bytes(const sl_buffer *buffer) {

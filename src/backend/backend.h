@@ -62,12 +62,30 @@ typedef enum sl_op_kind {
 	SL_OP_REDUCE,
 	/* desc.variant is an sl_elementwise. */
 	SL_OP_ELEMENTWISE,
-	/* desc.variant is an sl_loss. a = outputs [features, batch]; labels or b = targets; c = gradient
-	 * (data NULL: not wanted; may be a), multiplied by alpha. Adds into *(sl_loss_sums *)result. */
+	/* desc.variant is an sl_loss. a = outputs [features, batch]; labels, or args.batch, or b = targets; c = gradient
+	 * (data NULL: not wanted; may be a), multiplied by alpha. Adds into *(sl_loss_sums *)result. desc.stored_only: of
+	 * args.batch, whose columns increase in each row, entries that are not stored do not count. */
 	SL_OP_LOSS,
 	/* desc.variant is an sl_optimizer_kind. vector = {value, gradient, first moment, second moment},
 	 * count elements of desc.a.dtype; parameters in args.update. */
 	SL_OP_UPDATE,
+	/* A batch of sparse rows times W kept by feature: c [batch, out] row-major = epilogue(args.batch * W), W being b
+	 * [in, out] row-major or, where desc.sparse has a pattern, CSR of that shape with args.values. bias has c.cols
+	 * elements. Pre-activation to d, row-major. */
+	SL_OP_INPUT,
+	/* args.batch's entries by column, into args.groups; row_starts[g] is where row g of a gradient begins that has a
+	 * row for each group, of desc.b.cols elements or as many as the pattern's row has. desc.count: entries. */
+	SL_OP_INPUT_GROUP,
+	/* values_out[row_starts[g]...] (+)= sum over the entries of group g of value * a(sample, .), a [batch, out]
+	 * row-major; at the pattern's columns where there is one; added to what is there unless alpha is 0. bias_gradient,
+	 * unless NULL: beta * it + column sums of a. */
+	SL_OP_INPUT_GRAD,
+	/* SL_OP_UPDATE of the rows of a row-sparse gradient: vector[1] is packed, args.groups says which rows and where.
+	 * The others are of a matrix of desc.b.rows rows of desc.b.cols elements, or of the pattern's. desc.transpose: all
+	 * rows, those without a gradient having zeros. */
+	SL_OP_UPDATE_ROWS,
+	/* desc.variant is an sl_spgemm_step; args.spgemm. desc.count: entries that a row of C has at most. */
+	SL_OP_SPGEMM,
 	SL_OP_COUNT
 } sl_op_kind;
 
@@ -84,6 +102,31 @@ typedef enum sl_elementwise {
 	SL_ELEMENTWISE_CLAMP,     /* vector[0] = clamp(vector[0], -alpha, alpha); NaN stays */
 	SL_ELEMENTWISE_AXPY       /* vector[1] += alpha * vector[0] */
 } sl_elementwise;
+
+typedef enum sl_spgemm_step {
+	SL_SPGEMM_COUNT = 0, /* counts[i] = entries of C's row i */
+	SL_SPGEMM_FILL,      /* columns and values of C, whose offsets are there */
+	SL_SPGEMM_VALUES,    /* values = alpha * (A B at C's pattern) + beta * values */
+	SL_SPGEMM_DENSE,     /* dense = alpha * A B + beta * dense, row-major */
+	SL_SPGEMM_GRAD_A,    /* values = alpha * (dC B^T at A's pattern) + beta * values; dC: c, or dense where c has no
+							offsets */
+	SL_SPGEMM_GRAD_B     /* values = alpha * (A^T dC at B's pattern) + beta * values */
+} sl_spgemm_step;
+
+enum { SL_SPGEMM_TASKS = 32 };
+
+typedef struct sl_spgemm_args {
+	sl_pattern_arrays a, b, c;
+	const void *a_values, *b_values, *c_values; /* of inputs */
+	sl_pattern_arrays a_transposed;             /* GRAD_B */
+	const void *permutation;
+	sl_dtype permutation_dtype;
+	sl_dense dense;
+	int64_t starts[SL_SPGEMM_TASKS + 1]; /* of the rows that are walked: a task's begin */
+	int64_t *counts;
+	int32_t *columns;
+	void *values; /* written */
+} sl_spgemm_args;
 
 /* Sums over batches, in backend memory. Zero it (bad_row: -1) before the first. */
 typedef struct sl_loss_sums {
@@ -106,6 +149,25 @@ typedef struct sl_update {
 	double clip_value;      /* 0: off; applied to the gradient first */
 	double gradient_factor; /* from norm clipping; applied second; 1: none */
 } sl_update;
+
+/* Sparse rows: row r's entries are [begins[r], ends[r]). Columns are within `cols`, in any order. */
+typedef struct sl_sparse_batch {
+	int64_t rows, cols, nnz; /* nnz: of these rows together */
+	const void *begins, *ends;
+	sl_dtype offset_dtype;
+	const int32_t *columns;
+	const void *values; /* NULL: ones */
+} sl_sparse_batch;
+
+/* Entries by column. A row-sparse gradient keeps the first three. */
+typedef struct sl_sparse_groups {
+	int64_t count;
+	int32_t *columns;    /* of each group, increasing */
+	int64_t *row_starts; /* count + 1: where its row of the gradient begins */
+	int64_t *starts;     /* count + 1: where its entries begin */
+	int32_t *samples;    /* of each entry, in the order of the batch within a group */
+	void *values;        /* of each entry */
+} sl_sparse_groups;
 
 typedef struct sl_matrix_desc {
 	int64_t rows, cols, ld;
@@ -133,6 +195,7 @@ typedef struct sl_op_desc {
 	double activation_parameter;
 	bool bias;
 	bool pre_activation; /* d is written */
+	bool stored_only;    /* LOSS */
 	sl_dtype index_dtype;
 	int64_t count;
 	const char *kernel;    /* insist on the kernel of this name (tests, benches); NULL: choose */
@@ -170,6 +233,9 @@ typedef struct sl_op_args {
 	void *result;
 	const sl_update *update;
 	void *workspace;
+	const sl_sparse_batch *batch;
+	sl_sparse_groups *groups;
+	const sl_spgemm_args *spgemm;
 } sl_op_args;
 
 /* What a backend can do as a whole. */

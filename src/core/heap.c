@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#define _DEFAULT_SOURCE /* madvise */
 #include "core/heap.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 struct sl_heap {
 	sl_allocator allocator;
@@ -14,8 +16,17 @@ struct sl_heap {
 };
 
 static void *default_allocate(void *user, size_t bytes, size_t alignment, sl_memory kind) {
+	enum { HUGE_PAGE = 2 << 20, LARGE = 8 << 20 };
 	(void)user, (void)kind;
-	return aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+	/* Rows of a large matrix are read in any order: with pages of 4 KiB each read would wait for its address first. */
+	if (bytes >= LARGE)
+		alignment = HUGE_PAGE;
+	void *pointer = aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+#ifdef MADV_HUGEPAGE
+	if (pointer && bytes >= LARGE)
+		(void)madvise(pointer, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE); /* a wish */
+#endif
+	return pointer;
 }
 
 static void default_release(void *user, void *pointer, size_t bytes, sl_memory kind) {

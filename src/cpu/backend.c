@@ -104,11 +104,19 @@ static sl_status synchronize(void *device) {
 
 static sl_status plan_op(void *device, const sl_op_desc *desc, sl_op_plan *plan) {
 	*plan = (sl_op_plan){.desc = *desc};
+	if (desc->kind == SL_OP_SPGEMM)
+		return sli_cpu_spgemm_plan(device, desc, plan);
+	if (desc->kind >= SL_OP_INPUT)
+		return sli_cpu_input_plan(device, desc, plan);
 	return desc->kind <= SL_OP_GATHER ? sli_cpu_product_plan(device, desc, plan)
 									  : sli_cpu_vector_plan(device, desc, plan);
 }
 
 static sl_status execute(void *device, const sl_op_plan *plan, const sl_op_args *args) {
+	if (plan->desc.kind == SL_OP_SPGEMM)
+		return sli_cpu_spgemm_execute(device, plan, args);
+	if (plan->desc.kind >= SL_OP_INPUT)
+		return sli_cpu_input_execute(device, plan, args);
 	return plan->desc.kind <= SL_OP_GATHER ? sli_cpu_product_execute(device, plan, args)
 										   : sli_cpu_vector_execute(device, plan, args);
 }

@@ -68,6 +68,33 @@ typedef void (*sl_sddmm_kernel)(const sl_sddmm_task *task);
 typedef void (*sl_update_kernel)(const sl_update *update, int kind, void *w, const void *g, void *m, void *v,
 								 int64_t n);
 
+/* Samples [begin, end) of y = x W, W by feature: dense, row j at j * ldw, or CSR. Nothing is added to. */
+typedef struct sl_input_task {
+	const sl_sparse_batch *x;
+	const void *w;
+	int64_t ldw;
+	const void *offsets; /* NULL: dense */
+	sl_dtype offset_dtype;
+	const int32_t *columns;
+	void *y;
+	int64_t ldy, n, begin, end;
+} sl_input_task;
+typedef void (*sl_input_kernel)(const sl_input_task *task);
+
+/* Rows of the gradient for groups [begin, end), from dz [batch, n]. */
+typedef struct sl_input_grad_task {
+	const sl_sparse_groups *groups;
+	const void *dz;
+	int64_t ldz, n;
+	const void *offsets; /* as above */
+	sl_dtype offset_dtype;
+	const int32_t *columns;
+	void *out;
+	bool add;
+	int64_t begin, end;
+} sl_input_grad_task;
+typedef void (*sl_input_grad_kernel)(const sl_input_grad_task *task);
+
 /* One row of kernels.def. */
 typedef struct sl_kernel {
 	sl_op_kind kind;
@@ -78,6 +105,8 @@ typedef struct sl_kernel {
 	sl_spmm_kernel spmm;
 	sl_sddmm_kernel sddmm;
 	sl_update_kernel update;
+	sl_input_kernel input;
+	sl_input_grad_kernel input_grad;
 } sl_kernel;
 const sl_kernel *sli_cpu_kernels(int *count);
 /* The best kernel for an op and dtype; `name` (may be NULL) asks for one. NULL: there is none. */
@@ -85,6 +114,9 @@ const sl_kernel *sli_cpu_choose(const sl_cpu *cpu, sl_op_kind kind, sl_dtype dty
 
 #define KERNEL_SPMM(dtype, isa, tile, function)  void function(const sl_spmm_task *task);
 #define KERNEL_SDDMM(dtype, isa, tile, function) void function(const sl_sddmm_task *task);
+#define KERNEL_INPUT(dtype, isa, function, gradient)                                                                   \
+	void function(const sl_input_task *task);                                                                          \
+	void gradient(const sl_input_grad_task *task);
 #define KERNEL_UPDATE(dtype, isa, function)                                                                            \
 	void function(const sl_update *update, int kind, void *w, const void *g, void *m, void *v, int64_t n);
 #include "cpu/kernels.def"
@@ -95,6 +127,13 @@ sl_status sli_cpu_product_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_
 void sli_cpu_product_destroy(sl_cpu *cpu, sl_op_plan *plan);
 sl_status sli_cpu_vector_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *plan);
 sl_status sli_cpu_vector_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args);
+
+/* input.c: sparse inputs, and the update of rows. */
+sl_status sli_cpu_input_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *plan);
+sl_status sli_cpu_input_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args);
+/* spgemm.c */
+sl_status sli_cpu_spgemm_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *plan);
+sl_status sli_cpu_spgemm_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args);
 
 static inline int64_t sli_cpu_offset(const void *offsets, sl_dtype dtype, int64_t i) {
 	return dtype == SL_I64 ? ((const int64_t *)offsets)[i] : ((const int32_t *)offsets)[i];

@@ -3,9 +3,19 @@
 #include "cpu/cpu.h"
 
 static const sl_kernel kernels[] = {
-#define KERNEL_SPMM(dtype, isa, tile, function)  {SL_OP_SPMM, dtype, isa, tile, &#function[4], function, NULL, NULL},
-#define KERNEL_SDDMM(dtype, isa, tile, function) {SL_OP_SDDMM, dtype, isa, tile, &#function[4], NULL, function, NULL},
-#define KERNEL_UPDATE(dtype, isa, function)      {SL_OP_UPDATE, dtype, isa, 0, &#function[4], NULL, NULL, function},
+#define KERNEL_SPMM(dtype_, isa_, tile_, function)                                                                     \
+	{.kind = SL_OP_SPMM, .dtype = dtype_, .isa = isa_, .tile = tile_, .name = &#function[4], .spmm = function},
+#define KERNEL_SDDMM(dtype_, isa_, tile_, function)                                                                    \
+	{.kind = SL_OP_SDDMM, .dtype = dtype_, .isa = isa_, .tile = tile_, .name = &#function[4], .sddmm = function},
+#define KERNEL_INPUT(dtype_, isa_, function, gradient)                                                                 \
+	{.kind = SL_OP_INPUT,                                                                                              \
+	 .dtype = dtype_,                                                                                                  \
+	 .isa = isa_,                                                                                                      \
+	 .name = &#function[4],                                                                                            \
+	 .input = function,                                                                                                \
+	 .input_grad = gradient},
+#define KERNEL_UPDATE(dtype_, isa_, function)                                                                          \
+	{.kind = SL_OP_UPDATE, .dtype = dtype_, .isa = isa_, .name = &#function[4], .update = function},
 #include "cpu/kernels.def"
 };
 enum { KERNELS = sizeof kernels / sizeof *kernels };

@@ -201,6 +201,8 @@ static void elementwise_chunk(void *argument, size_t index) {
 /* One sample of a batch. Writes its gradient and returns its loss, summed over features. */
 typedef struct sample {
 	const job *j;
+	const sl_sparse_batch *batch; /* sparse targets; else NULL */
+	int64_t begin, end, at;       /* its entries, and the next of them */
 	int64_t col, features;
 	double scale; /* of the gradient */
 	bool gradient;
@@ -209,7 +211,18 @@ typedef struct sample {
 static double output(const sample *s, int64_t r) {
 	return sli_load(s->j->args->a.data, s->j->args->a.dtype, sli_at(&s->j->args->a, r, s->col));
 }
-static double target(const sample *s, int64_t r) {
+/* Whether the target of r is stored; r increases from call to call. */
+static bool stored(sample *s, int64_t r) {
+	while (s->at < s->end && s->batch->columns[s->at] < r)
+		s->at++;
+	return s->at < s->end && s->batch->columns[s->at] == r;
+}
+static double target(sample *s, int64_t r) {
+	if (s->batch) {
+		if (!stored(s, r))
+			return 0;
+		return s->batch->values ? sli_load(s->batch->values, s->j->args->a.dtype, s->at) : 1;
+	}
 	if (s->j->args->labels)
 		return s->j->args->labels[s->col] == r;
 	return sli_load(s->j->args->b.data, s->j->args->b.dtype, sli_at(&s->j->args->b, r, s->col));
@@ -219,8 +232,8 @@ static void put(const sample *s, int64_t r, double value) {
 		sli_store(s->j->args->c.data, s->j->args->c.dtype, sli_at(&s->j->args->c, r, s->col), value * s->scale);
 }
 
-static double softmax(const sample *s, double *correct) {
-	double most = -INFINITY, wanted = -INFINITY, sum = 0, loss = 0;
+static double softmax(sample *s, double *correct) {
+	double most = -INFINITY, wanted = -INFINITY, sum = 0, loss = 0, total = 0, of_best = 0;
 	int64_t best = 0, label = 0;
 	bool nan = false;
 	for (int64_t r = 0; r < s->features; r++) {
@@ -229,7 +242,9 @@ static double softmax(const sample *s, double *correct) {
 		if (x > most) {
 			most = x;
 			best = r;
+			of_best = t;
 		}
+		total += t;
 		if (t > wanted) {
 			wanted = t;
 			label = r;
@@ -238,19 +253,33 @@ static double softmax(const sample *s, double *correct) {
 	for (int64_t r = 0; r < s->features; r++)
 		sum += exp(output(s, r) - most);
 	double log_sum = most + log(sum);
+	/* Dense rows add up to 1, or are taken as if they did. */
+	if (!s->batch)
+		total = 1;
+	s->at = s->begin;
 	for (int64_t r = 0; r < s->features; r++) {
 		double x = output(s, r), t = target(s, r);
 		if (t != 0)
 			loss += t * (log_sum - x);
-		put(s, r, exp(x - log_sum) - t);
+		put(s, r, total * exp(x - log_sum) - t);
 	}
-	*correct += best == label && !nan;
+	*correct += (s->batch ? of_best > 0 : best == label) && !nan;
 	return nan ? NAN : loss;
 }
 
-static double binary(const sample *s, double *correct) {
+/* Whether the target of r is unknown, and so the gradient nothing. */
+static bool unknown(sample *s, int64_t r) {
+	if (!s->j->desc->stored_only || stored(s, r))
+		return false;
+	put(s, r, 0);
+	return true;
+}
+
+static double binary(sample *s, double *correct) {
 	double loss = 0;
 	for (int64_t r = 0; r < s->features; r++) {
+		if (unknown(s, r))
+			continue;
 		double x = output(s, r), t = target(s, r);
 		loss += (x > 0 ? x : 0) - x * t + log1p(exp(-fabs(x)));
 		*correct += !isnan(x) && (x > 0) == (t > 0.5);
@@ -259,9 +288,11 @@ static double binary(const sample *s, double *correct) {
 	return loss;
 }
 
-static double squared(const sample *s) {
+static double squared(sample *s) {
 	double loss = 0;
 	for (int64_t r = 0; r < s->features; r++) {
+		if (unknown(s, r))
+			continue;
 		double d = output(s, r) - target(s, r);
 		loss += d * d;
 		put(s, r, 2 * d);
@@ -269,14 +300,31 @@ static double squared(const sample *s) {
 	return loss;
 }
 
+/* What a mean is over: rows for softmax, else elements. */
+static double loss_count(const job *j) {
+	const sl_dense *a = &j->args->a;
+	if (j->desc->variant == SL_SOFTMAX_CROSS_ENTROPY)
+		return (double)a->cols;
+	return j->desc->stored_only ? (double)j->args->batch->nnz : (double)a->cols * (double)a->rows;
+}
+
 static void loss_chunk(void *argument, size_t index) {
 	const job *j = argument;
 	const sl_dense *a = &j->args->a;
 	int64_t begin = (int64_t)index * 64, end = begin + 64 < a->cols ? begin + 64 : a->cols;
-	double per = j->desc->variant == SL_SOFTMAX_CROSS_ENTROPY ? (double)a->cols : (double)a->cols * (double)a->rows;
-	double loss = 0, correct = 0;
+	const sl_sparse_batch *batch = j->args->batch;
+	double per = loss_count(j), loss = 0, correct = 0;
 	for (int64_t col = begin; col < end; col++) {
-		sample s = {j, col, a->rows, j->args->alpha / per, j->args->c.data != NULL};
+		sample s = {.j = j,
+					.batch = batch,
+					.col = col,
+					.features = a->rows,
+					.scale = per > 0 ? j->args->alpha / per : 0,
+					.gradient = j->args->c.data != NULL};
+		if (batch) {
+			s.at = s.begin = sli_cpu_offset(batch->begins, batch->offset_dtype, col);
+			s.end = sli_cpu_offset(batch->ends, batch->offset_dtype, col);
+		}
 		if (j->desc->variant == SL_SOFTMAX_CROSS_ENTROPY)
 			loss += softmax(&s, &correct);
 		else
@@ -306,12 +354,16 @@ static void run_loss(job *j) {
 		loss += j->partial[2 * i];
 		correct += j->partial[2 * i + 1];
 	}
-	/* Sums of means times rows: softmax's mean is over rows, the others' over rows and features. */
-	sums->loss += softmax_loss ? loss : loss / (double)a->rows;
+	/* Sums of means times rows: softmax's mean is over rows, the others' over elements. */
+	double per = loss_count(j);
+	if (j->desc->stored_only)
+		sums->loss += per > 0 ? loss / per * (double)a->cols : 0;
+	else
+		sums->loss += softmax_loss ? loss : loss / (double)a->rows;
 	sums->rows += a->cols;
 	sums->correct += (int64_t)correct;
 	if (j->desc->variant != SL_MEAN_SQUARED_ERROR)
-		sums->counted += softmax_loss ? a->cols : a->cols * a->rows;
+		sums->counted += (int64_t)per;
 	if (j->args->c.data)
 		sli_cpu_zero_padding(&j->args->c);
 }

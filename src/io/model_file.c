@@ -26,22 +26,23 @@ NAMED(sl_optimizer_kind_name, sl_optimizer_kind)
 /* ---- Saving ---- */
 
 static json_t *describe_layer(const sl_layer *l) {
-	return json_pack("{s:s,s:I,s:I,s:b,s:b,s:s,s:f,s:s}", "name", l->name, "in_features", (json_int_t)l->in_features,
-					 "out_features", (json_int_t)l->out_features, "dense", (int)l->dense, "bias", (int)l->has_bias,
-					 "activation", sl_activation_name(l->activation), "activation_parameter", l->activation_parameter,
-					 "dtype", sl_dtype_name(l->dtype));
+	return json_pack("{s:s,s:I,s:I,s:b,s:b,s:s,s:f,s:s,s:b}", "name", l->name, "in_features",
+					 (json_int_t)l->in_features, "out_features", (json_int_t)l->out_features, "dense", (int)l->dense,
+					 "bias", (int)l->has_bias, "activation", sl_activation_name(l->activation), "activation_parameter",
+					 l->activation_parameter, "dtype", sl_dtype_name(l->dtype), "sparse_inputs", (int)l->sparse_inputs);
 }
 
 static json_t *describe_training(const sl_optimizer *optimizer) {
 	const sl_optimizer_options *o = &optimizer->options;
 	const sl_schedule *s = &o->schedule;
-	return json_pack("{s:s,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:{s:i,s:I,s:I,s:f,s:I,s:f},s:I}", "optimizer",
-					 sl_optimizer_kind_name(o->kind), "learning_rate", o->learning_rate, "momentum", o->momentum,
-					 "beta1", o->beta1, "beta2", o->beta2, "epsilon", o->epsilon, "weight_decay", o->weight_decay, "l1",
-					 o->l1, "l1_proximal", o->l1_proximal, "l2", o->l2, "clip_norm", o->clip_norm, "clip_value",
-					 o->clip_value, "schedule", "kind", (int)s->kind, "warmup", (json_int_t)s->warmup, "interval",
-					 (json_int_t)s->interval, "gamma", s->gamma, "total", (json_int_t)s->total, "final_ratio",
-					 s->final_ratio, "steps", (json_int_t)optimizer->steps);
+	return json_pack("{s:s,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:{s:i,s:I,s:I,s:f,s:I,s:f},s:I,s:b}",
+					 "optimizer", sl_optimizer_kind_name(o->kind), "learning_rate", o->learning_rate, "momentum",
+					 o->momentum, "beta1", o->beta1, "beta2", o->beta2, "epsilon", o->epsilon, "weight_decay",
+					 o->weight_decay, "l1", o->l1, "l1_proximal", o->l1_proximal, "l2", o->l2, "clip_norm",
+					 o->clip_norm, "clip_value", o->clip_value, "schedule", "kind", (int)s->kind, "warmup",
+					 (json_int_t)s->warmup, "interval", (json_int_t)s->interval, "gamma", s->gamma, "total",
+					 (json_int_t)s->total, "final_ratio", s->final_ratio, "steps", (json_int_t)optimizer->steps, "lazy",
+					 (int)o->lazy);
 }
 
 static json_t *describe_checkpoint(const sl_checkpoint *c) {
@@ -168,6 +169,7 @@ static sl_status parse_layer(sl_safetensors *f, const json_t *json, sl_linear_op
 							 .activation_parameter = number_of(json, "activation_parameter"),
 							 .dtype = dtype_named(json_string_value(json_object_get(json, "dtype"))),
 							 .name = json_string_value(json_object_get(json, "name")),
+							 .sparse_inputs = json_is_true(json_object_get(json, "sparse_inputs")),
 							 .init = SL_INIT_ZERO};
 	if (o->in_features < 0 || o->out_features < 0 || activation < 0 || !o->dtype || !o->name)
 		return bad(f, "\"layers\" has a layer whose sizes, activation, dtype or name are missing or unknown");
@@ -191,10 +193,11 @@ static sl_status check_dense(sl_safetensors *f, int i, const sl_linear_options *
 	sl_tensor t;
 	snprintf(name, sizeof name, "layers.%d.weight", i);
 	SL_TRY(sli_safetensors_find(f, name, o->dtype, 2, &t));
-	if (t.shape[0] != o->out_features || t.shape[1] != o->in_features)
+	int64_t rows = o->sparse_inputs ? o->in_features : o->out_features;
+	int64_t cols = o->sparse_inputs ? o->out_features : o->in_features;
+	if (t.shape[0] != rows || t.shape[1] != cols)
 		return sli_fail(f->context, SL_ERR_SHAPE, "%s: tensor \"%s\" is %lld x %lld; the layer is %lld x %lld", f->path,
-						name, (long long)t.shape[0], (long long)t.shape[1], (long long)o->out_features,
-						(long long)o->in_features);
+						name, (long long)t.shape[0], (long long)t.shape[1], (long long)rows, (long long)cols);
 	return SL_OK;
 }
 
@@ -208,7 +211,8 @@ static sl_status make_layer(sl_safetensors *f, int i, const json_t *json, const 
 	if (o.dense)
 		SL_TRY(check_dense(f, i, &o));
 	else
-		SL_TRY(sli_safetensors_pattern(f, name, o.out_features, o.in_features, limits, &pattern));
+		SL_TRY(sli_safetensors_pattern(f, name, o.sparse_inputs ? o.in_features : o.out_features,
+									   o.sparse_inputs ? o.out_features : o.in_features, limits, &pattern));
 	o.pattern = pattern;
 	sl_status status = sl_linear_create(layer, f->context, &o);
 	sl_pattern_release(pattern);
@@ -271,6 +275,7 @@ static sl_status parse_training(sl_safetensors *f, const json_t *json, sl_optimi
 								.l2 = number_of(json, "l2"),
 								.clip_norm = number_of(json, "clip_norm"),
 								.clip_value = number_of(json, "clip_value"),
+								.lazy = json_is_true(json_object_get(json, "lazy")),
 								.schedule = {.kind = (sl_schedule_kind)integer_of(schedule, "kind"),
 											 .warmup = integer_of(schedule, "warmup"),
 											 .interval = integer_of(schedule, "interval"),

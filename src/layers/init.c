@@ -45,14 +45,16 @@ sl_status sli_layer_init(sl_context *context, const sl_linear_options *options, 
 	if (!sli_bytes(arrays.cols, sizeof(int32_t), &bytes))
 		return sli_fail(context, SL_ERR_OVERFLOW, "%lld columns", (long long)arrays.cols);
 	SL_TRY(sli_allocate_zeroed(context, bytes, "counts of connections", &memory));
-	int32_t *fan_out = memory;
+	int32_t *others = memory; /* fan_out; where W is kept by feature, fan_in */
 	for (int64_t i = 0; i < arrays.nnz; i++)
-		fan_out[arrays.col_indices[i]]++;
+		others[arrays.col_indices[i]]++;
 	for (int64_t row = 0; row < arrays.rows; row++) {
 		int64_t begin = sli_index(arrays.row_offsets, arrays.offset_dtype, row);
 		int64_t end = sli_index(arrays.row_offsets, arrays.offset_dtype, row + 1);
 		for (int64_t i = begin; i < end; i++)
-			sli_store(values, options->dtype, i, draw(&rng, options, end - begin, fan_out[arrays.col_indices[i]]));
+			sli_store(values, options->dtype, i,
+					  options->sparse_inputs ? draw(&rng, options, others[arrays.col_indices[i]], end - begin)
+											 : draw(&rng, options, end - begin, others[arrays.col_indices[i]]));
 	}
 	sli_heap_free(sli_heap(context), memory, bytes);
 	return SL_OK;

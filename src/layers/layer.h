@@ -5,18 +5,28 @@
 
 #include "ops/ops.h"
 
+/* Which rows of W a row-sparse gradient has, and where each begins in it. */
+typedef struct sl_row_gradient {
+	int64_t count;
+	sl_buffer columns, starts; /* int32; int64, one more */
+} sl_row_gradient;
+
 struct sl_layer {
 	sl_heap *heap; /* owns this struct and `name`; retained */
 	char *name;
 	int64_t in_features, out_features;
 	sl_dtype dtype;
 	bool dense, has_bias;
+	bool sparse_inputs; /* W is kept as its transpose, [in, out] */
 	sl_activation activation;
 	double activation_parameter;
 	sl_csr *weights;         /* sparse layers; else NULL */
 	sl_buffer dense_weights; /* dense layers: [out, in] row-major */
 	sl_buffer gradient;      /* of the weights' values; empty until wanted */
 	sl_buffer bias, bias_gradient;
+	sl_row_gradient rows;       /* of sparse inputs: what `gradient` holds */
+	sl_row_gradient spare_rows; /* where a gradient that is added to is put together; then the two are swapped */
+	sl_buffer spare_gradient;
 	uint64_t edition; /* bumped by every edit, so that stale saved forwards are noticed */
 	/* Plans of sl_layer_prepare(); NULL until then. A call whose batch or orders they do not fit
 	 * plans for itself. */
@@ -37,6 +47,7 @@ int64_t sli_layer_width(sl_context *context, const sl_layer *layer, int64_t batc
 /* Draw initial weights into `values` (host memory): W's entries in order, from the context's seed. */
 sl_status sli_layer_init(sl_context *context, const sl_linear_options *options, sl_pattern *pattern, void *values);
 void sli_layer_drop_plans(sl_layer *layer);
+void sli_layer_drop_rows(sl_layer *layer); /* a row-sparse gradient, `gradient` excepted */
 
 /* What a forward leaves behind. Panels that the caller handed in are borrowed, others are own. */
 struct sl_saved {
@@ -44,9 +55,10 @@ struct sl_saved {
 	int64_t max_batch;
 	const sl_layer *layer; /* compared, never followed; NULL: holds no forward */
 	uint64_t edition;
-	sl_dense x;    /* [in, batch] in panels */
+	sl_dense x;    /* [in, batch] in panels; of sparse inputs its shape alone */
 	sl_dense kept; /* [out, batch] in panels: output or pre-activation; data NULL for the identity */
 	sl_buffer input, output;
+	sl_sparse_batch batch; /* of sparse inputs; borrowed, or in `input` */
 };
 /* As sl_saved_create(), for panels of a width. A side that will be handed over in panels of that
  * width needs no room: borrows_input, borrows_output. */
@@ -55,7 +67,7 @@ sl_status sli_saved_create_width(sl_saved **saved, sl_context *context, const sl
 /* Room for `bytes` in a buffer of a saved forward, which grows if it must. */
 sl_status sli_saved_room(sl_context *context, sl_buffer *buffer, size_t bytes);
 
-/* Allocate gradients if there are none. Zeroed. */
+/* Allocate gradients if there are none. Zeroed. Row-sparse ones grow in backward. */
 sl_status sli_layer_make_gradients(sl_context *context, sl_layer *layer);
 
 #endif

@@ -21,6 +21,7 @@ void sli_layer_replace_weights(sl_layer *layer, sl_csr *weights, sl_buffer gradi
 	sli_buffer_destroy(&layer->gradient);
 	layer->weights = weights;
 	layer->gradient = gradient;
+	sli_layer_drop_rows(layer);
 	layer->dense = false;
 	layer->edition++;
 }
@@ -32,7 +33,9 @@ static int64_t weight_count(const sl_layer *layer) {
 sl_status sli_layer_make_gradients(sl_context *context, sl_layer *layer) {
 	sl_buffer weights = {0}, bias = {0};
 	size_t size = sl_dtype_size(layer->dtype);
-	if (!layer->gradient.device)
+	/* Row-sparse gradients begin without rows. */
+	bool whole = !layer->gradient.device && !layer->sparse_inputs;
+	if (whole)
 		SL_TRY(sli_buffer_create(&weights, context, (size_t)weight_count(layer) * size, true, "weight gradients"));
 	if (layer->has_bias && !layer->bias_gradient.device) {
 		sl_status status =
@@ -43,7 +46,7 @@ sl_status sli_layer_make_gradients(sl_context *context, sl_layer *layer) {
 		}
 		layer->bias_gradient = bias;
 	}
-	if (!layer->gradient.device)
+	if (whole)
 		layer->gradient = weights;
 	return SL_OK;
 }

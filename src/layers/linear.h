@@ -15,6 +15,14 @@ void sli_layer_describe_dw(sl_context *context, const sl_layer *layer, const sl_
 /* Checked by the caller. */
 sl_status sli_layer_forward(sl_context *context, const sl_layer *layer, const sl_dense *x, sl_dense *y,
 							sl_saved *saved);
+/* Sparse inputs of a layer: whether it takes them, their content, dtype and width. */
+sl_status sli_check_layer_input(sl_context *context, const sl_layer *layer, const sl_sparse *x, const char *name);
+/* Checked by the caller, y and dy being [batch, out]. */
+sl_status sli_layer_forward_sparse(sl_context *context, const sl_layer *layer, const sl_sparse *x, sl_dense *y,
+								   sl_saved *saved);
+sl_status sli_layer_backward_sparse(sl_context *context, sl_layer *layer, sl_saved *saved, const sl_dense *dy,
+									sl_write write);
+void sli_layer_describe_input(sl_context *context, const sl_layer *layer, int64_t batch, sl_op_desc *desc);
 sl_status sli_layer_backward(sl_context *context, sl_layer *layer, sl_saved *saved, const sl_dense *dy, sl_dense *dx,
 							 sl_write write);
 

@@ -45,7 +45,7 @@ static sl_status fill_room(sl_context *context, const sl_model *model, sl_model_
 							   (void **)&room->activations));
 	SL_TRY(sli_allocate_zeroed(context, (size_t)room->layers * sizeof *room->saved, "a model's saved forwards",
 							   (void **)&room->saved));
-	for (int i = 0; i <= room->layers; i++) {
+	for (int i = sli_model_sparse(model) ? 1 : 0; i <= room->layers; i++) {
 		SL_TRY(panel_buffer(context, &room->activations[i], model, room, features_at(model, i), "activations"));
 		if (i && features_at(model, i) > widest)
 			widest = features_at(model, i);
@@ -70,8 +70,9 @@ static bool enough(sl_context *context, const sl_model *model, int64_t max_batch
 /* Plans follow every edit; what is planned already costs nothing. */
 static sl_status prepare_layers(sl_context *context, sl_model *model, int64_t max_batch, int64_t width, bool training) {
 	for (int i = 0; i < model->count; i++)
-		if (!model->layers[i]->forward_plan || model->layers[i]->planned_width != width ||
-			model->layers[i]->planned_batch < max_batch || (training && !model->layers[i]->dw_plan))
+		if (model->layers[i]->sparse_inputs || !model->layers[i]->forward_plan ||
+			model->layers[i]->planned_width != width || model->layers[i]->planned_batch < max_batch ||
+			(training && !model->layers[i]->dw_plan))
 			SL_TRY(sli_layer_prepare_width(context, model->layers[i], max_batch, width,
 										   training ? SL_MODE_TRAINING : SL_MODE_INFERENCE, i > 0));
 	return SL_OK;
@@ -83,7 +84,7 @@ static sl_status prepare(sl_context *context, sl_model *model, int64_t max_batch
 	bool sparse = false;
 	sl_device_state *state = sli_device(context);
 	for (int i = 0; i < model->count; i++)
-		sparse |= !model->layers[i]->dense;
+		sparse |= !model->layers[i]->dense && !model->layers[i]->sparse_inputs;
 	sl_model_room room = {.max_batch = max_batch, .layers = model->count, .training = mode == SL_MODE_TRAINING};
 	if (model->room.device == state) {
 		if (model->room.max_batch > room.max_batch)
@@ -143,8 +144,14 @@ sl_status sli_model_run(sl_context *context, sl_model *model, int64_t batch, sl_
 	bool training = mode == SL_MODE_TRAINING;
 	model->batch = -1;
 	for (int i = 0; i < model->count; i++) {
-		sl_dense x = sli_model_activation(context, model, i, batch),
-				 y = sli_model_activation(context, model, i + 1, batch);
+		sl_dense y = sli_model_activation(context, model, i + 1, batch), x;
+		if (model->layers[i]->sparse_inputs) {
+			sl_dense rows = sl_dense_transposed(y);
+			SL_TRY(sli_layer_forward_sparse(context, model->layers[i], &model->inputs, &rows,
+											training ? model->room.saved[i] : NULL));
+			continue;
+		}
+		x = sli_model_activation(context, model, i, batch);
 		SL_TRY(sli_layer_forward(context, model->layers[i], &x, &y, training ? model->room.saved[i] : NULL));
 	}
 	if (training)
@@ -157,6 +164,11 @@ sl_status sli_model_back(sl_context *context, sl_model *model, sl_dense *dx, sl_
 	for (int i = model->count - 1; i >= 0; i--) {
 		sl_layer *layer = model->layers[i];
 		sl_dense dy = sli_model_gradient(context, model, from, layer->out_features, model->batch);
+		if (layer->sparse_inputs) {
+			sl_dense rows = sl_dense_transposed(dy);
+			SL_TRY(sli_layer_backward_sparse(context, layer, model->room.saved[i], &rows, write));
+			continue;
+		}
 		sl_dense below = sli_model_gradient(context, model, 1 - from, layer->in_features, model->batch);
 		SL_TRY(sli_layer_backward(context, layer, model->room.saved[i], &dy, i ? &below : dx, write));
 		from = 1 - from;
@@ -164,16 +176,22 @@ sl_status sli_model_back(sl_context *context, sl_model *model, sl_dense *dx, sl_
 	return SL_OK;
 }
 
-sl_status sli_model_loss(sl_context *context, sl_model *model, sl_loss loss, int64_t batch, const int32_t *labels,
-						 const sl_dense *dense, bool gradient, sl_loss_sums *sums) {
+sl_status sli_model_loss(sl_context *context, sl_model *model, sl_loss loss, int64_t batch, const sl_targets *targets,
+						 bool gradient, sl_loss_sums *sums) {
 	sl_device_state *state = sli_device(context);
 	sl_loss_sums fresh = {.bad_row = -1};
 	sl_dense y = sli_model_activation(context, model, model->count, batch);
-	sl_op_args args = {.alpha = 1, .a = y, .labels = labels, .result = model->room.sums.data};
+	sl_op_args args = {.alpha = 1, .a = y, .labels = targets->labels, .result = model->room.sums.data};
 	sl_op_desc desc = {.kind = SL_OP_LOSS, .variant = (int)loss, .a = sli_desc(&y)};
-	if (dense) {
-		args.b = sl_dense_transposed(*dense);
+	sl_sparse_batch sparse;
+	if (targets->dense) {
+		args.b = sl_dense_transposed(*targets->dense);
 		desc.b = sli_desc(&args.b);
+	}
+	if (targets->sparse) {
+		sli_sparse_targets(targets->sparse, &sparse);
+		args.batch = &sparse;
+		desc.stored_only = targets->ignore_zeros;
 	}
 	if (gradient) {
 		args.c = sli_model_gradient(context, model, 0, y.rows, batch);
@@ -185,7 +203,7 @@ sl_status sli_model_loss(sl_context *context, sl_model *model, sl_loss loss, int
 	SL_TRY(state->backend->synchronize(state->device));
 	if (fresh.bad_row >= 0)
 		return sli_fail(context, SL_ERR_ARGUMENT, "label %lld is %d; it must be in [0, %lld)", (long long)fresh.bad_row,
-						(int)labels[fresh.bad_row], (long long)y.rows);
+						(int)targets->labels[fresh.bad_row], (long long)y.rows);
 	sums->loss += fresh.loss;
 	sums->rows += fresh.rows;
 	sums->correct += fresh.correct;

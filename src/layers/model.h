@@ -23,9 +23,15 @@ struct sl_model {
 	int count, capacity;
 	sl_model_room room;
 	int64_t batch; /* of the last training forward; -1: none */
+	/* Of a model whose first layer takes sparse inputs: those of the next run; borrowed until its backward. */
+	sl_sparse inputs;
 };
 
 sl_status sli_model_prepare(sl_context *context, sl_model *model, int64_t max_batch, sl_mode mode);
+/* Whether the first layer takes sparse inputs. */
+static inline bool sli_model_sparse(const sl_model *model) {
+	return model->count && model->layers[0]->sparse_inputs;
+}
 void sli_model_forget(sl_model *model); /* drop what was prepared */
 /* Activations at a boundary: 0 the input, `count` the output. [features, batch]. */
 sl_dense sli_model_activation(sl_context *context, const sl_model *model, int boundary, int64_t batch);
@@ -36,8 +42,8 @@ sl_status sli_model_run(sl_context *context, sl_model *model, int64_t batch, sl_
 sl_status sli_model_back(sl_context *context, sl_model *model, sl_dense *dx, sl_write write);
 sl_dense sli_model_gradient(sl_context *context, const sl_model *model, int which, int64_t features, int64_t batch);
 /* Loss of the output activations added into *sums; with `gradient` also its gradient in gradient
- * buffer 0. `dense` is [batch, out] or NULL. */
-sl_status sli_model_loss(sl_context *context, sl_model *model, sl_loss loss, int64_t batch, const int32_t *labels,
-						 const sl_dense *dense, bool gradient, sl_loss_sums *sums);
+ * buffer 0. Targets are of the batch, checked. */
+sl_status sli_model_loss(sl_context *context, sl_model *model, sl_loss loss, int64_t batch, const sl_targets *targets,
+						 bool gradient, sl_loss_sums *sums);
 
 #endif

@@ -98,6 +98,16 @@ static bool already(sl_context *context, const sl_layer *layer, int64_t max_batc
 	return mode == SL_MODE_INFERENCE || (layer->dw_plan && layer->gradient.device && (layer->dx_plan || !dx));
 }
 
+/* No plans; y, dy and dz in rows. What depends on a batch's entries grows with the first batches. */
+static sl_status prepare_sparse(sl_context *context, sl_layer *layer, int64_t max_batch, sl_mode mode) {
+	size_t bytes;
+	if (!sli_panel_bytes(layer->out_features, max_batch, 1, layer->dtype, &bytes))
+		return sli_fail(context, SL_ERR_OVERFLOW, "max_batch %lld of %lld features does not fit in memory",
+						(long long)max_batch, (long long)layer->out_features);
+	SL_TRY(sli_arena_reserve(context, 3 * rounded(bytes)));
+	return mode == SL_MODE_TRAINING ? sli_layer_make_gradients(context, layer) : SL_OK;
+}
+
 static sl_status prepare(sl_context *context, sl_layer *layer, int64_t max_batch, int64_t width, sl_mode mode,
 						 bool dx) {
 	if (already(context, layer, max_batch, width, mode, dx)) {
@@ -140,6 +150,8 @@ static sl_status prepare(sl_context *context, sl_layer *layer, int64_t max_batch
 
 sl_status sli_layer_prepare_width(sl_context *context, sl_layer *layer, int64_t max_batch, int64_t width, sl_mode mode,
 								  bool dx) {
+	if (layer->sparse_inputs)
+		return prepare_sparse(context, layer, max_batch, mode);
 	size_t had = sli_arena_bytes(context);
 	sl_status status = prepare(context, layer, max_batch, width, mode, dx);
 	if (!sli_no_room(status) || layer->dense || sli_plan_mode(context) == SL_PLAN_SPARSE)

@@ -33,11 +33,12 @@ sl_status sli_saved_create_width(sl_saved **result, sl_context *context, const s
 	saved->heap = sli_heap_retain(sli_heap(context));
 	saved->max_batch = max_batch;
 	sl_status status = SL_OK;
-	if (!borrows_input)
+	if (!borrows_input && !layer->sparse_inputs)
 		status = room_for(context, &saved->input, layer->in_features, max_batch, width, layer->dtype);
 	/* The identity keeps nothing; GELU keeps its input, which is never the caller's. */
 	bool keeps = layer->activation != SL_IDENTITY;
-	if (status == SL_OK && keeps && (!borrows_output || sl_activation_saves_input(layer->activation)))
+	if (status == SL_OK && keeps &&
+		(!borrows_output || layer->sparse_inputs || sl_activation_saves_input(layer->activation)))
 		status = room_for(context, &saved->output, layer->out_features, max_batch, width, layer->dtype);
 	if (status != SL_OK) {
 		sl_saved_destroy(saved);

@@ -21,6 +21,11 @@ static const struct {
 	[SL_OP_ELEMENTWISE] = {"elementwise", FLOATS, A},
 	[SL_OP_LOSS] = {"loss", FLOATS, A},
 	[SL_OP_UPDATE] = {"update", FLOATS, A},
+	[SL_OP_INPUT] = {"sparse inputs", FLOATS, A | B | C},
+	[SL_OP_INPUT_GROUP] = {"grouping of sparse inputs", FLOATS, A},
+	[SL_OP_INPUT_GRAD] = {"gradient of sparse inputs", FLOATS, A},
+	[SL_OP_UPDATE_ROWS] = {"update of rows", FLOATS, A},
+	[SL_OP_SPGEMM] = {"spgemm", FLOATS, A | B | C},
 };
 
 static unsigned bit(sl_dtype dtype) {

@@ -92,4 +92,10 @@ sl_dense sli_panels(sl_context *context, void *data, sl_dtype dtype, int64_t row
 /* c = a, any orders and dtypes (SL_OP_CONVERT). */
 sl_status sli_convert(sl_context *context, const sl_dense *source, sl_dense *destination);
 
+/* Sparse targets of outputs [rows, cols]. */
+sl_status sli_check_sparse_targets(sl_context *context, sl_loss loss, const sl_sparse *view, bool ignore_zeros,
+								   sl_dtype dtype, int64_t rows, int64_t cols);
+/* Checked ones as the loss takes them, borrowed. */
+void sli_sparse_targets(const sl_sparse *view, sl_sparse_batch *batch);
+
 #endif

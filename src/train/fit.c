@@ -79,7 +79,8 @@ typedef struct pass {
 	int64_t *order;  /* count, or NULL */
 	int32_t *labels; /* batch, or NULL */
 	char *targets;   /* batch rows, or NULL */
-	size_t order_bytes, label_bytes, target_bytes, row_bytes;
+	int64_t *ranges; /* where a batch's rows of sparse inputs and targets begin and end, batch each; or NULL */
+	size_t range_bytes, order_bytes, label_bytes, target_bytes, row_bytes;
 } pass;
 
 static void close_pass(pass *p) {
@@ -87,10 +88,12 @@ static void close_pass(pass *p) {
 	sli_heap_free(heap, p->order, p->order_bytes);
 	sli_heap_free(heap, p->labels, p->label_bytes);
 	sli_heap_free(heap, p->targets, p->target_bytes);
+	sli_heap_free(heap, p->ranges, p->range_bytes);
 }
 
 static sl_status open_pass(pass *p, bool shuffled) {
-	p->count = p->samples->inputs.rows;
+	p->count = sli_sample_count(p->samples);
+	p->range_bytes = (size_t)p->batch * 4 * sizeof *p->ranges;
 	p->order_bytes = shuffled ? (size_t)p->count * sizeof *p->order : 0;
 	p->label_bytes = (size_t)p->batch * sizeof *p->labels;
 	sl_status status = SL_OK;
@@ -103,9 +106,30 @@ static sl_status open_pass(pass *p, bool shuffled) {
 		p->target_bytes = (size_t)p->batch * p->row_bytes;
 		status = sli_allocate(p->context, p->target_bytes, "a batch's targets", (void **)&p->targets);
 	}
+	if (status == SL_OK && (p->samples->sparse_inputs || p->samples->sparse_targets))
+		status = sli_allocate(p->context, p->range_bytes, "a batch's sparse rows", (void **)&p->ranges);
 	if (status != SL_OK)
 		close_pass(p);
 	return status;
+}
+
+/* Rows of a sparse matrix as below, where they lie. */
+static sl_status take_sparse(const pass *p, const sl_sparse *from, const int64_t *order, int64_t first, int64_t batch,
+							 int64_t *ranges, sl_sparse *rows) {
+	if (order)
+		return sl_sparse_select(p->context, from, order, batch, ranges, ranges + p->batch, rows);
+	*rows = sl_sparse_slice(*from, first, batch);
+	return SL_OK;
+}
+
+/* Inputs of samples order[0..batch), or from `first` on where order is NULL. */
+static sl_status take_inputs(pass *p, const int64_t *order, int64_t first, int64_t batch) {
+	const sl_samples *s = p->samples;
+	if (!s->sparse_inputs) {
+		gather_inputs(p->context, p->model, &s->inputs, order, first, batch);
+		return SL_OK;
+	}
+	return take_sparse(p, s->sparse_inputs, order, first, batch, p->ranges, &p->model->inputs);
 }
 
 /* Forward and loss of samples [first, first + batch) in the pass's order. */
@@ -124,9 +148,16 @@ static sl_status run_batch(pass *p, int64_t first, int64_t batch, bool training,
 	}
 	if (p->targets)
 		dense = sl_dense_view(p->targets, s->targets->dtype, batch, s->targets->cols);
-	gather_inputs(p->context, p->model, &s->inputs, order, first, batch);
+	sl_targets targets = {
+		.labels = p->labels, .dense = p->targets ? &dense : NULL, .ignore_zeros = p->samples->ignore_zeros};
+	sl_sparse rows;
+	if (s->sparse_targets) {
+		SL_TRY(take_sparse(p, s->sparse_targets, order, first, batch, p->ranges + 2 * p->batch, &rows));
+		targets.sparse = &rows;
+	}
+	SL_TRY(take_inputs(p, order, first, batch));
 	SL_TRY(sli_model_run(p->context, p->model, batch, training ? SL_MODE_TRAINING : SL_MODE_INFERENCE));
-	return sli_model_loss(p->context, p->model, p->loss, batch, p->labels, p->targets ? &dense : NULL, training, sums);
+	return sli_model_loss(p->context, p->model, p->loss, batch, &targets, training, sums);
 }
 
 static double mean_loss_of(const sl_loss_sums *sums) {
@@ -223,8 +254,9 @@ static sl_status end_epoch(pass *p, const sl_optimizer *optimizer, const sl_fit_
 sl_status sli_model_fit(sl_context *context, sl_model *model, sl_optimizer *optimizer, const sl_samples *samples,
 						const sl_fit_options *o) {
 	pass p = {.context = context, .model = model, .samples = samples, .loss = o->loss, .batch = o->batch};
-	if (p.batch > samples->inputs.rows && samples->inputs.rows)
-		p.batch = samples->inputs.rows;
+	int64_t count = sli_sample_count(samples);
+	if (p.batch > count && count)
+		p.batch = count;
 	SL_TRY(sli_model_prepare(context, model, p.batch, SL_MODE_TRAINING));
 	SL_TRY(open_pass(&p, !o->keep_order));
 	sl_status status = SL_OK;
@@ -266,12 +298,14 @@ sl_status sli_model_evaluate(sl_context *context, sl_model *model, sl_loss loss,
 	return status;
 }
 
-sl_status sli_model_predict(sl_context *context, sl_model *model, const sl_dense *inputs, sl_dense *outputs,
+sl_status sli_model_predict(sl_context *context, sl_model *model, const sl_samples *samples, sl_dense *outputs,
 							int64_t batch) {
+	pass p = {.context = context, .model = model, .samples = samples, .batch = batch};
+	int64_t count = sli_sample_count(samples);
 	SL_TRY(sli_model_prepare(context, model, batch, SL_MODE_INFERENCE));
-	for (int64_t first = 0; first < inputs->rows; first += batch) {
-		int64_t n = inputs->rows - first < batch ? inputs->rows - first : batch;
-		gather_inputs(context, model, inputs, NULL, first, n);
+	for (int64_t first = 0; first < count; first += batch) {
+		int64_t n = count - first < batch ? count - first : batch;
+		SL_TRY(take_inputs(&p, NULL, first, n));
 		SL_TRY(sli_model_run(context, model, n, SL_MODE_INFERENCE));
 		sl_dense from = sl_dense_transposed(sli_model_activation(context, model, model->count, n)), to = *outputs;
 		to.rows = n;

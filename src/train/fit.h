@@ -10,7 +10,11 @@ sl_status sli_model_fit(sl_context *context, sl_model *model, sl_optimizer *opti
 						const sl_fit_options *options);
 sl_status sli_model_evaluate(sl_context *context, sl_model *model, sl_loss loss, const sl_samples *samples,
 							 int64_t batch, double *mean_loss, double *accuracy);
-sl_status sli_model_predict(sl_context *context, sl_model *model, const sl_dense *inputs, sl_dense *outputs,
+/* Of the samples the inputs alone. */
+sl_status sli_model_predict(sl_context *context, sl_model *model, const sl_samples *samples, sl_dense *outputs,
 							int64_t batch);
+static inline int64_t sli_sample_count(const sl_samples *samples) {
+	return samples->sparse_inputs ? samples->sparse_inputs->rows : samples->inputs.rows;
+}
 
 #endif

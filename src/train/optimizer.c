@@ -143,8 +143,8 @@ static sl_status each(sl_context *context, const sl_optimizer *optimizer, visito
 }
 
 static sl_status elementwise(sl_context *context, sl_elementwise what, const sl_parameter *parameter, double alpha) {
-	sl_op_desc desc = {.kind = SL_OP_ELEMENTWISE, .variant = what, .count = parameter->count};
-	sl_op_args args = {.alpha = alpha, .vector = {parameter->gradient}, .count = parameter->count};
+	sl_op_desc desc = {.kind = SL_OP_ELEMENTWISE, .variant = what, .count = parameter->gradient_count};
+	sl_op_args args = {.alpha = alpha, .vector = {parameter->gradient}, .count = parameter->gradient_count};
 	desc.a.dtype = parameter->dtype;
 	return sli_run(context, &desc, &args);
 }
@@ -164,8 +164,8 @@ static sl_status scale(sl_context *context, const sl_optimizer *optimizer, const
 static sl_status add_squares(sl_context *context, const sl_optimizer *optimizer, const sl_optimizer_entry *entry,
 							 int index, const sl_parameter *parameter, void *argument) {
 	(void)optimizer, (void)entry, (void)index;
-	sl_op_desc desc = {.kind = SL_OP_REDUCE, .variant = SL_REDUCE_SUM_SQUARES, .count = parameter->count};
-	sl_op_args args = {.vector = {parameter->gradient}, .count = parameter->count, .result = argument};
+	sl_op_desc desc = {.kind = SL_OP_REDUCE, .variant = SL_REDUCE_SUM_SQUARES, .count = parameter->gradient_count};
+	sl_op_args args = {.vector = {parameter->gradient}, .count = parameter->gradient_count, .result = argument};
 	desc.a.dtype = parameter->dtype;
 	return sli_run(context, &desc, &args);
 }
@@ -189,11 +189,40 @@ static sl_status global_norm(sl_context *context, const sl_optimizer *optimizer,
 	return status;
 }
 
+/* Whether rows without a gradient change in a step. */
+static bool walks_all(const sl_optimizer_options *o, const sl_update *numbers) {
+	if (o->lazy)
+		return false;
+	return o->kind != SL_SGD || numbers->l1 != 0 || numbers->l2 != 0 || numbers->l1_proximal != 0;
+}
+
+static sl_status update_rows(sl_context *context, const sl_optimizer *optimizer, const sl_optimizer_entry *entry,
+							 const sl_parameter *parameter, const sl_update *numbers) {
+	sl_row_gradient *rows = &entry->layer->rows;
+	sl_sparse_groups groups = {
+		.count = parameter->gradient_row_count, .columns = rows->columns.data, .row_starts = rows->starts.data};
+	sl_op_desc desc = {.kind = SL_OP_UPDATE_ROWS,
+					   .variant = optimizer->options.kind,
+					   .a = {.dtype = parameter->dtype},
+					   .b = {.rows = parameter->rows, .cols = parameter->cols, .dtype = parameter->dtype}};
+	sl_op_args args = {
+		.vector = {parameter->value, parameter->gradient, entry->state[0][0].data, entry->state[0][1].data},
+		.update = numbers,
+		.groups = &groups};
+	sl_pattern *pattern = parameter->pattern;
+	if (pattern)
+		SL_TRY(sli_pattern_view(context, pattern, false, &desc.sparse));
+	desc.transpose = walks_all(&optimizer->options, numbers);
+	return sli_run(context, &desc, &args);
+}
+
 static sl_status update(sl_context *context, const sl_optimizer *optimizer, const sl_optimizer_entry *entry, int index,
 						const sl_parameter *parameter, void *argument) {
 	sl_update numbers = *(const sl_update *)argument;
 	if (!parameter->decays)
 		numbers.l1 = numbers.l2 = numbers.l1_proximal = numbers.weight_decay = 0;
+	if (parameter->gradient_rows)
+		return update_rows(context, optimizer, entry, parameter, &numbers);
 	sl_op_desc desc = {.kind = SL_OP_UPDATE, .variant = optimizer->options.kind, .count = parameter->count};
 	sl_op_args args = {
 		.vector = {parameter->value, parameter->gradient, entry->state[index][0].data, entry->state[index][1].data},

@@ -36,14 +36,17 @@ static sl_status build(sl_context *context, const sl_layer *layer, int64_t keep,
 	size_t size = sl_dtype_size(layer->dtype);
 	const void *values = layer->dense ? layer->dense_weights.data : layer->weights->values;
 	if (layer->dense)
-		SL_TRY(sl_pattern_full(&e->from, context, layer->out_features, layer->in_features));
+		SL_TRY(sl_pattern_full(&e->from, context, layer->sparse_inputs ? layer->in_features : layer->out_features,
+							   layer->sparse_inputs ? layer->out_features : layer->in_features));
 	else
 		e->from = sl_pattern_retain(layer->weights->pattern);
 	SL_TRY(sli_pattern_keep_largest(&e->to, &e->map, context, e->from, values, layer->dtype, keep));
 	SL_TRY(sl_csr_create_pattern(&e->weights, context, e->to, layer->dtype));
 	for (int64_t i = 0; i < keep; i++)
 		memcpy((char *)e->weights->values + (size_t)i * size, (const char *)values + (size_t)e->map[i] * size, size);
-	SL_TRY(carry(context, &layer->gradient, e->map, keep, size, &e->gradient));
+	/* A row-sparse gradient is dropped: the next batch brings other rows. */
+	if (!layer->sparse_inputs)
+		SL_TRY(carry(context, &layer->gradient, e->map, keep, size, &e->gradient));
 	for (int s = 0; entry && s < SL_MAX_STATES; s++)
 		SL_TRY(carry(context, &entry->state[0][s], e->map, keep, size, &e->state[s]));
 	return SL_OK;

@@ -338,6 +338,76 @@ static sl_status function_forward_backward(things *t, void **left) {
 	sl_function_destroy(function);
 	return status;
 }
+/* Sparse inputs that need room for another form, gradients of two batches, and a step. */
+static sl_status train_sparse(things *t, void **left) {
+	static int64_t sparse_rows[] = {0, 4, 2, 0, 7}, sparse_cols[] = {3, 1, 11, 5, 3};
+	static float weights[] = {1, -2, 0.5f, 3, 1};
+	sl_sparse x = {.format = SL_SPARSE_COO,
+				   .rows = BATCH,
+				   .cols = SIDE,
+				   .nnz = 5,
+				   .row_indices = sparse_rows,
+				   .col_indices = sparse_cols,
+				   .index_dtype = SL_I64,
+				   .values = weights,
+				   .dtype = SL_F32};
+	sl_model *model = NULL;
+	sl_layer *layer = NULL;
+	sl_optimizer *optimizer = NULL;
+	sl_loss_result result;
+	sl_linear_options o;
+	SL_OPTIONS_INIT(o);
+	o.in_features = o.out_features = SIDE;
+	o.density = 0.4;
+	o.bias = o.sparse_inputs = true;
+	o.activation = SL_GELU;
+	*left = NULL;
+	SL_TRY(sl_model_create(&model, t->context));
+	sl_status status = sl_linear_create(&layer, t->context, &o);
+	if (status == SL_OK && (status = sl_model_add(t->context, model, layer)) != SL_OK)
+		sl_layer_destroy(layer);
+	if (status == SL_OK)
+		status = make_optimizer(t->context, model, &optimizer);
+	sl_targets targets = {.labels = label_data};
+	for (int i = 0; i < 2 && status == SL_OK; i++) {
+		sparse_cols[0] = 6 + i; /* another column */
+		status = sl_model_train_batch_sparse(t->context, model, SL_SOFTMAX_CROSS_ENTROPY, &x, &targets,
+											 i ? SL_ACCUMULATE : SL_OVERWRITE, &result);
+	}
+	if (status == SL_OK)
+		status = sl_optimizer_step(t->context, optimizer);
+	sl_samples samples;
+	SL_OPTIONS_INIT(samples);
+	sl_sparse rows = sl_sparse_from_csr(t->csr);
+	samples.sparse_inputs = &rows;
+	samples.labels = label_data;
+	if (status == SL_OK)
+		status = sl_model_fit(t->context, model, optimizer, &samples, NULL);
+	sl_model_destroy(model);
+	sl_optimizer_destroy(optimizer);
+	return status;
+}
+/* On patterns of their own, whose transposes are not there yet. */
+static sl_status spgemm(things *t, void **left) {
+	sl_csr *a = NULL, *c = NULL, *da = NULL;
+	static float out[SIDE * SIDE];
+	sl_dense view = sl_dense_view(dense_data, SL_F32, SIDE, SIDE);
+	sl_dense turned = sl_dense_transposed(sl_dense_view(out, SL_F32, SIDE, SIDE));
+	*left = NULL;
+	sl_status status = sl_csr_create_dense(&a, t->context, &view, 0.3, NULL);
+	if (status == SL_OK)
+		status = sl_spgemm(&c, t->context, 1, a, t->csr);
+	if (status == SL_OK)
+		status = sl_csr_create_pattern(&da, t->context, sl_csr_pattern(a), SL_F32);
+	if (status == SL_OK)
+		status = sl_spgemm_backward(t->context, 1, t->csr, a, c, 0, NULL, da);
+	if (status == SL_OK)
+		status = sl_spgemm_dense(t->context, 1, a, t->csr, 0, &turned);
+	sl_csr_destroy(a);
+	sl_csr_destroy(c);
+	sl_csr_destroy(da);
+	return status;
+}
 static sl_status model_create(things *t, void **left) {
 	MAKES(sl_model, sl_model_destroy, make_model(t->context, &made));
 }
@@ -603,6 +673,8 @@ static const struct {
 			 CALL(model_create),
 			 CALL(optimizer_create),
 			 CALL(model_train_batch),
+			 CALL(train_sparse),
+			 CALL(spgemm),
 			 CALL(model_fit),
 			 CALL(model_predict),
 			 CALL(layer_prune),

@@ -689,10 +689,10 @@ SL_TEST(elementwise, losses_refuse_and_name) {
 	CHECK(strstr(sl_context_message(context), "[0, 5)") && result.loss == 0 && result.counted == 0);
 	CHECK(view_intact(&p.gradient));
 	p.label[70] = p.label[83] = 0;
-	sl_targets both = {p.label, &p.targets.view}, none = {NULL, NULL}, labels = {.labels = p.label},
-			   dense = {.dense = &p.targets.view};
+	sl_targets both = {.labels = p.label, .dense = &p.targets.view}, none = {.labels = NULL},
+			   labels = {.labels = p.label}, dense = {.dense = &p.targets.view};
 	CHECK_STATUS(context, sl_loss_evaluate(context, p.loss, &p.outputs.view, &both, NULL, &result), SL_ERR_ARGUMENT,
-				 "labels and dense");
+				 "several of labels, dense and sparse");
 	CHECK_STATUS(context, sl_loss_evaluate(context, p.loss, &p.outputs.view, &none, NULL, &result), SL_ERR_NULL,
 				 "targets");
 	CHECK_STATUS(context, sl_loss_evaluate(context, p.loss, &p.outputs.view, NULL, NULL, &result), SL_ERR_NULL,
