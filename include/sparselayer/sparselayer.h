@@ -24,5 +24,6 @@
 #include "model.h"
 #include "io.h"
 #include "data.h"
+#include "metrics.h"
 
 #endif

@@ -396,6 +396,43 @@ SL_TEST(data, svmlight_written_comes_back) {
 	clean();
 }
 
+/* As in tests/data/make.py. */
+static double value(int i, int j) {
+	if (i == 4 || (i * 7 + j * 13) % 5)
+		return 0;
+	double v = ((i * 31 + j * 17) % 19 - 9) / 4.0;
+	return v != 0 ? v : 2.5;
+}
+
+SL_TEST(data, svmlight_of_sklearn) {
+	sl_context *context = sl_test_context();
+	for (int sets = 0; sets < 2; sets++) {
+		enum { ROWS = 17, COLS = 11 };
+		sl_dataset *d;
+		sl_svmlight_options o = {SL_SVMLIGHT_DEFAULTS, .features = COLS, .dtype = SL_F64,
+								 .labels = sets ? SL_LABELS_SETS : SL_LABELS_CLASSES};
+		CHECK_OK(context,
+				 sl_dataset_read_svmlight(
+					 &d, context, sets ? SL_TEST_DATA "/sklearn_sets.svm" : SL_TEST_DATA "/sklearn.svm", &o, NULL));
+		sl_dataset_content c = content_of(context, d);
+		CHECK_EQ(c.samples, ROWS);
+		int64_t nnz = 0;
+		for (int i = 0; i < ROWS; i++) {
+			for (int j = 0; j < COLS; j++) {
+				nnz += value(i, j) != 0;
+				CHECK(value(i, j) == 0 || entry(context, c.inputs, i, j) == value(i, j));
+			}
+			if (!sets)
+				CHECK(c.numbers[i] == i % 3 - 1 && c.labels[i] == i % 3 && c.groups[i] == i / 4);
+			for (int j = 0; j < 6 && sets; j++)
+				CHECK((entry(context, c.targets, i, j) == 1) == ((i + j) % 4 == 0));
+		}
+		CHECK_EQ(nonzeros(context, c.inputs), nnz);
+		sl_dataset_destroy(d);
+	}
+	sl_context_destroy(context);
+}
+
 SL_TEST(data, svmlight_is_a_format_of_matrices) {
 	sl_context *context = sl_test_context();
 	sl_csr *m;
