@@ -115,6 +115,13 @@ typedef struct sl_fit_options {
 	const sl_samples *validation; /**< evaluated after each epoch; NULL: none */
 	sl_epoch_callback on_epoch;   /**< NULL: none */
 	void *user;                   /**< handed to it */
+	/** Stop early: after so many epochs in a row whose validation loss was not the best. At the end the parameters of
+	 * the best epoch are put back; the optimizer stays as it is. The count begins anew in a resumed run. Default 0: all
+	 * epochs are made */
+	int64_t patience;
+	double min_improvement; /**< by how much an epoch must be better than the best to count; default 0 */
+	bool stop_on_accuracy;  /**< look at the validation accuracy, not the loss */
+	bool keep_last;         /**< with `patience`: keep the last parameters, not the best */
 } sl_fit_options;
 /** Begins an initializer of #sl_fit_options. */
 #define SL_FIT_DEFAULTS .struct_size = sizeof(sl_fit_options)
@@ -124,7 +131,8 @@ typedef struct sl_fit_options {
  * step with #SL_ERR_CANCELLED, model and optimizer being whole.
  * @return #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_ARGUMENT, #SL_ERR_LAYOUT (samples not row-major), #SL_ERR_STATE (a
  * layer the optimizer does not have), #SL_ERR_UNSUPPORTED (not on the CPU), #SL_ERR_NONFINITE (the loss became NaN or
- *         infinite; the epoch and batch are named), #SL_ERR_CANCELLED
+ *         infinite; the epoch and batch are named), #SL_ERR_CANCELLED, #SL_ERR_STATE also where a pattern was edited
+ *         after the best epoch of a run that stops early, whose parameters are then those of the last
  */
 SL_API sl_status sl_model_fit(sl_context *context, sl_model *model, sl_optimizer *optimizer, const sl_samples *samples,
 							  const sl_fit_options *options);

@@ -24,6 +24,7 @@
 #include "model.h"
 #include "io.h"
 #include "data.h"
+#include "loader.h"
 #include "metrics.h"
 
 #endif

@@ -297,6 +297,11 @@ static sl_status resolve_fit(sl_context *context, const sl_fit_options *given, s
 		SL_TRY(sli_take_struct(context, o, sizeof *o, given, "options"));
 	if (o->epochs < 0 || o->first_epoch < 0 || o->batch < 0 || o->accumulate < 0)
 		return sli_fail(context, SL_ERR_ARGUMENT, "epochs, first_epoch, batch and accumulate must not be negative");
+	if (o->patience < 0 || !(o->min_improvement >= 0))
+		return sli_fail(context, SL_ERR_ARGUMENT, "patience is %lld and min_improvement %g; neither may be negative",
+						(long long)o->patience, o->min_improvement);
+	if (o->patience && !o->validation)
+		return sli_fail(context, SL_ERR_ARGUMENT, "patience is given without validation samples");
 	o->epochs = o->epochs ? o->epochs : 1;
 	o->batch = o->batch ? o->batch : 32;
 	o->accumulate = o->accumulate ? o->accumulate : 1;

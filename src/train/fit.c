@@ -6,7 +6,8 @@
 #include <time.h>
 
 #include "core/checked.h"
-#include "core/rng.h"
+#include "train/early.h"
+#include "train/order.h"
 
 enum { GATHER_COLUMNS = 16, GATHER_FEATURES = 256 };
 
@@ -168,16 +169,10 @@ static double accuracy_of(const sl_loss_sums *sums) {
 	return sums->counted ? (double)sums->correct / (double)sums->counted : NAN;
 }
 
-/* Fisher and Yates, from the seed and the epoch's number alone. */
 static void shuffle(sl_context *context, int64_t *order, int64_t count, int64_t epoch) {
-	sl_rng rng = sli_rng(sli_seed(context), 0x5368756666ULL << 24 ^ (uint64_t)epoch);
 	for (int64_t i = 0; i < count; i++)
 		order[i] = i;
-	for (int64_t i = count - 1; i > 0; i--) {
-		int64_t j = (int64_t)sli_rng_below(&rng, (uint64_t)i + 1), other = order[i];
-		order[i] = order[j];
-		order[j] = other;
-	}
+	sli_shuffle(sli_seed(context), 0, epoch, order, count);
 }
 
 static bool report(const pass *p, const char *what, int64_t done, int64_t epoch, int64_t epochs,
@@ -259,8 +254,10 @@ sl_status sli_model_fit(sl_context *context, sl_model *model, sl_optimizer *opti
 		p.batch = count;
 	SL_TRY(sli_model_prepare(context, model, p.batch, SL_MODE_TRAINING));
 	SL_TRY(open_pass(&p, !o->keep_order));
-	sl_status status = SL_OK;
-	for (int64_t epoch = o->first_epoch; epoch < o->epochs && status == SL_OK; epoch++) {
+	sl_early early;
+	bool stop = false;
+	sl_status status = sli_early_open(&early, context, model, o);
+	for (int64_t epoch = o->first_epoch; epoch < o->epochs && status == SL_OK && !stop; epoch++) {
 		sl_loss_sums sums = {.bad_row = -1};
 		double began = seconds();
 		/* Costs nothing unless a callback edited a pattern. */
@@ -271,7 +268,10 @@ sl_status sli_model_fit(sl_context *context, sl_model *model, sl_optimizer *opti
 			.epoch = epoch, .loss = mean_loss_of(&sums), .accuracy = accuracy_of(&sums), .seconds = seconds() - began};
 		if (status == SL_OK)
 			status = end_epoch(&p, optimizer, o, &figures);
+		if (status == SL_OK)
+			status = sli_early_note(&early, &figures, &stop);
 	}
+	status = sli_early_close(&early, status);
 	close_pass(&p);
 	return status;
 }
