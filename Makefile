@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-.PHONY: help deps build demo test bench bench-quick bench-full bench-peers gpu-check sanitize fuzz format docs install clean
+.PHONY: help deps build demo test bench bench-quick bench-full bench-peers bench-svmlight examples gpu-check sanitize fuzz format docs install clean
 PRESET ?= release
 JOBS ?= $(shell nproc)
 
@@ -12,6 +12,9 @@ build: deps
 	@cmake --build --preset $(PRESET) -j $(JOBS)
 demo: build ## train dense and sparse networks on Fashion-MNIST and compare them
 	@build/$(PRESET)/examples/demo
+examples: build ## train on Debian's package index: sections, tags, dependencies
+	@python3 examples/packages/packages.py build/packages
+	@for example in section tags depends; do echo "== $$example"; build/$(PRESET)/examples/packages/$$example build/packages || exit 1; done
 test: PRESET = ci
 test: deps ## build and run every test
 	cmake --preset ci && cmake --build --preset ci -j $(JOBS)
@@ -25,6 +28,8 @@ bench-full: build bench-peers ## the full grid, for hours; goes on where it was 
 	@build/$(PRESET)/bench/bench-ops -p c -o build/bench-full.tsv bench/cases/grid.txt 1
 bench-peers: ## install the libraries to compare with
 	@bench/peers/install.sh
+bench-svmlight: build ## reading svmlight text, beside scikit-learn (PYTHON: one that has it)
+	@$(or $(PYTHON),python3) bench/peers/svmlight.py build/$(PRESET)/bench/bench-svmlight
 gpu-check: deps ## build the CUDA module and run what needs a GPU (results also to OUT, if set)
 	@scripts/gpu-check.sh
 sanitize: deps ## the tests under ASan with leaks, UBSan and TSan
