@@ -75,11 +75,31 @@ static void print_row(const float *row, int64_t count, bool scores) {
 	printf("\n");
 }
 
+/* A network of sparse inputs: rows are read as they are, and may have fewer features than it knows. */
+static sl_status predict_sparse(sl_context *context, const options *o, sl_model *model, const sl_model_info *info,
+								float **out) {
+	sl_csr *matrix;
+	SL_TRY(sl_csr_read(&matrix, context, o->input, SL_FORMAT_AUTO, NULL));
+	sl_sparse rows = sl_sparse_from_csr(matrix);
+	rows.cols = rows.cols < info->in_features ? info->in_features : rows.cols;
+	*out = calloc((size_t)(rows.rows * info->out_features) + 1, sizeof **out);
+	sl_dense outputs = sl_dense_view(*out, SL_F32, rows.rows, info->out_features);
+	sl_status status = *out ? sl_model_predict_sparse(context, model, &rows, &outputs, o->batch) : SL_ERR_MEMORY;
+	for (int64_t i = 0; status == SL_OK && i < rows.rows; i++)
+		print_row(*out + i * info->out_features, info->out_features, o->scores);
+	sl_csr_destroy(matrix);
+	return status;
+}
+
 static sl_status predict(sl_context *context, const options *o, sl_model **model, float **in, float **out) {
 	sl_dense inputs;
 	sl_model_info info = {.struct_size = sizeof info};
 	SL_TRY(sl_model_load(model, NULL, NULL, context, o->model, NULL));
 	SL_TRY(sl_model_get_info(context, *model, NULL, &info));
+	sl_layer_info first = {.struct_size = sizeof first};
+	SL_TRY(sl_layer_get_info(context, sl_model_layer(*model, 0), &first));
+	if (first.sparse_inputs)
+		return predict_sparse(context, o, *model, &info, out);
 	SL_TRY(read_inputs(context, o, in, &inputs));
 	*out = calloc((size_t)(inputs.rows * info.out_features) + 1, sizeof **out);
 	if (!*out)

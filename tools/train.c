@@ -6,15 +6,16 @@
 #include <stdlib.h>
 
 #include "command.h"
+#include "samples.h"
 
 enum { MOST_HIDDEN = 64 };
 
 typedef struct options {
 	common common;
-	const char *data, *output, *resume, *log;
+	const char *data, *test, *output, *resume, *log;
 	int64_t hidden[MOST_HIDDEN], epochs, batch, accumulate, warmup, step_interval;
 	int layers;
-	double density, learning_rate, l1, l1_proximal, l2, weight_decay, clip_norm;
+	double held_out, density, learning_rate, l1, l1_proximal, l2, weight_decay, clip_norm;
 	sl_distribution distribution;
 	sl_activation activation;
 	sl_init init;
@@ -76,6 +77,8 @@ enum {
 	KEY_SPARSE,
 	KEY_DETERMINISTIC,
 	KEY_LOG,
+	KEY_TEST,
+	KEY_HELD_OUT,
 	KEY_HIDDEN
 };
 
@@ -105,7 +108,12 @@ static const struct argp_option list[] = {
 	{"seed", KEY_SEED, "N", 0, "Of every random choice (default 1)", 2},
 	{"deterministic", KEY_DETERMINISTIC, NULL, 0, "Plan without measuring", 2},
 	{NULL, 0, NULL, 0, "Files", 3},
-	{"data", 'D', "DIR", 0, "Folder of IDX files (default: the package dataset-fashion-mnist's)", 3},
+	{"data", 'D', "DIR|FILE", 0,
+	 "Folder of IDX files (default: the package dataset-fashion-mnist's), or svmlight text: a file that ends in .svm, "
+	 ".svmlight or .libsvm",
+	 3},
+	{"test", KEY_TEST, "FILE", 0, "svmlight text to test with (default: a part of --data)", 3},
+	{"held-out", KEY_HELD_OUT, "SHARE", 0, "That part, of each class (default 0.1)", 3},
 	{"output", 'o', "FILE", 0, "Model and training state, written after each epoch (default model.safetensors)", 3},
 	{"resume", 'r', "FILE", 0,
 	 "Go on from a file that train wrote; options of the network, optimizer, batch and seed come from it", 3},
@@ -193,8 +201,18 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 	case 'r':
 		o->resume = text;
 		return 0;
+	case KEY_TEST:
+		o->test = text;
+		return 0;
+	case KEY_HELD_OUT:
+		o->held_out = number_option(state, "held-out", text, 0, 1);
+		return 0;
 	case KEY_LOG:
 		o->log = text;
+		return 0;
+	case ARGP_KEY_END:
+		if (o->test && !is_svmlight(o->data))
+			argp_error(state, "--test goes with a --data that is svmlight text");
 		return 0;
 	case ARGP_KEY_ARG:
 		argp_error(state, "\"%s\": train takes no arguments", text);
@@ -209,20 +227,20 @@ typedef struct run {
 	sl_context *context;
 	sl_model *model;
 	sl_optimizer *optimizer;
-	sl_dataset *train_set, *test_set;
+	sample_files files;
 	sl_checkpoint checkpoint;
 	FILE *log;
 	bool save_failed;
 } run;
 
-static sl_status add_layers(run *r, int64_t in, int64_t classes) {
+static sl_status add_layers(run *r) {
 	const options *o = r->o;
 	int count = o->layers + 1, sparse = o->layers + (o->sparse_output ? 1 : 0);
 	int64_t shapes[MOST_HIDDEN + 1][2];
 	double densities[MOST_HIDDEN + 1];
 	for (int i = 0; i < count; i++) {
-		shapes[i][1] = i ? o->hidden[i - 1] : in;
-		shapes[i][0] = i < o->layers ? o->hidden[i] : classes;
+		shapes[i][1] = i ? o->hidden[i - 1] : r->files.features;
+		shapes[i][0] = i < o->layers ? o->hidden[i] : r->files.classes;
 	}
 	SL_TRY(sl_density_distribute(r->context, o->distribution, o->density, sparse, (const int64_t(*)[2])shapes, NULL,
 								 densities));
@@ -231,12 +249,12 @@ static sl_status add_layers(run *r, int64_t in, int64_t classes) {
 		bool dense = i >= sparse || o->density == 1;
 		char name[24];
 		snprintf(name, sizeof name, "linear%d", i);
-		SL_TRY(sl_linear_create(&layer, r->context,
-								&(sl_linear_options){SL_LINEAR_DEFAULTS, .in_features = shapes[i][1],
-													 .out_features = shapes[i][0], .dense = dense,
-													 .density = dense ? 1 : densities[i], .init = o->init, .bias = true,
-													 .activation = i < o->layers ? o->activation : SL_IDENTITY,
-													 .stream = (uint64_t)i + 1, .name = name}));
+		SL_TRY(sl_linear_create(
+			&layer, r->context,
+			&(sl_linear_options){SL_LINEAR_DEFAULTS, .in_features = shapes[i][1], .out_features = shapes[i][0],
+								 .dense = dense, .density = dense ? 1 : densities[i], .init = o->init, .bias = true,
+								 .activation = i < o->layers ? o->activation : SL_IDENTITY,
+								 .sparse_inputs = i == 0 && r->files.sparse, .stream = (uint64_t)i + 1, .name = name}));
 		sl_status status = sl_model_add(r->context, r->model, layer);
 		if (status != SL_OK) {
 			sl_layer_destroy(layer);
@@ -246,28 +264,26 @@ static sl_status add_layers(run *r, int64_t in, int64_t classes) {
 	return SL_OK;
 }
 
-static sl_status make(run *r, const sl_samples *samples, int classes) {
+static sl_status make(run *r) {
 	const options *o = r->o;
-	int64_t per_epoch = (samples->inputs.rows + o->batch - 1) / o->batch;
+	int64_t per_epoch = (r->files.count + o->batch - 1) / o->batch;
 	int64_t steps = o->epochs * ((per_epoch + o->accumulate - 1) / o->accumulate) - o->warmup;
 	bool adam = o->optimizer >= SL_ADAM;
 	sl_optimizer_options oo = {
-		SL_OPTIMIZER_DEFAULTS,
-		.kind = o->optimizer,
+		SL_OPTIMIZER_DEFAULTS, .kind = o->optimizer,
 		.learning_rate = o->rate_given ? o->learning_rate
 						 : adam        ? 0.0014 / sqrt(o->density)
 									   : 0.01,
-		.weight_decay = o->weight_decay,
-		.l1 = o->l1,
-		.l1_proximal = o->l1_proximal,
-		.l2 = o->l2,
+		.weight_decay = o->weight_decay, .l1 = o->l1, .l1_proximal = o->l1_proximal, .l2 = o->l2,
 		.clip_norm = o->clip_norm,
+		/* A step of wide inputs costs what its entries cost. */
+		.lazy = r->files.sparse,
 		.schedule = {
 			.kind = o->schedule, .warmup = o->warmup, .interval = o->step_interval, .total = steps > 0 ? steps : 1}};
 	r->checkpoint.batch = o->batch;
 	r->checkpoint.accumulate = o->accumulate;
 	SL_TRY(sl_model_create(&r->model, r->context));
-	SL_TRY(add_layers(r, samples->inputs.cols, classes));
+	SL_TRY(add_layers(r));
 	SL_TRY(sl_optimizer_create(&r->optimizer, r->context, &oo));
 	return sl_model_add_to_optimizer(r->context, r->model, r->optimizer);
 }
@@ -326,25 +342,26 @@ static bool while_training(void *user, const sl_progress *p) {
 
 static sl_status train(run *r) {
 	const options *o = r->o;
-	sl_samples samples = {SL_SAMPLES_DEFAULTS}, test = {SL_SAMPLES_DEFAULTS};
 	sl_model_info info = {.struct_size = sizeof info};
-	int classes;
-	SL_TRY(sl_dataset_read_mnist(&r->train_set, r->context, o->data, true));
-	SL_TRY(sl_dataset_read_mnist(&r->test_set, r->context, o->data, false));
-	SL_TRY(sl_dataset_samples(r->context, r->train_set, &samples, &classes));
-	SL_TRY(sl_dataset_samples(r->context, r->test_set, &test, NULL));
+	if (o->resume)
+		SL_TRY(sl_model_get_info(r->context, r->model, NULL, &info));
+	r->files.data = o->data;
+	r->files.test = o->test;
+	r->files.held_out = o->held_out;
+	SL_TRY(read_samples(&r->files, r->context, o->resume ? info.in_features : 0));
 	if (!o->resume)
-		SL_TRY(make(r, &samples, classes));
+		SL_TRY(make(r));
+	info = (sl_model_info){.struct_size = sizeof info};
 	SL_TRY(sl_model_get_info(r->context, r->model, r->optimizer, &info));
 	if (!o->common.quiet)
-		printf("%lld samples, %d layers, %lld of %lld weights, on %s\n", (long long)samples.inputs.rows, info.layers,
+		printf("%lld samples, %d layers, %lld of %lld weights, on %s\n", (long long)r->files.count, info.layers,
 			   (long long)info.nonzeros, (long long)info.dense_weights, sl_context_describe(r->context));
 	SL_TRY(sl_context_set_progress(r->context, while_training, r));
 	sl_status status =
-		sl_model_fit(r->context, r->model, r->optimizer, &samples,
+		sl_model_fit(r->context, r->model, r->optimizer, &r->files.train_samples,
 					 &(sl_fit_options){SL_FIT_DEFAULTS, .epochs = o->epochs, .first_epoch = r->checkpoint.epochs_done,
 									   .first_sample = r->checkpoint.samples_done, .batch = r->checkpoint.batch,
-									   .accumulate = r->checkpoint.accumulate, .validation = &test,
+									   .accumulate = r->checkpoint.accumulate, .validation = &r->files.test_samples,
 									   .on_epoch = after_epoch, .user = r});
 	end_progress();
 	if (r->save_failed)
@@ -400,20 +417,23 @@ static int open_log(run *r) {
 
 int command_train(int argc, char **argv) {
 	static const struct argp_child children[] = {{&common_argp, 0, "Running", 90}, {0}};
-	static const struct argp argp = {list,
-									 parse,
-									 "",
-									 "Train a network of linear layers, sparse but for the last, to classify pictures; "
-									 "print a line an epoch and save model and training state.\vCtrl-C ends after the "
-									 "current step and saves; --resume goes on from there bit for bit.",
-									 children,
-									 NULL,
-									 NULL};
+	static const struct argp argp = {
+		list,
+		parse,
+		"",
+		"Train a network of linear layers, sparse but for the last, to classify pictures or "
+		"sparse samples; "
+		"print a line an epoch and save model and training state.\vCtrl-C ends after the "
+		"current step and saves; --resume goes on from there bit for bit.",
+		children,
+		NULL,
+		NULL};
 	options o = {.output = "model.safetensors",
 				 .hidden = {1024, 1024},
 				 .layers = 2,
 				 .epochs = 10,
 				 .batch = 256,
+				 .held_out = 0.1,
 				 .accumulate = 1,
 				 .density = 0.1,
 				 .activation = SL_RELU,
@@ -439,8 +459,7 @@ int command_train(int argc, char **argv) {
 		fprintf(stderr, "sparselayer: %s could not be written whole\n", o.log);
 		code = EXIT_FAILED;
 	}
-	sl_dataset_destroy(r.train_set);
-	sl_dataset_destroy(r.test_set);
+	free_samples(&r.files);
 	sl_optimizer_destroy(r.optimizer);
 	sl_model_destroy(r.model);
 	sl_context_destroy(r.context);

@@ -124,6 +124,42 @@ class Command(unittest.TestCase):
         run("train", "--data", self.folder, "--resume", half, "--epochs", "60", "-o", half)
         self.assertEqual(whole.read_bytes(), half.read_bytes())
 
+    def test_svmlight(self):
+        draw = random.Random(2)
+        for name, count in (("train.svm", 300), ("test.svm", 90)):
+            with open(self.folder / name, "w") as f:
+                for i in range(count):
+                    words = sorted(w for w in range(1, 61) if draw.random() < (0.3 if w % 3 == i % 3 else 0.06))
+                    f.write(f"{i % 3 * 5 - 1} " + " ".join(f"{w}:{draw.random():.3f}" for w in words) + "\n")
+        train, test, model = self.folder / "train.svm", self.folder / "test.svm", self.folder / "svm.safetensors"
+        options = ["train", "--data", train, "--hidden", "16", "--batch", "16", "--threads", "1", "--learning-rate", "0.02",
+                   "--density", "0.8"]
+        out = run(*options, "--test", test, "--epochs", "12", "-o", model).stdout
+        self.assertIn("300 samples", out)
+        accuracy = float(re.findall(r"test accuracy ([\d.]+)%", out)[-1])
+        self.assertGreater(accuracy, 80)
+        # What is predicted is what was counted.
+        classes = [int(line) for line in run("predict", model, test).stdout.split()]
+        right = sum(c == i % 3 for i, c in enumerate(classes)) / 90
+        self.assertAlmostEqual(100 * right, accuracy, places=1)
+        # A part is held out, the same one when a run goes on.
+        self.assertIn("240 samples", run(*options, "--held-out", "0.2", "--epochs", "4", "-o", model).stdout)
+        half = self.folder / "half.safetensors"
+        process = subprocess.Popen([COMMAND, *map(str, options), "--epochs", "400", "-o", str(half)],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(3):
+            process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+        self.assertEqual(process.returncode, 130, errors)
+        run("train", "--data", train, "--resume", half, "--epochs", "400", "-o", half)
+        run(*options, "--epochs", "400", "-o", model)
+        self.assertEqual(model.read_bytes(), half.read_bytes())
+        # Mistakes.
+        (self.folder / "bad.svm").write_text("1 1:1\n1 2;1\n")
+        self.assertIn("line 2, column 3", run("train", "--data", self.folder / "bad.svm", code=3).stderr)
+        run(*options[:1], "--test", test, code=2)
+
     def test_convert(self):
         first, second = self.folder / "a.npz", self.folder / "b.mtx"
         run("convert", DATA / "general.mtx", first)
