@@ -49,6 +49,9 @@ static void share(int64_t *counts, double *rests, int64_t classes, double fracti
 static void take(const int32_t *labels, int64_t *left, const int64_t *order, int64_t count, int64_t *rows,
 				 int64_t *first_count) {
 	int64_t first = 0, second = count;
+	*first_count = 0;
+	if (!count)
+		return;
 	for (int64_t i = 0; i < count; i++) {
 		int64_t *mine = left + (labels ? labels[order[i]] : 0);
 		if (*mine > 0) {
