@@ -201,7 +201,7 @@ static sl_status run(task *t, const char *folder) {
 
 int main(int argc, char **argv) {
 	static task t;
-	t.epochs = argc > 2 ? atoll(argv[2]) : 15;
+	t.epochs = argc > 2 ? atoll(argv[2]) : 10;
 	t.dice = 1;
 	if (argc < 2) {
 		fprintf(stderr, "usage: depends DIR [EPOCHS]\n");
