@@ -64,6 +64,10 @@ typedef struct sl_sddmm_task {
 } sl_sddmm_task;
 typedef void (*sl_sddmm_kernel)(const sl_sddmm_task *task);
 
+/* blocks.h */
+typedef struct sl_block_task sl_block_task;
+typedef void (*sl_block_kernel)(const sl_block_task *task);
+
 /* Update n parameters of a dtype: w from g, the moments m and v (NULL where `kind` has none) in place. */
 typedef void (*sl_update_kernel)(const sl_update *update, int kind, void *w, const void *g, void *m, void *v,
 								 int64_t n);
@@ -107,6 +111,7 @@ typedef struct sl_kernel {
 	sl_update_kernel update;
 	sl_input_kernel input;
 	sl_input_grad_kernel input_grad;
+	sl_block_kernel blocked;
 } sl_kernel;
 const sl_kernel *sli_cpu_kernels(int *count);
 /* The best kernel for an op and dtype; `name` (may be NULL) asks for one. NULL: there is none. */
@@ -119,6 +124,7 @@ const sl_kernel *sli_cpu_choose(const sl_cpu *cpu, sl_op_kind kind, sl_dtype dty
 	void gradient(const sl_input_grad_task *task);
 #define KERNEL_UPDATE(dtype, isa, function)                                                                            \
 	void function(const sl_update *update, int kind, void *w, const void *g, void *m, void *v, int64_t n);
+#define KERNEL_BLOCKED(kind, dtype, isa, function) void function(const sl_block_task *task);
 #include "cpu/kernels.def"
 
 /* products.c: SPMM, SDDMM, GEMM, CONVERT, GATHER; vector.c: the rest. */

@@ -16,6 +16,8 @@ static const sl_kernel kernels[] = {
 	 .input_grad = gradient},
 #define KERNEL_UPDATE(dtype_, isa_, function)                                                                          \
 	{.kind = SL_OP_UPDATE, .dtype = dtype_, .isa = isa_, .name = &#function[4], .update = function},
+#define KERNEL_BLOCKED(kind_, dtype_, isa_, function)                                                                   \
+	{.kind = kind_, .dtype = dtype_, .isa = isa_, .name = &#function[4], .blocked = function},
 #include "cpu/kernels.def"
 };
 enum { KERNELS = sizeof kernels / sizeof *kernels };
@@ -29,7 +31,7 @@ const sl_kernel *sli_cpu_choose(const sl_cpu *cpu, sl_op_kind kind, sl_dtype dty
 	const sl_kernel *found = NULL;
 	for (int i = 0; i < KERNELS; i++) {
 		const sl_kernel *k = &kernels[i];
-		if (k->kind != kind || k->dtype != dtype)
+		if (k->kind != kind || k->dtype != dtype || k->blocked)
 			continue;
 		if (name ? !strcmp(name, k->name) && sli_cpu_has(k->isa) : k->isa <= cpu->isa)
 			found = k;

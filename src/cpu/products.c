@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "cpu/activation.h"
+#include "cpu/blocks.h"
 #include "cpu/densify.h"
 
 static const sl_pattern_arrays *structure(const sl_op_desc *desc) {
@@ -72,7 +73,10 @@ sl_status sli_cpu_product_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *
 	}
 	if (sli_cpu_wants_dense(desc))
 		return sli_cpu_densify_plan(cpu, plan);
-	const sl_kernel *kernel = sli_cpu_choose(cpu, desc->kind, desc->b.dtype, desc->kernel);
+	const sl_kernel *kernel = sli_cpu_choose_blocked(cpu, desc);
+	if (kernel)
+		return sli_cpu_blocked_plan(cpu, kernel, plan);
+	kernel = sli_cpu_choose(cpu, desc->kind, desc->b.dtype, desc->kernel);
 	if (!kernel)
 		return cpu->host->fail(cpu->host->user, SL_ERR_UNSUPPORTED, "cpu: no kernel %s for %s of %s",
 							   desc->kernel ? desc->kernel : "", desc->kind == SL_OP_SPMM ? "spmm" : "sddmm",
@@ -86,9 +90,17 @@ sl_status sli_cpu_product_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *
 	return desc->kind == SL_OP_SPMM ? plan_spmm(cpu, plan) : plan_sddmm(cpu, plan);
 }
 
+static bool blocked(const sl_op_plan *plan) {
+	return plan->kernel && ((const sl_kernel *)plan->kernel)->blocked;
+}
+
 void sli_cpu_product_destroy(sl_cpu *cpu, sl_op_plan *plan) {
 	if (sli_cpu_is_densified(plan)) {
 		sli_cpu_densify_destroy(cpu, plan);
+		return;
+	}
+	if (blocked(plan)) {
+		sli_cpu_blocked_destroy(cpu, plan);
 		return;
 	}
 	sli_cpu_schedule_destroy(cpu, plan->state);
@@ -205,7 +217,7 @@ static void gather_chunk(void *argument, size_t index) {
 			   j->size);
 }
 
-static void gather(sl_cpu *cpu, const void *from, void *to, const void *permutation, sl_dtype index_dtype, size_t size,
+void sli_cpu_gather(sl_cpu *cpu, const void *from, void *to, const void *permutation, sl_dtype index_dtype, size_t size,
 				   int64_t count) {
 	gather_job j = {from, to, permutation, index_dtype, size, count};
 	cpu->host->parallel(cpu->host->user, (size_t)sli_ceil_div(count, 16384), gather_chunk, &j);
@@ -234,7 +246,7 @@ static void run_spmm(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args
 	if (desc->transpose) {
 		void *permuted = sli_carve(&at, sli_align64((size_t)s->nnz * sl_dtype_size(desc->b.dtype)));
 		const int32_t *packed = j.schedule->permutation;
-		gather(cpu, args->values, permuted, packed ? packed : desc->sparse.permutation,
+		sli_cpu_gather(cpu, args->values, permuted, packed ? packed : desc->sparse.permutation,
 			   packed ? SL_I32 : desc->sparse.permutation_dtype, sl_dtype_size(desc->b.dtype), s->nnz);
 		j.values = permuted;
 	}
@@ -312,12 +324,16 @@ static void run_sddmm(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *arg
 sl_status sli_cpu_product_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args) {
 	if (sli_cpu_is_densified(plan))
 		return sli_cpu_densify_execute(cpu, plan, args);
+	if (blocked(plan)) {
+		sli_cpu_blocked_execute(cpu, plan, args);
+		return SL_OK;
+	}
 	switch (plan->desc.kind) {
 	case SL_OP_CONVERT:
 		sli_cpu_convert(cpu, &args->a, &args->c);
 		return SL_OK;
 	case SL_OP_GATHER:
-		gather(cpu, args->vector[0], args->vector[1], args->vector[2], plan->desc.index_dtype,
+		sli_cpu_gather(cpu, args->vector[0], args->vector[1], args->vector[2], plan->desc.index_dtype,
 			   sl_dtype_size(plan->desc.a.dtype), args->count);
 		return SL_OK;
 	case SL_OP_SPMM:
