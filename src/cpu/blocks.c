@@ -49,7 +49,8 @@ static void choose_shape(sl_blocks *b, const sl_pattern_arrays *s, int64_t width
 	bool samples = kernel->kind == SL_OP_SDDMM;
 	b->vectors = (int)(width / SL_VECTOR);
 	int64_t vectors = sli_ceil_div(n, SL_VECTOR);
-	if (avx512 && b->vectors == 4 && (vectors >= 16 || vectors % 8 == 0) && vectors && density >= (samples ? 0.08 : 0.28))
+	if (avx512 && b->vectors == 4 && (vectors >= 16 || vectors % 8 == 0) && vectors &&
+		density >= (samples ? 0.08 : 0.28))
 		b->vectors = 8;
 	int64_t stride = b->vectors * SL_VECTOR * (int64_t)sizeof(float);
 	b->columns = bytes / stride;
@@ -76,9 +77,9 @@ static sl_status choose_groups(sl_cpu *cpu, sl_blocks *b, const sl_pattern_array
 	int64_t row = 0;
 	for (int64_t g = 0; g < b->groups; g++) {
 		b->group[g] = row;
-		while (row < s->rows && (double)sli_cpu_offset(s->row_offsets, s->offset_dtype, row) +
-										(double)ROW_COST * (double)row <
-									all * (double)(g + 1) / (double)b->groups)
+		while (row < s->rows &&
+			   (double)sli_cpu_offset(s->row_offsets, s->offset_dtype, row) + (double)ROW_COST * (double)row <
+				   all * (double)(g + 1) / (double)b->groups)
 			row++;
 	}
 	b->group[b->groups] = s->rows;

@@ -17,7 +17,7 @@
 #define RELU(x)      _mm256_max_ps(_mm256_setzero_ps(), x) /* a NaN stays one */
 /* Four values, once in each half. */
 #define LOAD4(p)     _mm256_broadcast_ps((const __m128 *)(p))
-#define SPREAD(q, i) _mm256_permute_ps(q, (i) * 0x55)
+#define SPREAD(q, i) _mm256_permute_ps(q, (i)*0x55)
 #define BLOCK_SETS2  2
 #define BLOCK_SETS3  1
 #define BLOCK_SETS4  1

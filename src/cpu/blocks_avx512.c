@@ -11,23 +11,23 @@
 #define BLOCK_INLINE inline __attribute__((always_inline))
 #endif
 
-#define V           __m512
-#define LANES       16
-#define LOAD(p)     _mm512_loadu_ps(p)
-#define LOADU(p)    _mm512_loadu_ps(p)
+#define V            __m512
+#define LANES        16
+#define LOAD(p)      _mm512_loadu_ps(p)
+#define LOADU(p)     _mm512_loadu_ps(p)
 #define STOREU(p, x) _mm512_storeu_ps(p, x)
-#define SET1(x)     _mm512_set1_ps(x)
-#define FMADD       _mm512_fmadd_ps
-#define ADD         _mm512_add_ps
-#define MUL         _mm512_mul_ps
-#define RELU(x)     _mm512_max_ps(_mm512_setzero_ps(), x) /* a NaN stays one */
+#define SET1(x)      _mm512_set1_ps(x)
+#define FMADD        _mm512_fmadd_ps
+#define ADD          _mm512_add_ps
+#define MUL          _mm512_mul_ps
+#define RELU(x)      _mm512_max_ps(_mm512_setzero_ps(), x) /* a NaN stays one */
 /* Four values, once in each quarter. */
-#define LOAD4(p)      _mm512_broadcast_f32x4(_mm_loadu_ps(p))
-#define SPREAD(q, i)  _mm512_shuffle_ps(q, q, (i) * 0x55)
-#define BLOCK_SETS2 4
-#define BLOCK_SETS3 3
-#define BLOCK_SETS4 2
-#define BIG         16
+#define LOAD4(p)     _mm512_broadcast_f32x4(_mm_loadu_ps(p))
+#define SPREAD(q, i) _mm512_shuffle_ps(q, q, (i)*0x55)
+#define BLOCK_SETS2  4
+#define BLOCK_SETS3  3
+#define BLOCK_SETS4  2
+#define BIG          16
 
 /* Four sums, once in each 128-bit lane: that lane's share of them. */
 static BLOCK_INLINE __m512 reduce4(const __m512 s[4]) {
