@@ -220,6 +220,37 @@ SL_TEST(loader, class_weights_are_targets) {
 	drop_set(&s);
 }
 
+/* A batch's targets make softmax cross-entropy the mean of each row's loss times its class's weight. */
+SL_TEST(loader, class_weights_weigh_the_loss) {
+	set s = make_set(6, 2);
+	const double weights[3] = {0.5, 3, 1.25};
+	sl_loader *l;
+	sl_loader_options o = {SL_LOADER_DEFAULTS, .batch = BATCH, .labels = s.labels, .class_weights = weights,
+						   .classes = 3};
+	CHECK_OK(s.context, sl_loader_create(&l, s.context, &s.inputs, &o));
+	for (sl_batch b = next(&s, l); b.count; b = next(&s, l)) {
+		float scores[BATCH * 3], gradient[BATCH * 3];
+		sl_test_fill(scores, SL_F32, b.count * 3, (uint64_t)b.first + 1);
+		sl_dense outputs = sl_dense_view(scores, SL_F32, b.count, 3), dx = sl_dense_view(gradient, SL_F32, b.count, 3);
+		sl_loss_result result;
+		CHECK_OK(s.context, sl_loss_evaluate(s.context, SL_SOFTMAX_CROSS_ENTROPY, &outputs,
+											 &(sl_targets){.sparse = &b.targets}, &dx, &result));
+		double wanted = 0;
+		for (int64_t i = 0; i < b.count; i++) {
+			double sum = 0, w = weights[b.labels[i]];
+			for (int c = 0; c < 3; c++)
+				sum += exp((double)scores[i * 3 + c]);
+			wanted += w * (log(sum) - (double)scores[i * 3 + b.labels[i]]) / (double)b.count;
+			for (int c = 0; c < 3; c++)
+				CHECK_NEAR(gradient[i * 3 + c],
+						   w * (exp((double)scores[i * 3 + c]) / sum - (c == b.labels[i])) / (double)b.count, 1e-6);
+		}
+		CHECK_NEAR(result.loss, wanted, 1e-5);
+	}
+	sl_loader_destroy(l);
+	drop_set(&s);
+}
+
 SL_TEST(loader, targets_follow_their_rows) {
 	set s = make_set(2, 1);
 	sl_loader *l;
