@@ -69,7 +69,9 @@ static void sparse_terms(const sl_op_desc *desc, double term[SL_COST_TERMS]) {
 static void dense_spmm_terms(const sl_op_desc *desc, double term[SL_COST_TERMS]) {
 	sizes s = measure(desc);
 	double out = desc->transpose ? s.cols : s.rows, in = desc->transpose ? s.rows : s.cols;
-	double tiles = ceiling(out, desc->transpose ? (s.cols < 512 ? 64 : 128) : s.rows < 512 ? 32 : 64);
+	int64_t rows, cols;
+	sli_cpu_tile(desc, &rows, &cols);
+	double tiles = ceiling(out, desc->transpose ? (double)cols : (double)rows);
 	term[CALL] = 1;
 	term[ENTRY] = s.rows * s.cols * s.vectors;
 	term[ROW] = tiles * s.panels;
@@ -80,11 +82,13 @@ static void dense_spmm_terms(const sl_op_desc *desc, double term[SL_COST_TERMS])
 
 static void dense_sddmm_terms(const sl_op_desc *desc, double term[SL_COST_TERMS]) {
 	sizes s = measure(desc);
-	double tiles = ceiling(s.rows, s.rows < 1024 ? 64 : 128) * ceiling(s.cols, 512);
+	int64_t rows, cols;
+	sli_cpu_tile(desc, &rows, &cols);
+	double tiles = ceiling(s.rows, (double)rows) * ceiling(s.cols, (double)cols);
 	term[CALL] = 1;
 	term[ENTRY] = s.rows * s.cols * s.vectors;
 	term[ROW] = tiles * s.panels;
-	term[FAR] = tiles * (s.cols < 512 ? s.cols : 512) * s.batch;
+	term[FAR] = tiles * (s.cols < (double)cols ? s.cols : (double)cols) * s.batch;
 	term[FARTHER] = s.rows * s.cols * s.panels; /* sums are read and written once a panel */
 	term[ONCE] = s.rows * s.cols;
 }

@@ -11,13 +11,9 @@
 
 #include <stdio.h>
 
-/* Columns of W's rows, and rows of W, that lie in a tile at once. */
-enum { WIDEST = 2048, DEEPEST = 1024 };
-
 typedef struct densified {
 	sl_cut cut;
-	int64_t tile;  /* SPMM, SDDMM: rows of W; transposed: cut.block columns of W are a tile */
-	int64_t depth; /* transposed: rows of W that are summed over at once */
+	int64_t tile; /* rows of W in a tile; its columns are the cut's block */
 	int slots;
 	size_t slot_bytes;
 } densified;
@@ -45,6 +41,29 @@ bool sli_cpu_can_densify(const sl_op_desc *desc) {
 	(void)desc;
 	return false;
 #endif
+}
+
+static int64_t at_most(int64_t a, int64_t b) {
+	return a < b ? a : b;
+}
+
+/* A quarter of `n`, whole vectors, within bounds: enough tiles to share out, each worth a call of the library. */
+static int64_t quarter(int64_t n, int64_t least, int64_t most) {
+	int64_t part = sli_ceil_div(sli_ceil_div(n, 4), 16) * 16;
+	return part < least ? least : at_most(part, most);
+}
+
+void sli_cpu_tile(const sl_op_desc *desc, int64_t *rows, int64_t *cols) {
+	enum { FLOATS = 128 << 10 }; /* half of a usual second-level cache */
+	const sl_pattern_arrays *s = &desc->sparse.arrays;
+	int64_t all = sli_ceil_div(s->cols, 16) * 16;
+	if (desc->transpose) { /* summed over rows */
+		*cols = at_most(all, quarter(s->cols, 64, 128));
+		*rows = at_most(s->rows, FLOATS / *cols);
+	} else {
+		*cols = at_most(all, desc->kind == SL_OP_SPMM ? 2048 : 512);
+		*rows = quarter(s->rows, 32, at_most(128, FLOATS / *cols));
+	}
 }
 
 #ifdef SL_WITH_ONEDNN
@@ -110,10 +129,6 @@ void sli_cpu_densify_destroy(sl_cpu *cpu, sl_op_plan *plan) {
 	plan->state = NULL;
 }
 
-static int64_t at_most(int64_t a, int64_t b) {
-	return a < b ? a : b;
-}
-
 sl_status sli_cpu_densify_plan(sl_cpu *cpu, sl_op_plan *plan) {
 	const sl_op_desc *desc = &plan->desc;
 	const sl_host *host = cpu->host;
@@ -124,20 +139,16 @@ sl_status sli_cpu_densify_plan(sl_cpu *cpu, sl_op_plan *plan) {
 	densified *d = host->allocate(host->user, sizeof *d);
 	if (!d)
 		return host->fail(host->user, SL_ERR_MEMORY, "no memory for the product's plan");
-	*d = (densified){.tile = s->rows < 512 ? 32 : 64, .depth = at_most(s->rows, DEEPEST)};
-	int64_t all = sli_ceil_div(s->cols, 16) * 16;
-	int64_t block = at_most(all, spmm ? WIDEST : 512);
-	if (desc->transpose)
-		block = at_most(all, s->cols < 512 ? 64 : 128);
-	else if (!spmm)
-		d->tile = s->rows < 1024 ? 64 : 128;
+	*d = (densified){0};
+	int64_t block;
+	sli_cpu_tile(desc, &d->tile, &block);
 	if (!make_cut(cpu, s, block, &d->cut)) {
 		host->release(host->user, d, sizeof *d);
 		return host->fail(host->user, SL_ERR_MEMORY, "no memory for the product's plan");
 	}
 	int64_t tiles = desc->transpose ? d->cut.blocks : sli_ceil_div(s->rows, d->tile);
 	d->slots = (int)at_most(host->threads > 0 ? host->threads : 1, tiles);
-	d->slot_bytes = sli_align64((size_t)((desc->transpose ? d->depth : d->tile) * block) * sizeof(float));
+	d->slot_bytes = sli_align64((size_t)(d->tile * block) * sizeof(float));
 	plan->workspace = (size_t)d->slots * d->slot_bytes;
 	if (spmm && !rowlike(desc->c.order))
 		plan->workspace += whole_bytes(&desc->c);
@@ -145,8 +156,7 @@ sl_status sli_cpu_densify_plan(sl_cpu *cpu, sl_op_plan *plan) {
 	plan->state = d;
 	snprintf(plan->text, sizeof plan->text, "%s%s %lldx%lld nnz %lld batch %lld: dense tiles of %lldx%lld, oneDNN",
 			 spmm ? "spmm" : "sddmm", desc->transpose ? " transposed" : "", (long long)s->rows, (long long)s->cols,
-			 (long long)s->nnz, (long long)(spmm ? desc->c.cols : desc->a.cols),
-			 (long long)(desc->transpose ? d->depth : d->tile), (long long)block);
+			 (long long)s->nnz, (long long)(spmm ? desc->c.cols : desc->a.cols), (long long)d->tile, (long long)block);
 	return SL_OK;
 }
 
@@ -172,7 +182,8 @@ static void expand(const dense_job *j, int64_t begin, int64_t end, int64_t block
 		int64_t from = cut->starts[r * cut->blocks + block], past = cut->starts[r * cut->blocks + block + 1];
 		if (cut->masks) {
 #if defined(__x86_64__)
-			sli_expand_avx512(values + from, cut->masks + r * cut->words + c0 / 16, n, to);
+			sli_expand_avx512(values + from, j->desc->sparse.arrays.nnz - from, cut->masks + r * cut->words + c0 / 16,
+							  n, to);
 #endif
 			continue;
 		}
@@ -234,7 +245,7 @@ static void spmm_slot(void *argument, size_t slot) {
 		if (j->desc->transpose) {
 			int64_t c0 = i * cut->block, c1 = at_most(c0 + cut->block, cut->cols);
 			for (int64_t k0 = 0, k1; k0 < cut->rows; k0 = k1) {
-				k1 = at_most(k0 + j->d->depth, cut->rows);
+				k1 = at_most(k0 + j->d->tile, cut->rows);
 				expand(j, k0, k1, i, tile);
 				multiply(j, tile, c0, c1, k0, k1 - k0, k1 == cut->rows);
 			}
@@ -249,8 +260,22 @@ static void spmm_slot(void *argument, size_t slot) {
 	}
 }
 
+static bool all_finite(const dense_job *j, const float *x, int64_t n) {
+#if defined(__x86_64__)
+	if (j->d->cut.masks)
+		return sli_finite_avx512(x, n);
+#endif
+	uint32_t bad = 0;
+	for (int64_t k = 0; k < n; k++) { /* the exponent is all ones in NaN and infinity alone */
+		uint32_t bits;
+		memcpy(&bits, x + k, sizeof bits);
+		bad |= (bits & 0x7f800000u) == 0x7f800000u;
+	}
+	return !bad;
+}
+
 /* Whether B has a NaN or infinity: a zero of the tile times one would reach sums it does not belong to. Padding is
- * zero. The exponent is all ones in those alone. */
+ * zero. */
 static void look(void *argument, size_t index) {
 	dense_job *j = argument;
 	const sl_dense *b = &j->args->b;
@@ -262,16 +287,10 @@ static void look(void *argument, size_t index) {
 		panels = sli_ceil_div(b->cols, b->ld);
 		length = b->ld;
 	}
-	uint32_t bad = 0;
+	bool bad = false;
 	int64_t end = at_most(((int64_t)index + 1) * LINES, lines * panels);
-	for (int64_t i = (int64_t)index * LINES; i < end; i++) {
-		const float *line = (const float *)b->data + i * b->ld;
-		for (int64_t k = 0; k < length; k++) {
-			uint32_t bits;
-			memcpy(&bits, line + k, sizeof bits);
-			bad |= (bits & 0x7f800000u) == 0x7f800000u;
-		}
-	}
+	for (int64_t i = (int64_t)index * LINES; i < end; i++)
+		bad |= !all_finite(j, (const float *)b->data + i * b->ld, length);
 	if (bad)
 		__atomic_store_n(&j->not_finite, 1, __ATOMIC_RELAXED);
 }

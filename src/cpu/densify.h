@@ -16,12 +16,17 @@ typedef struct sl_cut {
 } sl_cut;
 
 /* Columns [0, n) of one row of a block: values from `from` on to where the mask has bits, zeros elsewhere; up to
- * 15 elements beyond n are zeroed. Never reads values beyond the last bit's. */
-void sli_expand_avx512(const float *from, const uint16_t *mask, int64_t n, float *to);
+ * 15 elements beyond n are zeroed. There are `count` values to read, at least as many as bits. */
+void sli_expand_avx512(const float *from, int64_t count, const uint16_t *mask, int64_t n, float *to);
 /* The inverse: to[i] = beta * to[i] + the i-th element whose bit is set. Reads up to 15 elements of `from` beyond n,
  * writes those of the bits alone. */
 void sli_compress_avx512(const float *from, const uint16_t *mask, int64_t n, float beta, float *to);
 
+/* Whether all are numbers, neither NaN nor infinite. */
+bool sli_finite_avx512(const float *x, int64_t n);
+
+/* Rows and columns of W in a tile; for a transpose columns are what tiles are shared out by. */
+void sli_cpu_tile(const sl_op_desc *desc, int64_t *rows, int64_t *cols);
 /* Whether a description can run dense, and whether it asks to. */
 bool sli_cpu_can_densify(const sl_op_desc *desc);
 bool sli_cpu_wants_dense(const sl_op_desc *desc);

@@ -10,12 +10,18 @@ const int test_simde_expand = 1;
 #endif
 #endif
 #ifndef SL_HAVE
+#include <stdbool.h>
 #include <stdint.h>
+bool test_finite_simde(const float *x, int64_t n);
+bool test_finite_simde(const float *x, int64_t n) {
+	(void)x, (void)n;
+	return false;
+}
 const int test_simde_expand = 0;
-void test_expand_simde(const float *from, const uint16_t *mask, int64_t n, float *to);
+void test_expand_simde(const float *from, int64_t count, const uint16_t *mask, int64_t n, float *to);
 void test_compress_simde(const float *from, const uint16_t *mask, int64_t n, float beta, float *to);
-void test_expand_simde(const float *from, const uint16_t *mask, int64_t n, float *to) {
-	(void)from, (void)mask, (void)n, (void)to;
+void test_expand_simde(const float *from, int64_t count, const uint16_t *mask, int64_t n, float *to) {
+	(void)from, (void)count, (void)mask, (void)n, (void)to;
 }
 void test_compress_simde(const float *from, const uint16_t *mask, int64_t n, float beta, float *to) {
 	(void)from, (void)mask, (void)n, (void)beta, (void)to;

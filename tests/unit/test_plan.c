@@ -362,7 +362,7 @@ SL_TEST(plan, no_room_is_sparse) {
 
 SL_TEST(plan, expands_and_samples) {
 	extern const int test_simde_expand;
-	void test_expand_simde(const float *from, const uint16_t *mask, int64_t n, float *to);
+	void test_expand_simde(const float *from, int64_t count, const uint16_t *mask, int64_t n, float *to);
 	void test_compress_simde(const float *from, const uint16_t *mask, int64_t n, float beta, float *to);
 	for (int native = 0; native < 2; native++) {
 #if defined(__x86_64__)
@@ -372,9 +372,9 @@ SL_TEST(plan, expands_and_samples) {
 		if (native || !test_simde_expand)
 			continue;
 #endif
-		for (int64_t n = 0; n < 70; n++) {
-			uint16_t mask[5] = {0};
-			float *dense = malloc(80 * sizeof *dense), full[80] = {0};
+		for (int64_t n = 0; n < 150; n++) {
+			uint16_t mask[10] = {0};
+			float *dense = malloc(160 * sizeof *dense), full[160] = {0};
 			int64_t count = 0;
 			for (int64_t i = 0; i < n; i++)
 				if ((i * 2654435761u + (uint32_t)n * 40503u) >> 13 & 1)
@@ -388,18 +388,18 @@ SL_TEST(plan, expands_and_samples) {
 				full[i] = mask[i / 16] >> i % 16 & 1 ? values[k++] : 0;
 #if defined(__x86_64__)
 			if (native)
-				sli_expand_avx512(values, mask, n, dense);
+				sli_expand_avx512(values, count, mask, n, dense);
 			else
 #endif
-				test_expand_simde(values, mask, n, dense);
+				test_expand_simde(values, count, mask, n, dense);
 			for (int64_t i = 0; i < n; i++)
 				CHECK(dense[i] == full[i]);
 			float *back = malloc((size_t)(count ? count : 1) * sizeof *back);
 			for (int64_t k = 0; k < count; k++)
 				back[k] = 2;
 			for (int beta = 0; beta < 2; beta++) {
-				float *use = malloc(80 * sizeof *use);
-				for (int i = 0; i < 80; i++)
+				float *use = malloc(160 * sizeof *use);
+				for (int i = 0; i < 160; i++)
 					use[i] = full[i] + 1;
 #if defined(__x86_64__)
 				if (native)
@@ -414,6 +414,36 @@ SL_TEST(plan, expands_and_samples) {
 			free(values);
 			free(dense);
 			free(back);
+		}
+	}
+}
+
+SL_TEST(plan, sees_what_is_not_finite) {
+	extern const int test_simde_expand;
+	bool test_finite_simde(const float *x, int64_t n);
+	static const float bad[] = {NAN, -NAN, INFINITY, -INFINITY};
+	for (int native = 0; native < 2; native++) {
+#if defined(__x86_64__)
+		bool (*finite_in)(const float *, int64_t) = native ? sli_finite_avx512 : test_finite_simde;
+		if (native ? !sli_cpu_has(SL_ISA_AVX512) : !test_simde_expand)
+			continue;
+#else
+		bool (*finite_in)(const float *, int64_t) = test_finite_simde;
+		if (native || !test_simde_expand)
+			continue;
+#endif
+		for (int64_t n = 0; n < 140; n++) {
+			float *x = malloc((size_t)(n ? n : 1) * sizeof *x);
+			for (int64_t i = 0; i < n; i++)
+				x[i] = i % 3 ? 3e38f : i % 2 ? -1e-40f : 0;
+			CHECK(finite_in(x, n));
+			for (int64_t i = 0; i < n; i++) {
+				float kept = x[i];
+				x[i] = bad[i % 4];
+				CHECK(!finite_in(x, n));
+				x[i] = kept;
+			}
+			free(x);
 		}
 	}
 }
