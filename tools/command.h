@@ -45,5 +45,6 @@ int command_predict(int argc, char **argv);
 int command_info(int argc, char **argv);
 int command_convert(int argc, char **argv);
 int command_devices(int argc, char **argv);
+int command_calibrate(int argc, char **argv);
 
 #endif

@@ -13,7 +13,8 @@ static const struct {
 				{"predict", command_predict, "classes or outputs for inputs"},
 				{"info", command_info, "what a model or matrix file holds"},
 				{"convert", command_convert, "turn a sparse matrix into another format"},
-				{"devices", command_devices, "what computations could run on"}};
+				{"devices", command_devices, "what computations could run on"},
+				{"calibrate", command_calibrate, "measure what products cost on this machine"}};
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
 static void usage(FILE *to) {

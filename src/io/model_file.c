@@ -26,10 +26,11 @@ NAMED(sl_optimizer_kind_name, sl_optimizer_kind)
 /* ---- Saving ---- */
 
 static json_t *describe_layer(const sl_layer *l) {
-	return json_pack("{s:s,s:I,s:I,s:b,s:b,s:s,s:f,s:s,s:b}", "name", l->name, "in_features",
+	return json_pack("{s:s,s:I,s:I,s:b,s:b,s:s,s:f,s:s,s:b,s:[s,s,s]}", "name", l->name, "in_features",
 					 (json_int_t)l->in_features, "out_features", (json_int_t)l->out_features, "dense", (int)l->dense,
 					 "bias", (int)l->has_bias, "activation", sl_activation_name(l->activation), "activation_parameter",
-					 l->activation_parameter, "dtype", sl_dtype_name(l->dtype), "sparse_inputs", (int)l->sparse_inputs);
+					 l->activation_parameter, "dtype", sl_dtype_name(l->dtype), "sparse_inputs", (int)l->sparse_inputs,
+					 "plans", sli_layer_candidate(l, 0), sli_layer_candidate(l, 1), sli_layer_candidate(l, 2));
 }
 
 static json_t *describe_training(const sl_optimizer *optimizer) {
@@ -201,6 +202,16 @@ static sl_status check_dense(sl_safetensors *f, int i, const sl_linear_options *
 	return SL_OK;
 }
 
+/* How it was planned. Files may lack it, and names may be of another version: then it is planned anew. */
+static void take_plans(const json_t *json, sl_layer *layer) {
+	const json_t *plans = json_object_get(json, "plans");
+	for (size_t i = 0; i < SL_LAYER_PLANS && i < json_array_size(plans); i++) {
+		const char *name = json_string_value(json_array_get(plans, i));
+		if (name && strlen(name) < SL_PINNED)
+			strcpy(layer->pinned[i], name);
+	}
+}
+
 static sl_status make_layer(sl_safetensors *f, int i, const json_t *json, const sl_read_limits *limits,
 							sl_layer **layer) {
 	sl_linear_options o;
@@ -216,6 +227,8 @@ static sl_status make_layer(sl_safetensors *f, int i, const json_t *json, const 
 	o.pattern = pattern;
 	sl_status status = sl_linear_create(layer, f->context, &o);
 	sl_pattern_release(pattern);
+	if (status == SL_OK)
+		take_plans(json, *layer);
 	for (int p = 0; status == SL_OK && p < sl_layer_parameter_count(*layer); p++) {
 		sl_parameter parameter = {.struct_size = sizeof parameter};
 		status = sl_layer_parameter(f->context, *layer, p, &parameter);

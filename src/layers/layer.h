@@ -11,6 +11,9 @@ typedef struct sl_row_gradient {
 	sl_buffer columns, starts; /* int32; int64, one more */
 } sl_row_gradient;
 
+/* Forward, dX, dW. */
+enum { SL_LAYER_PLANS = 3, SL_PINNED = 24 };
+
 struct sl_layer {
 	sl_heap *heap; /* owns this struct and `name`; retained */
 	char *name;
@@ -32,7 +35,12 @@ struct sl_layer {
 	 * plans for itself. */
 	sl_plan *forward_plan, *dx_plan, *dw_plan;
 	int64_t planned_batch, planned_width; /* panels */
+	/* How a loaded layer was planned for training: names of candidates, "" for none. Training is planned so again,
+	 * until the pattern is edited, so that a run goes on with the bits it would have had. */
+	char pinned[SL_LAYER_PLANS][SL_PINNED];
 };
+/* The names of the candidates that a layer's training plans run by, or that it was loaded with. */
+const char *sli_layer_candidate(const sl_layer *layer, int plan);
 
 /* Put other weights of the same shape and dtype into a layer, which takes `weights` over; a dense
  * layer becomes sparse. `gradient` (taken over) replaces the gradient's values, an empty buffer

@@ -24,6 +24,14 @@ void sli_layer_replace_weights(sl_layer *layer, sl_csr *weights, sl_buffer gradi
 	sli_layer_drop_rows(layer);
 	layer->dense = false;
 	layer->edition++;
+	memset(layer->pinned, 0, sizeof layer->pinned);
+}
+
+const char *sli_layer_candidate(const sl_layer *layer, int plan) {
+	const sl_plan *plans[SL_LAYER_PLANS] = {layer->forward_plan, layer->dx_plan, layer->dw_plan};
+	if (layer->dw_plan && plans[plan] && plans[plan]->op.desc.candidate)
+		return plans[plan]->op.desc.candidate;
+	return layer->pinned[plan];
 }
 
 static int64_t weight_count(const sl_layer *layer) {

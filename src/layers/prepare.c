@@ -18,20 +18,28 @@ static void destroy_plans(plans *p) {
 	sli_plan_destroy(p->dw);
 }
 
+static void pin(const sl_layer *layer, int plan, sl_op_desc *desc) {
+	if (!layer->dense && layer->pinned[plan][0])
+		desc->candidate = layer->pinned[plan];
+}
+
 static sl_status make_plans(sl_context *context, sl_layer *layer, const shapes *s, sl_mode mode, bool dx, plans *made) {
 	sl_pattern *pattern = layer->dense ? NULL : layer->weights->pattern;
 	bool training = mode == SL_MODE_TRAINING;
 	sl_op_desc desc;
 	sli_layer_describe_forward(context, layer, &s->x, &s->y, training && sl_activation_saves_input(layer->activation),
 							   &desc);
-	SL_TRY(sli_plan_create(&made->forward, context, &desc, pattern));
 	if (!training)
-		return SL_OK;
+		return sli_plan_create(&made->forward, context, &desc, pattern);
+	pin(layer, 0, &desc);
+	SL_TRY(sli_plan_create(&made->forward, context, &desc, pattern));
 	sli_layer_describe_dw(context, layer, &s->y, &s->x, &desc);
+	pin(layer, 2, &desc);
 	SL_TRY(sli_plan_create(&made->dw, context, &desc, pattern));
 	if (!dx)
 		return SL_OK;
 	sli_layer_describe_dx(context, layer, &s->y, &s->x, &desc);
+	pin(layer, 1, &desc);
 	return sli_plan_create(&made->dx, context, &desc, pattern);
 }
 

@@ -23,7 +23,7 @@ static inline sl_dtype sli_bias_dtype(sl_dtype dtype) {
 	return dtype == SL_BF16 || dtype == SL_F16 ? SL_F32 : dtype;
 }
 
-/* Plan an op and keep the plan. `pattern` (retained) and desc->sparse belong together:
+/* Plan an op and keep the plan. desc->candidate is what is tried first, if anything is. `pattern` (retained) and desc->sparse belong together:
  * desc->sparse is filled in here, desc->transpose being read. */
 sl_status sli_plan_create(sl_plan **plan, sl_context *context, const sl_op_desc *desc, sl_pattern *pattern);
 /*

@@ -28,12 +28,29 @@ static sl_status plan_candidate(sl_context *context, const sl_op_desc *desc, con
 	return status;
 }
 
-/* The best candidate that there is memory for. */
-static sl_status plan_best(sl_context *context, const sl_op_desc *desc, sl_plan *plan) {
-	if (desc->kernel || desc->candidate || (desc->kind != SL_OP_SPMM && desc->kind != SL_OP_SDDMM))
+/* Put the candidate of a name first. It is of a file: there may be no such any more. */
+static void prefer(sl_context *context, const char *name, sl_choice *choice) {
+	for (int i = 0; i < choice->count; i++)
+		if (!strcmp(choice->list[i].name, name)) {
+			sl_candidate found = choice->list[i];
+			memmove(choice->list + 1, choice->list, (size_t)i * sizeof found);
+			choice->list[0] = found;
+			return;
+		}
+	sli_log(context, SL_LOG_INFO, "no candidate \"%s\" to plan with as before", name);
+}
+
+/* The best candidate that there is memory for; `wanted` (may be NULL) before all others, where the mode leaves it to
+ * us. */
+static sl_status plan_best(sl_context *context, const sl_op_desc *desc, const char *wanted, sl_plan *plan) {
+	if (desc->kernel || (desc->kind != SL_OP_SPMM && desc->kind != SL_OP_SDDMM))
 		return plan_candidate(context, desc, NULL, plan);
 	sl_choice choice;
-	sli_choose(context, desc, false, &choice);
+	sl_plan_mode mode = sli_plan_mode(context);
+	bool pinned = wanted && (mode == SL_PLAN_AUTO || mode == SL_PLAN_MEASURE);
+	sli_choose(context, desc, pinned, &choice);
+	if (pinned)
+		prefer(context, wanted, &choice);
 	sl_status status = SL_ERR_INTERNAL;
 	for (int i = 0; i < choice.count; i++) {
 		status = plan_candidate(context, desc, &choice.list[i], plan);
@@ -51,11 +68,12 @@ static sl_status plan_best(sl_context *context, const sl_op_desc *desc, sl_plan 
 sl_status sli_plan_create(sl_plan **result, sl_context *context, const sl_op_desc *desc, sl_pattern *pattern) {
 	*result = NULL;
 	sl_op_desc full = *desc;
+	full.candidate = NULL; /* the plan keeps the backend's own name of it */
 	SL_TRY(complete(context, &full, pattern));
 	void *memory;
 	SL_TRY(sli_allocate_zeroed(context, sizeof(sl_plan), "a plan", &memory));
 	sl_plan *plan = memory;
-	sl_status status = plan_best(context, &full, plan);
+	sl_status status = plan_best(context, &full, desc->candidate, plan);
 	if (status != SL_OK) {
 		sli_heap_free(sli_heap(context), plan, sizeof *plan);
 		return status;

@@ -60,7 +60,7 @@ class Command(unittest.TestCase):
     def test_help(self):
         self.assertIn("Exit status", run("--help").stdout)
         self.assertRegex(run("--version").stdout, r"sparselayer \d+\.\d+\.\d+")
-        for name in ("train", "eval", "predict", "info", "convert", "devices"):
+        for name in ("train", "eval", "predict", "info", "convert", "devices", "calibrate"):
             self.assertIn(f"sparselayer {name}", run(name, "--help").stdout)
 
     def test_wrong_command_lines(self):
@@ -85,6 +85,13 @@ class Command(unittest.TestCase):
     def test_no_gpu(self):
         if "not usable" in run("devices").stdout:
             self.assertIn("cuda", run(*self.train, "--device", "cuda", code=4).stderr.lower())
+
+    def test_calibrate(self):
+        costs = self.folder / "deep" / "costs"
+        self.assertIn(str(costs), run("calibrate", "--file", costs).stdout)
+        self.assertEqual(costs.stat().st_mode & 0o777, 0o600)
+        self.assertIn("off", run("calibrate", "--file", "off", code=1).stderr)
+        run("calibrate", "extra", code=2)
 
     def test_train_eval_predict_info(self):
         model, log = self.folder / "m.safetensors", self.folder / "log"

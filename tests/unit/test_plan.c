@@ -177,6 +177,8 @@ static void check_mode(sl_plan_mode mode) {
 	for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++)
 		for (size_t l = 0; l < sizeof layouts / sizeof layouts[0]; l++) {
 			const struct shape *p = &shapes[s];
+			if (mode != SL_PLAN_DENSE && (s + l) % 3)
+				continue;
 			bool dense = mode == SL_PLAN_DENSE;
 			for (int t = 0; t < 2; t++)
 				check_spmm(context, dense, p->rows, p->cols, p->density, layouts[l].batch, layouts[l].order,
@@ -487,6 +489,12 @@ static void drop_folder(void) {
 	CHECK(!rmdir(folder));
 }
 
+static int mkdir_of(const char *path) {
+	char inner[200];
+	snprintf(inner, sizeof inner, "%.*s", (int)(strrchr(path, '/') - path), path);
+	return mkdir(inner, 0700);
+}
+
 static size_t slurp(char *text, size_t size) {
 	FILE *f = fopen(file, "rb");
 	CHECK(f);
@@ -674,4 +682,46 @@ SL_TEST(plan, options_are_checked) {
 	CHECK_STATUS(context, sl_context_set_plan_mode(context, (sl_plan_mode)-1), SL_ERR_ARGUMENT, "mode -1");
 	CHECK(!sl_plan_is_dense(NULL) && sl_calibrate(NULL) == SL_ERR_NULL);
 	sl_context_destroy(context);
+}
+
+/* A model that was saved while it trained is planned so again, whatever is predicted there; not for inference, nor
+ * where the mode decides. */
+SL_TEST(plan, is_saved_with_a_model) {
+	if (!DENSE_RUNS)
+		sl_test_skip("built without oneDNN");
+	make_folder();
+	CHECK(!mkdir_of(file));
+	for (int way = 0; way < 2; way++) { /* what no prediction would choose */
+		sl_context *context = context_with(way ? SL_PLAN_DENSE : SL_PLAN_SPARSE, 1, "off", false, NULL);
+		sl_model *model = NULL;
+		sl_layer *layer = NULL;
+		CHECK_OK(context, sl_model_create(&model, context));
+		CHECK_OK(context, sl_linear_create(&layer, context,
+										   &(sl_linear_options){SL_LINEAR_DEFAULTS, .in_features = 300,
+																.out_features = 200, .density = way ? 0.02 : 0.99}));
+		CHECK_OK(context, sl_model_add(context, model, layer));
+		CHECK_OK(context, sl_layer_prepare(context, layer, 64, SL_MODE_TRAINING));
+		CHECK(layer->forward_plan->dense == way && layer->dx_plan->dense == way && layer->dw_plan->dense == way);
+		CHECK_OK(context, sl_model_save(context, model, NULL, NULL, file));
+		sl_model_destroy(model);
+		for (int mode = 0; mode < 4; mode++)
+			for (int again = 0; again < 2; again++) {
+				/* Saved again without having been planned: still there. */
+				CHECK_OK(context, sl_context_set_plan_mode(context, (sl_plan_mode)mode));
+				CHECK_OK(context, sl_model_load(&model, NULL, NULL, context, file, NULL));
+				if (!again)
+					CHECK_OK(context, sl_model_save(context, model, NULL, NULL, file));
+				layer = sl_model_layer(model, 0);
+				CHECK_OK(context, sl_layer_prepare(context, layer, 32, SL_MODE_INFERENCE));
+				CHECK(mode == SL_PLAN_MEASURE ||
+					  layer->forward_plan->dense == (mode == SL_PLAN_AUTO ? !way : mode == 3));
+				CHECK_OK(context, sl_layer_prepare(context, layer, 32, SL_MODE_TRAINING));
+				bool dense = mode < SL_PLAN_SPARSE ? way : mode == SL_PLAN_DENSE;
+				CHECK(layer->forward_plan->dense == dense && layer->dx_plan->dense == dense &&
+					  layer->dw_plan->dense == dense);
+				sl_model_destroy(model);
+			}
+		sl_context_destroy(context);
+	}
+	drop_folder();
 }
