@@ -5,19 +5,24 @@
 
 #include "ops/ops.h"
 
-static bool better(const sl_candidate *a, const sl_candidate *b, sl_plan_mode mode, bool once) {
+/* What a candidate has to be better by: one that takes dense memory must be so by more than predictions err. */
+static double cost(const sl_candidate *c, bool once, bool measured) {
+	return (c->seconds + (once ? c->planning : 0)) * (c->dense && !measured ? 1.08 : 1);
+}
+
+static bool better(const sl_candidate *a, const sl_candidate *b, sl_plan_mode mode, bool once, bool measured) {
 	if (mode == SL_PLAN_DENSE && a->dense != b->dense)
 		return a->dense;
 	/* Without a prediction the backend's order stands. */
 	if (a->seconds <= 0 || b->seconds <= 0)
 		return false;
-	return a->seconds + (once ? a->planning : 0) < b->seconds + (once ? b->planning : 0);
+	return cost(a, once, measured) < cost(b, once, measured);
 }
 
 /* Stable, so that equals keep the backend's order. */
 static void sort(sl_choice *choice, sl_plan_mode mode, bool once) {
 	for (int i = 1; i < choice->count; i++)
-		for (int k = i; k > 0 && better(&choice->list[k], &choice->list[k - 1], mode, once); k--) {
+		for (int k = i; k > 0 && better(&choice->list[k], &choice->list[k - 1], mode, once, choice->measured); k--) {
 			sl_candidate moved = choice->list[k];
 			choice->list[k] = choice->list[k - 1];
 			choice->list[k - 1] = moved;
