@@ -200,6 +200,7 @@ typedef struct sl_op_desc {
 	int64_t count;
 	const char *kernel;    /* insist on the kernel of this name (tests, benches); NULL: choose */
 	const char *candidate; /* a name of candidates(): how to run it; NULL: the first of them */
+	bool once;          /* run once and forgotten: not worth rearranging anything for */
 } sl_op_desc;
 
 /* One way to run an op, as a backend offers it. */

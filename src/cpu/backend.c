@@ -47,7 +47,7 @@ static int64_t panel_width(void *device, sl_dtype dtype, int64_t batch, bool spa
 	/* A dense chain is best as whole feature-major matrices, which is one panel. */
 	if (!sparse)
 		return batch > 0 ? batch : 1;
-	return batch <= 8 ? 8 : batch <= 16 ? 16 : batch <= 32 ? 32 : 64;
+	return batch <= 1 ? 1 : batch <= 8 ? 8 : batch <= 16 ? 16 : batch <= 32 ? 32 : 64;
 }
 
 static sl_status allocate(void *device, size_t bytes, sl_memory kind, void **pointer) {

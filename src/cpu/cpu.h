@@ -68,6 +68,27 @@ typedef void (*sl_sddmm_kernel)(const sl_sddmm_task *task);
 typedef struct sl_block_task sl_block_task;
 typedef void (*sl_block_kernel)(const sl_block_task *task);
 
+/*
+ * Rows [begin, end) with few columns, in one panel of exactly the kernel's tile, padding included. By the kernel:
+ *   spmm   y(r, .) = alpha * sum over entries of value * x(column, .) + beta * y(r, .)
+ *   dx     y(column, .) += value * alpha * x(r, .), entry by entry
+ *   sddmm  values_out[k] = alpha * y(r) * x(column) + beta * values_out[k], for one column
+ */
+typedef struct sl_small_task {
+	const void *offsets; /* of the pattern */
+	sl_dtype offset_dtype;
+	const int32_t *columns;
+	const uint16_t *narrow; /* the same in 16 bits; NULL: read `columns` */
+	const void *values;
+	void *values_out;
+	const float *x;
+	float *y;
+	int64_t begin, end;
+	float alpha, beta;
+	bool short_rows; /* many and of few entries, so that a branch a row is often predicted wrongly */
+} sl_small_task;
+typedef void (*sl_small_kernel)(const sl_small_task *task);
+
 /* Update n parameters of a dtype: w from g, the moments m and v (NULL where `kind` has none) in place. */
 typedef void (*sl_update_kernel)(const sl_update *update, int kind, void *w, const void *g, void *m, void *v,
 								 int64_t n);
@@ -112,6 +133,8 @@ typedef struct sl_kernel {
 	sl_input_kernel input;
 	sl_input_grad_kernel input_grad;
 	sl_block_kernel blocked;
+	sl_small_kernel small; /* for a batch of at most `tile`, in panels of `tile` */
+	bool transposed;       /* with the transpose of the matrix */
 } sl_kernel;
 const sl_kernel *sli_cpu_kernels(int *count);
 /* The best kernel for an op and dtype; `name` (may be NULL) asks for one. NULL: there is none. */
@@ -122,10 +145,17 @@ const sl_kernel *sli_cpu_choose(const sl_cpu *cpu, sl_op_kind kind, sl_dtype dty
 #define KERNEL_INPUT(dtype, isa, function, gradient)                                                                   \
 	void function(const sl_input_task *task);                                                                          \
 	void gradient(const sl_input_grad_task *task);
+#define KERNEL_SMALL(kind, transposed, dtype, isa, tile, function) void function(const sl_small_task *task);
 #define KERNEL_UPDATE(dtype, isa, function)                                                                            \
 	void function(const sl_update *update, int kind, void *w, const void *g, void *m, void *v, int64_t n);
 #define KERNEL_BLOCKED(kind, dtype, isa, function) void function(const sl_block_task *task);
 #include "cpu/kernels.def"
+
+/* small.c: the same for products of at most 16 columns; NULL: there is none, or it is not worth it. */
+const sl_kernel *sli_cpu_choose_small(const sl_cpu *cpu, const sl_op_desc *desc);
+sl_status sli_cpu_small_plan(sl_cpu *cpu, const sl_kernel *kernel, sl_op_plan *plan);
+sl_status sli_cpu_small_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args);
+void sli_cpu_small_destroy(sl_cpu *cpu, sl_op_plan *plan);
 
 /* products.c: SPMM, SDDMM, GEMM, CONVERT, GATHER; vector.c: the rest. */
 sl_status sli_cpu_product_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *plan);

@@ -18,6 +18,14 @@ static const sl_kernel kernels[] = {
 	{.kind = SL_OP_UPDATE, .dtype = dtype_, .isa = isa_, .name = &#function[4], .update = function},
 #define KERNEL_BLOCKED(kind_, dtype_, isa_, function)                                                                   \
 	{.kind = kind_, .dtype = dtype_, .isa = isa_, .name = &#function[4], .blocked = function},
+#define KERNEL_SMALL(op, turned, type, set, columns, function)                                                         \
+	{.kind = op,                                                                                                       \
+	 .dtype = type,                                                                                                    \
+	 .isa = set,                                                                                                       \
+	 .name = &#function[4],                                                                                            \
+	 .tile = columns,                                                                                                  \
+	 .small = function,                                                                                                \
+	 .transposed = turned},
 #include "cpu/kernels.def"
 };
 enum { KERNELS = sizeof kernels / sizeof *kernels };
@@ -31,7 +39,7 @@ const sl_kernel *sli_cpu_choose(const sl_cpu *cpu, sl_op_kind kind, sl_dtype dty
 	const sl_kernel *found = NULL;
 	for (int i = 0; i < KERNELS; i++) {
 		const sl_kernel *k = &kernels[i];
-		if (k->kind != kind || k->dtype != dtype || k->blocked)
+		if (k->kind != kind || k->dtype != dtype || k->blocked || k->small)
 			continue;
 		if (name ? !strcmp(name, k->name) && sli_cpu_has(k->isa) : k->isa <= cpu->isa)
 			found = k;

@@ -73,7 +73,10 @@ sl_status sli_cpu_product_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *
 	}
 	if (sli_cpu_wants_dense(desc))
 		return sli_cpu_densify_plan(cpu, plan);
-	const sl_kernel *kernel = sli_cpu_choose_blocked(cpu, desc);
+	const sl_kernel *kernel = sli_cpu_choose_small(cpu, desc);
+	if (kernel)
+		return sli_cpu_small_plan(cpu, kernel, plan);
+	kernel = sli_cpu_choose_blocked(cpu, desc);
 	if (kernel)
 		return sli_cpu_blocked_plan(cpu, kernel, plan);
 	kernel = sli_cpu_choose(cpu, desc->kind, desc->b.dtype, desc->kernel);
@@ -101,6 +104,10 @@ void sli_cpu_product_destroy(sl_cpu *cpu, sl_op_plan *plan) {
 	}
 	if (blocked(plan)) {
 		sli_cpu_blocked_destroy(cpu, plan);
+		return;
+	}
+	if (plan->kernel && ((const sl_kernel *)plan->kernel)->small) {
+		sli_cpu_small_destroy(cpu, plan);
 		return;
 	}
 	sli_cpu_schedule_destroy(cpu, plan->state);
@@ -328,6 +335,8 @@ sl_status sli_cpu_product_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_
 		sli_cpu_blocked_execute(cpu, plan, args);
 		return SL_OK;
 	}
+	if (plan->kernel && ((const sl_kernel *)plan->kernel)->small)
+		return sli_cpu_small_execute(cpu, plan, args);
 	switch (plan->desc.kind) {
 	case SL_OP_CONVERT:
 		sli_cpu_convert(cpu, &args->a, &args->c);

@@ -156,6 +156,12 @@ SDDMM_ROW(row32, 1, 2)
 SDDMM_ROW(row16, 1, 1)
 
 void sli_sddmm_f32_avx512(const sl_sddmm_task *t) {
+#ifndef SL_TEST_SIMDE
+	if (t->ld == 8 && t->n > 0) { /* half a vector: no gain over AVX2 */
+		sli_sddmm_f32_avx2(t);
+		return;
+	}
+#endif
 	if ((t->ld != 16 && t->ld != 32 && t->ld != 64) || t->n == 0) {
 		sli_sddmm_f32_scalar(t);
 		return;

@@ -149,6 +149,7 @@ sl_status sli_run_sparse(sl_context *context, const sl_plan *plan, sl_op_desc *d
 						 sl_op_args *args) {
 	if (sli_plan_fits(context, plan, desc, pattern))
 		return sli_plan_run(context, plan, args);
+	desc->once = true;
 	SL_TRY(complete(context, desc, pattern));
 	if (!pattern || desc->kernel || desc->candidate)
 		return plan_and_run(context, desc, args);

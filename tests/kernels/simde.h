@@ -3,9 +3,19 @@
 #include <simde/x86/avx512.h>
 #include <simde/x86/fma.h>
 
-#define sli_spmm_f32_avx512  test_spmm_f32_simde
-#define sli_sddmm_f32_avx512 test_sddmm_f32_simde
-#define __mmask16            simde__mmask16
+#define sli_spmm_f32_avx512         test_spmm_f32_simde
+#define sli_sddmm_f32_avx512        test_sddmm_f32_simde
+#define __mmask16                   simde__mmask16
+#define sli_small_spmm1_f32_avx512  test_small_spmm1_simde
+#define sli_small_dx1_f32_avx512    test_small_dx1_simde
+#define sli_small_sddmm1_f32_avx512 test_small_sddmm1_simde
+#define sli_small_spmm16_f32_avx512 test_small_spmm16_simde
+#define sli_small_dx16_f32_avx512   test_small_dx16_simde
+void test_small_spmm1_simde(const sl_small_task *t);
+void test_small_dx1_simde(const sl_small_task *t);
+void test_small_sddmm1_simde(const sl_small_task *t);
+void test_small_spmm16_simde(const sl_small_task *t);
+void test_small_dx16_simde(const sl_small_task *t);
 
 /* Missing in Debian 12's SIMDe. As the instructions do, they touch no lane that is masked off. */
 #define _mm512_maskz_loadu_ps test_maskz_loadu_ps

@@ -10,6 +10,7 @@
 extern const int test_simde;
 void test_spmm_f32_simde(const sl_spmm_task *t);
 void test_sddmm_f32_simde(const sl_sddmm_task *t);
+extern const sl_small_kernel test_small_simde[5];
 
 enum { ROWS = 9, COLS = 70, GUARD = 64 };
 
@@ -166,7 +167,118 @@ static void try_sddmm(const sl_kernel *k, int64_t n, int64_t ld, bool full, doub
 	free(before);
 }
 
+/* Entries for the products of few columns: `most` a row, for the group's edges; row 4 empty, row 5 one. */
+static int64_t build_rows(int64_t *offsets, int32_t *columns, int64_t most) {
+	int64_t n = 0;
+	for (int r = 0; r < ROWS; r++) {
+		int64_t wanted = r == 4 ? 0 : r == 5 ? 1 : (most + r) % (COLS + 1);
+		offsets[r] = n;
+		for (int64_t i = 0; i < wanted; i++)
+			columns[n++] = (int32_t)(i * COLS / wanted);
+	}
+	return offsets[ROWS] = n;
+}
+
+typedef struct small_case {
+	int64_t most;
+	double alpha, beta;
+	bool narrow, short_rows, wide_offsets;
+} small_case;
+
+/* Memory that ends with a guard and begins off the alignment of a vector. */
+static float *shifted(char **memory, int64_t count, uint64_t seed) {
+	*memory = guarded((size_t)count * 4 + 4);
+	float *data = (float *)(void *)(*memory + 4);
+	sl_test_fill(data, SL_F32, count, seed);
+	return data;
+}
+
+static void check_small(const sl_kernel *k, const small_case *c, const sl_small_task *t, const int64_t *offsets,
+						const float *before) {
+	enum { DX = 1, SAMPLE = 2 };
+	int64_t w = k->tile, nnz = offsets[ROWS];
+	int op = k->kind == SL_OP_SDDMM ? SAMPLE : k->transposed ? DX : 0;
+	int64_t count = op == SAMPLE ? nnz : op == DX ? COLS : ROWS;
+	double *sum = calloc((size_t)(count * w) + 1, 2 * sizeof *sum), *mass = sum + count * w;
+	const float *values = t->values, *got = op == SAMPLE ? t->values_out : t->y;
+	CHECK(sum);
+	for (int64_t r = t->begin; r < t->end; r++)
+		for (int64_t e = offsets[r]; e < offsets[r + 1]; e++)
+			for (int64_t i = 0; i < w; i++) {
+				int64_t column = t->columns[e], at = op == SAMPLE ? e : op == DX ? column * w + i : r * w + i;
+				double p = op == SAMPLE ? (double)t->y[r] * t->x[column]
+						   : op == DX   ? (double)values[e] * t->x[r * w + i]
+										: (double)values[e] * t->x[column * w + i];
+				sum[at] += c->alpha * p;
+				mass[at] += fabs(c->alpha * p);
+			}
+	for (int64_t at = 0; at < count * w; at++) {
+		int64_t r = op == 0 ? at / w : 0;
+		bool mine =
+			op == SAMPLE ? at >= offsets[t->begin] && at < offsets[t->end] : op == DX || (r >= t->begin && r < t->end);
+		double old = op == DX ? before[at] : c->beta == 0 ? 0 : c->beta * before[at];
+		if (!mine)
+			CHECK(!memcmp(&got[at], &before[at], sizeof *got));
+		else
+			CHECK_NEAR(got[at], sum[at] + old, (COLS + 4) * FLT_EPSILON * (mass[at] + fabs(old)));
+	}
+	free(sum);
+}
+
+static void try_small(const sl_kernel *k, const small_case *c) {
+	int64_t offsets[ROWS + 1], w = k->tile;
+	int32_t offsets32[ROWS + 1], columns[ROWS * COLS];
+	uint16_t narrow[ROWS * COLS];
+	int64_t nnz = build_rows(offsets, columns, c->most);
+	bool dx = k->transposed, sample = k->kind == SL_OP_SDDMM;
+	int64_t xs = (dx ? ROWS : COLS) * w, ys = (dx ? COLS : ROWS) * w;
+	char *memory[4];
+	float *values = shifted(&memory[0], nnz, 1), *x = shifted(&memory[1], xs, 2), *y = shifted(&memory[2], ys, 3);
+	float *out = shifted(&memory[3], nnz, 4), before[COLS * 16 + ROWS * COLS];
+	for (int64_t k1 = 0; k1 < nnz; k1++)
+		narrow[k1] = (uint16_t)columns[k1];
+	for (int r = 0; r <= ROWS; r++)
+		offsets32[r] = (int32_t)offsets[r];
+	if (c->beta == 0 && !dx) /* the old content must not be read */
+		sample ? memset(out, 0xff, (size_t)nnz * 4) : memset(y, 0xff, (size_t)ys * 4);
+	memcpy(before, sample ? out : y, (size_t)(sample ? nnz : ys) * 4);
+	sl_small_task t = {.offsets = c->wide_offsets ? (const void *)offsets : (const void *)offsets32,
+					   .offset_dtype = c->wide_offsets ? SL_I64 : SL_I32,
+					   .columns = columns,
+					   .narrow = c->narrow ? narrow : NULL,
+					   .values = values,
+					   .values_out = out,
+					   .x = x,
+					   .y = y,
+					   .begin = 1,
+					   .end = ROWS - 1,
+					   .alpha = (float)c->alpha,
+					   .beta = (float)c->beta,
+					   .short_rows = c->short_rows};
+	if (sample) /* A's column is the panel of rows */
+		sl_test_fill(y, SL_F32, ys, 3);
+	k->small(&t);
+	check_small(k, c, &t, offsets, before);
+	check_guard(y, (size_t)ys * 4);
+	check_guard(out, (size_t)nnz * 4);
+	for (int i = 0; i < 4; i++)
+		free(memory[i]);
+}
+
+static void try_small_kernel(const sl_kernel *k) {
+	static const double scale[][2] = {{1, 0}, {1, 1}, {-0.5, 2}, {0, 1}};
+	static const int64_t most[] = {0, 1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 70};
+	for (int s = 0; s < 4; s++)
+		for (size_t m = 0; m < sizeof most / sizeof *most; m++)
+			for (int flags = 0; flags < 8; flags++)
+				try_small(k, &(small_case){most[m], scale[s][0], scale[s][1], flags & 1, flags & 2, flags & 4});
+}
+
 static void try_kernel(const sl_kernel *k) {
+	if (k->small) {
+		try_small_kernel(k);
+		return;
+	}
 	static const double scale[][2] = {{1, 0}, {1, 1}, {-0.5, 2}, {0, 1}};
 	static const int64_t widths[] = {1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64};
 	static const int64_t batches[] = {0, 1, 15, 16, 17, 63, 64, 65, 130}, lds[] = {8, 16, 32, 64, 5};
@@ -198,6 +310,15 @@ SL_TEST(kernels, avx512_emulated) {
 	sl_kernel sddmm = {.dtype = SL_F32, .name = "sddmm_f32_simde", .sddmm = test_sddmm_f32_simde};
 	try_kernel(&spmm);
 	try_kernel(&sddmm);
+	for (int i = 0; i < 5; i++) {
+		sl_kernel small = {.kind = i == 2 ? SL_OP_SDDMM : SL_OP_SPMM,
+						   .dtype = SL_F32,
+						   .tile = i < 3 ? 1 : 16,
+						   .name = "small_simde",
+						   .small = test_small_simde[i],
+						   .transposed = i == 1 || i == 4};
+		try_kernel(&small);
+	}
 }
 
 /* An optimizer's step in double, element by element. */
