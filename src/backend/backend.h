@@ -92,7 +92,7 @@ typedef enum sl_op_kind {
 typedef enum sl_reduce {
 	SL_REDUCE_ROW_SUMS = 0, /* vector[0][r] = beta * it + sum over columns of a(r, .) */
 	SL_REDUCE_SUM_SQUARES,  /* *(double *)result += sum of (alpha x)^2 over vector[0][0..count), of desc.a.dtype; alpha
-							   0: 1 */
+							   0: 1. beta above 0: x clamped to [-beta, beta] first; NaN stays */
 	SL_REDUCE_NONFINITE     /* *(int64_t *)result = index of the first NaN or infinity in vector[0], or -1 */
 } sl_reduce;
 
@@ -200,6 +200,7 @@ typedef struct sl_op_desc {
 	int64_t count;
 	const char *kernel;    /* insist on the kernel of this name (tests, benches); NULL: choose */
 	const char *candidate; /* a name of candidates(): how to run it; NULL: the first of them */
+	const void *device; /* set by plan(), for the backend itself */
 	bool once;          /* run once and forgotten: not worth rearranging anything for */
 } sl_op_desc;
 

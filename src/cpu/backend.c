@@ -27,6 +27,9 @@ static sl_status open_device(const sl_host *host, void **device) {
 		return host->fail(host->user, SL_ERR_MEMORY, "no memory for the cpu backend's state");
 	*cpu = (sl_cpu){.host = host, .isa = sli_cpu_detect(host)};
 	cpu->costs = *sli_cost_defaults(cpu->isa);
+	cpu->math = sli_cpu_choose(cpu, SL_OP_ACTIVATION, SL_F32, NULL);
+	cpu->bf16 = sli_cpu_choose(cpu, SL_OP_CONVERT, SL_BF16, NULL);
+	cpu->f16 = sli_cpu_choose(cpu, SL_OP_CONVERT, SL_F16, NULL);
 	return SL_OK;
 }
 
@@ -104,6 +107,7 @@ static sl_status synchronize(void *device) {
 
 static sl_status plan_op(void *device, const sl_op_desc *desc, sl_op_plan *plan) {
 	*plan = (sl_op_plan){.desc = *desc};
+	plan->desc.device = device;
 	if (desc->kind == SL_OP_SPGEMM)
 		return sli_cpu_spgemm_plan(device, desc, plan);
 	if (desc->kind >= SL_OP_INPUT)

@@ -24,7 +24,34 @@ static int64_t panel_end(const sl_dense *m, sl_order order, int64_t i, int64_t l
 	return end < limit ? end : limit;
 }
 
-static void copy_block(const sl_dense *from, const sl_dense *to, int64_t r0, int64_t r1, int64_t c0, int64_t c1) {
+/* Between f32 and 16 bits, along the lines of the matrix in 16 bits: converted together, spread one by one. */
+static void copy_half(const sl_cpu *cpu, const sl_dense *from, const sl_dense *to, int64_t r0, int64_t r1, int64_t c0,
+					  int64_t c1) {
+	bool widen = to->dtype == SL_F32;
+	const sl_dense *half = widen ? from : to, *whole = widen ? to : from;
+	const sl_kernel *k = sli_cpu_half(cpu, half->dtype);
+	int64_t hr, hc, wr, wc, h0 = sli_at(half, r0, c0), w0 = sli_at(whole, r0, c0), rows = r1 - r0, cols = c1 - c0;
+	strides(half, &hr, &hc);
+	strides(whole, &wr, &wc);
+	bool across = hc == 1;
+	int64_t lines = across ? rows : cols, n = across ? cols : rows, step = across ? wc : wr;
+	float line[BLOCK];
+	for (int64_t l = 0; l < lines; l++) {
+		uint16_t *h = (uint16_t *)half->data + h0 + l * (across ? hr : hc);
+		float *w = (float *)whole->data + w0 + l * (across ? wr : wc), *together = step == 1 ? w : line;
+		for (int64_t i = 0; i < n && !widen && step != 1; i++)
+			line[i] = w[i * step];
+		if (widen)
+			k->to_f32(h, together, n);
+		else
+			k->from_f32(together, h, n);
+		for (int64_t i = 0; i < n && widen && step != 1; i++)
+			w[i * step] = line[i];
+	}
+}
+
+static void copy_block(const sl_cpu *cpu, const sl_dense *from, const sl_dense *to, int64_t r0, int64_t r1, int64_t c0,
+					   int64_t c1) {
 	int64_t fr, fc, tr, tc, f0 = sli_at(from, r0, c0), t0 = sli_at(to, r0, c0);
 	strides(from, &fr, &fc);
 	strides(to, &tr, &tc);
@@ -45,6 +72,11 @@ static void copy_block(const sl_dense *from, const sl_dense *to, int64_t r0, int
 				t[r * tr + c * tc] = f[r * fr + c * fc];
 		return;
 	}
+	if ((from->dtype == SL_F32 && sl_dtype_size(to->dtype) == 2) ||
+		(to->dtype == SL_F32 && sl_dtype_size(from->dtype) == 2)) {
+		copy_half(cpu, from, to, r0, r1, c0, c1);
+		return;
+	}
 	for (int64_t r = 0; r < r1 - r0; r++)
 		for (int64_t c = 0; c < c1 - c0; c++)
 			sli_store(to->data, to->dtype, t0 + r * tr + c * tc,
@@ -63,7 +95,7 @@ static void copy_rows(void *argument, size_t index) {
 			c1 = c0 + BLOCK < cols ? c0 + BLOCK : cols;
 			c1 = panel_end(j->from, SL_COL_PANELS, c0, c1);
 			c1 = panel_end(j->to, SL_COL_PANELS, c0, c1);
-			copy_block(j->from, j->to, r0, r1, c0, c1);
+			copy_block(j->cpu, j->from, j->to, r0, r1, c0, c1);
 		}
 	}
 }

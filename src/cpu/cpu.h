@@ -17,10 +17,13 @@ typedef struct sl_costs {
 	double seconds[SL_COST_ROWS][SL_COST_WIDTHS][SL_COST_TERMS];
 } sl_costs;
 
+typedef struct sl_kernel sl_kernel;
 typedef struct sl_cpu {
 	const sl_host *host;
 	sl_isa isa;     /* the best this machine has, or what SPARSELAYER_CPU asked for */
 	sl_costs costs; /* what predictions rest on */
+	/* The rows of kernels.def for vectors of f32, and to and from it. */
+	const sl_kernel *math, *bf16, *f16;
 } sl_cpu;
 
 /* cpuid.c */
@@ -120,8 +123,17 @@ typedef struct sl_input_grad_task {
 } sl_input_grad_task;
 typedef void (*sl_input_grad_kernel)(const sl_input_grad_task *task);
 
+/* y = activation(x), y = dy * activation'(saved) and a sum of squares, all f32; y may be what it is made from. */
+typedef void (*sl_activate_kernel)(sl_activation kind, float p, const float *x, float *y, int64_t n);
+typedef void (*sl_activate_back_kernel)(sl_activation kind, float p, const float *saved, const float *dy, float *y,
+										int64_t n);
+typedef double (*sl_sum_squares_kernel)(const float *x, int64_t n, double scale, float limit);
+/* n numbers of a 16-bit dtype. */
+typedef void (*sl_to_f32_kernel)(const uint16_t *from, float *to, int64_t n);
+typedef void (*sl_from_f32_kernel)(const float *from, uint16_t *to, int64_t n);
+
 /* One row of kernels.def. */
-typedef struct sl_kernel {
+struct sl_kernel {
 	sl_op_kind kind;
 	sl_dtype dtype;
 	sl_isa isa;
@@ -135,7 +147,12 @@ typedef struct sl_kernel {
 	sl_block_kernel blocked;
 	sl_small_kernel small; /* for a batch of at most `tile`, in panels of `tile` */
 	bool transposed;       /* with the transpose of the matrix */
-} sl_kernel;
+	sl_activate_kernel activate;
+	sl_activate_back_kernel activate_back;
+	sl_sum_squares_kernel sum_squares;
+	sl_to_f32_kernel to_f32;
+	sl_from_f32_kernel from_f32;
+};
 const sl_kernel *sli_cpu_kernels(int *count);
 /* The best kernel for an op and dtype; `name` (may be NULL) asks for one. NULL: there is none. */
 const sl_kernel *sli_cpu_choose(const sl_cpu *cpu, sl_op_kind kind, sl_dtype dtype, const char *name);
@@ -146,6 +163,14 @@ const sl_kernel *sli_cpu_choose(const sl_cpu *cpu, sl_op_kind kind, sl_dtype dty
 	void function(const sl_input_task *task);                                                                          \
 	void gradient(const sl_input_grad_task *task);
 #define KERNEL_SMALL(kind, transposed, dtype, isa, tile, function) void function(const sl_small_task *task);
+#define KERNEL_MATH(isa, set)                                                                                          \
+	void sli_activate_f32_##set(sl_activation kind, float p, const float *x, float *y, int64_t n);                     \
+	void sli_activate_back_f32_##set(sl_activation kind, float p, const float *saved, const float *dy, float *y,       \
+									 int64_t n);                                                                       \
+	double sli_sum_squares_f32_##set(const float *x, int64_t n, double scale, float limit);
+#define KERNEL_HALF(dtype, isa, suffix)                                                                                \
+	void sli_half_to_f32_##suffix(const uint16_t *from, float *to, int64_t n);                                         \
+	void sli_half_from_f32_##suffix(const float *from, uint16_t *to, int64_t n);
 #define KERNEL_UPDATE(dtype, isa, function)                                                                            \
 	void function(const sl_update *update, int kind, void *w, const void *g, void *m, void *v, int64_t n);
 #define KERNEL_BLOCKED(kind, dtype, isa, function) void function(const sl_block_task *task);
@@ -156,6 +181,11 @@ const sl_kernel *sli_cpu_choose_small(const sl_cpu *cpu, const sl_op_desc *desc)
 sl_status sli_cpu_small_plan(sl_cpu *cpu, const sl_kernel *kernel, sl_op_plan *plan);
 sl_status sli_cpu_small_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args);
 void sli_cpu_small_destroy(sl_cpu *cpu, sl_op_plan *plan);
+
+/* The rows for a 16-bit dtype. */
+static inline const sl_kernel *sli_cpu_half(const sl_cpu *cpu, sl_dtype dtype) {
+	return dtype == SL_BF16 ? cpu->bf16 : cpu->f16;
+}
 
 /* products.c: SPMM, SDDMM, GEMM, CONVERT, GATHER; vector.c: the rest. */
 sl_status sli_cpu_product_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *plan);

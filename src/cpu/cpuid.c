@@ -16,7 +16,7 @@ bool sli_cpu_has(sl_isa isa) {
 		return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
 			   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
 	if (isa == SL_ISA_AVX2)
-		return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+		return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
 #endif
 	return isa == SL_ISA_SCALAR;
 }

@@ -26,6 +26,21 @@ static const sl_kernel kernels[] = {
 	 .tile = columns,                                                                                                  \
 	 .small = function,                                                                                                \
 	 .transposed = turned},
+#define KERNEL_MATH(set, suffix)                                                                                       \
+	{.kind = SL_OP_ACTIVATION,                                                                                         \
+	 .dtype = SL_F32,                                                                                                  \
+	 .isa = set,                                                                                                       \
+	 .name = "math_f32_" #suffix,                                                                                      \
+	 .activate = sli_activate_f32_##suffix,                                                                            \
+	 .activate_back = sli_activate_back_f32_##suffix,                                                                  \
+	 .sum_squares = sli_sum_squares_f32_##suffix},
+#define KERNEL_HALF(type, set, suffix)                                                                                 \
+	{.kind = SL_OP_CONVERT,                                                                                            \
+	 .dtype = type,                                                                                                    \
+	 .isa = set,                                                                                                       \
+	 .name = "half_" #suffix,                                                                                          \
+	 .to_f32 = sli_half_to_f32_##suffix,                                                                               \
+	 .from_f32 = sli_half_from_f32_##suffix},
 #include "cpu/kernels.def"
 };
 enum { KERNELS = sizeof kernels / sizeof *kernels };

@@ -132,6 +132,25 @@ static int64_t tile_width(const spmm_job *j) {
 	return j->width < j->kernel->tile ? j->width : j->kernel->tile;
 }
 
+/* A row's sums in float32, finished and rounded to 16 bits; false: its columns do not lie together. */
+static bool finish_half_row(const spmm_job *j, int64_t r, int64_t c0, float *row, int64_t n) {
+	const sl_op_desc *desc = j->desc;
+	const sl_cpu *cpu = desc->device;
+	const sl_kernel *half = sli_cpu_half(cpu, j->c.dtype);
+	const sl_dense *c = &j->c, *pre = &j->args->d;
+	if (!rowlike(c->order) || (desc->pre_activation && (pre->order != c->order || pre->ld != c->ld)))
+		return false;
+	if (desc->bias)
+		for (int64_t i = 0; i < n; i++)
+			row[i] += ((const float *)j->args->bias)[r];
+	if (desc->pre_activation)
+		half->from_f32(row, (uint16_t *)pre->data + sli_at(pre, r, c0), n);
+	if (desc->activation != SL_IDENTITY)
+		cpu->math->activate(desc->activation, (float)desc->activation_parameter, row, row, n);
+	half->from_f32(row, (uint16_t *)c->data + sli_at(c, r, c0), n);
+	return true;
+}
+
 /* Half types with an epilogue: a row at a time in float32, rounded once when the epilogue is done. */
 static void spmm_tile_halves(const spmm_job *j, sl_spmm_task task, int64_t c0, int64_t n) {
 	float row[64] = {0};
@@ -147,6 +166,8 @@ static void spmm_tile_halves(const spmm_job *j, sl_spmm_task task, int64_t c0, i
 		for (int64_t i = 0; i < n && task.beta != 0; i++)
 			row[i] = (float)sli_load(c->data, c->dtype, sli_at(c, r, c0 + i));
 		j->kernel->spmm(&task);
+		if (finish_half_row(j, r, c0, row, n))
+			continue;
 		for (int64_t i = 0; i < n; i++)
 			sli_cpu_finish(j->desc, j->args, c, r, c0 + i, row[i]);
 	}
@@ -366,13 +387,8 @@ static void epilogue_f32(const sl_op_desc *desc, float bias, float *y, float *pr
 		y[i] += bias;
 	if (pre)
 		memcpy(pre, y, (size_t)n * sizeof *pre);
-	float p = (float)desc->activation_parameter;
-	if (desc->activation == SL_RELU)
-		for (int64_t i = 0; i < n; i++)
-			y[i] = y[i] < 0 ? 0 : y[i];
-	else if (desc->activation != SL_IDENTITY)
-		for (int64_t i = 0; i < n; i++)
-			y[i] = sli_act_f32(desc->activation, p, y[i]);
+	if (desc->activation != SL_IDENTITY)
+		((const sl_cpu *)desc->device)->math->activate(desc->activation, (float)desc->activation_parameter, y, y, n);
 }
 
 /* Where the columns from `c` on stop being neighbours in memory. */
@@ -389,8 +405,12 @@ void sli_cpu_finish(const sl_op_desc *desc, const sl_op_args *args, const sl_den
 	if (c->dtype == SL_F64) {
 		y = sli_act_f64(desc->activation, desc->activation_parameter, z);
 	} else {
-		z = (float)z;
-		y = sli_act_f32(desc->activation, (float)desc->activation_parameter, (float)z);
+		float x = (float)z;
+		z = x;
+		if (desc->activation != SL_IDENTITY)
+			((const sl_cpu *)desc->device)
+				->math->activate(desc->activation, (float)desc->activation_parameter, &x, &x, 1);
+		y = x;
 	}
 	if (desc->pre_activation)
 		sli_store(args->d.data, args->d.dtype, sli_at(&args->d, r, j), z);

@@ -15,6 +15,7 @@
 #define NAME     f64_scalar
 #include "cpu/products_scalar.inc"
 
+#define HALF
 #define T        uint16_t
 #define ACC      float
 #define LOAD(v)  sli_bf16_to_f32(v)

@@ -7,7 +7,6 @@
  */
 #include <stdio.h>
 
-#include "cpu/activation.h"
 #include "cpu/products.h"
 
 enum { MOST_PARTS = 4, FOLD = 8192 };
@@ -161,13 +160,9 @@ static void bias_and_activation(const small_job *j, int64_t begin, int64_t end) 
 			y[r] += ((const float *)j->args->bias)[r];
 	if (desc->pre_activation && end > begin)
 		memcpy((float *)pre->data + begin, y + begin, (size_t)(end - begin) * sizeof *y);
-	float p = (float)desc->activation_parameter;
-	if (desc->activation == SL_RELU)
-		for (int64_t r = begin; r < end; r++)
-			y[r] = y[r] < 0 ? 0 : y[r];
-	else if (desc->activation != SL_IDENTITY)
-		for (int64_t r = begin; r < end; r++)
-			y[r] = sli_act_f32(desc->activation, p, y[r]);
+	if (desc->activation != SL_IDENTITY)
+		((const sl_cpu *)desc->device)
+			->math->activate(desc->activation, (float)desc->activation_parameter, y + begin, y + begin, end - begin);
 }
 
 static void forward_chunk(void *argument, size_t index) {

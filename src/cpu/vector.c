@@ -40,15 +40,23 @@ sl_status sli_cpu_vector_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *p
 	return SL_OK;
 }
 
-static double activate(const sl_op_desc *desc, sl_dtype dtype, double x) {
-	return dtype == SL_F64 ? sli_act_f64(desc->activation, desc->activation_parameter, x)
-						   : sli_act_f32(desc->activation, (float)desc->activation_parameter, (float)x);
+/* One element, by the same functions as many, so that the bits do not depend on the layout. */
+static double activate(const job *j, sl_dtype dtype, double x) {
+	const sl_op_desc *desc = j->desc;
+	if (dtype == SL_F64)
+		return sli_act_f64(desc->activation, desc->activation_parameter, x);
+	float y = (float)x;
+	j->cpu->math->activate(desc->activation, (float)desc->activation_parameter, &y, &y, 1);
+	return y;
 }
 
-static double backward(const sl_op_desc *desc, sl_dtype dtype, double saved, double dy) {
-	return dtype == SL_F64
-			   ? sli_act_back_f64(desc->activation, desc->activation_parameter, saved, dy)
-			   : sli_act_back_f32(desc->activation, (float)desc->activation_parameter, (float)saved, (float)dy);
+static double backward(const job *j, sl_dtype dtype, double saved, double dy) {
+	const sl_op_desc *desc = j->desc;
+	if (dtype == SL_F64)
+		return sli_act_back_f64(desc->activation, desc->activation_parameter, saved, dy);
+	float s = (float)saved, y = (float)dy;
+	j->cpu->math->activate_back(desc->activation, (float)desc->activation_parameter, &s, &y, &y, 1);
+	return y;
 }
 
 static bool same_rows(const sl_dense *a, const sl_dense *b) {
@@ -69,16 +77,6 @@ static double add_bias_gradient(const job *j, int64_t r, double sum) {
 	return old + sum;
 }
 
-static void gradient_piece_f32(const sl_op_desc *desc, const float *saved, const float *dy, float *dx, int64_t n) {
-	float p = (float)desc->activation_parameter;
-	if (desc->activation == SL_RELU)
-		for (int64_t i = 0; i < n; i++)
-			dx[i] = sli_act_back_f32(SL_RELU, p, saved[i], dy[i]);
-	else
-		for (int64_t i = 0; i < n; i++)
-			dx[i] = sli_act_back_f32(desc->activation, p, saved[i], dy[i]);
-}
-
 /* A fixed tree over eight running sums: the same order for every thread count, and vectorisable. */
 static double sum_f32(const float *x, int64_t n) {
 	float s[8] = {0};
@@ -94,32 +92,74 @@ static double sum_f32(const float *x, int64_t n) {
 	return total;
 }
 
+/* n neighbours from `at` of each matrix; returns the sum of what was written. */
+static double activation_piece_f32(const job *j, const int64_t at[3], int64_t n) {
+	const sl_op_desc *desc = j->desc;
+	float p = (float)desc->activation_parameter, *to = (float *)j->args->c.data + at[2];
+	const float *from = (const float *)j->args->a.data + at[0];
+	if (desc->kind == SL_OP_ACTIVATION)
+		j->cpu->math->activate(desc->activation, p, from, to, n);
+	else
+		j->cpu->math->activate_back(desc->activation, p, from, (const float *)j->args->b.data + at[1], to, n);
+	return j->args->bias_gradient ? sum_f32(to, n) : 0;
+}
+
+static double activation_piece_half(const job *j, const int64_t at[3], int64_t n) {
+	enum { SOME = 256 };
+	const sl_op_desc *desc = j->desc;
+	const sl_kernel *half = sli_cpu_half(j->cpu, j->args->c.dtype), *math = j->cpu->math;
+	float p = (float)desc->activation_parameter, x[SOME], dy[SOME];
+	double sum = 0;
+	for (int64_t i = 0, some; i < n; i += some) {
+		uint16_t *to = (uint16_t *)j->args->c.data + at[2] + i;
+		some = n - i < SOME ? n - i : SOME;
+		half->to_f32((const uint16_t *)j->args->a.data + at[0] + i, x, some);
+		if (desc->kind == SL_OP_ACTIVATION) {
+			math->activate(desc->activation, p, x, x, some);
+		} else {
+			half->to_f32((const uint16_t *)j->args->b.data + at[1] + i, dy, some);
+			math->activate_back(desc->activation, p, x, dy, x, some);
+		}
+		half->from_f32(x, to, some);
+		if (j->args->bias_gradient) { /* of what was stored */
+			half->to_f32(to, x, some);
+			sum += sum_f32(x, some);
+		}
+	}
+	return sum;
+}
+
+static double sum_half(const job *j, const uint16_t *x, int64_t n) {
+	enum { SOME = 256 };
+	float part[SOME];
+	double sum = 0;
+	for (int64_t i = 0, some; i < n; i += some) {
+		some = n - i < SOME ? n - i : SOME;
+		sli_cpu_half(j->cpu, j->args->a.dtype)->to_f32(x + i, part, some);
+		sum += sum_f32(part, some);
+	}
+	return sum;
+}
+
 static void activation_rows(void *argument, size_t index) {
 	const job *j = argument;
 	const sl_op_desc *desc = j->desc;
 	const sl_dense *a = &j->args->a, *b = &j->args->b, *c = &j->args->c;
 	bool gradient = desc->kind == SL_OP_ACTIVATION_GRAD, f32 = c->dtype == SL_F32;
-	bool fast = f32 && same_rows(a, c) && (!gradient || same_rows(b, c));
+	bool fast = c->dtype != SL_F64 && same_rows(a, c) && (!gradient || same_rows(b, c));
 	int64_t begin = (int64_t)index * 16, end = begin + 16 < c->rows ? begin + 16 : c->rows;
 	for (int64_t r = begin; r < end; r++) {
 		double sum = 0;
 		for (int64_t col = 0, n; col < c->cols; col += n) {
 			n = fast ? together(c, col) : 1;
 			if (fast) {
-				float *to = (float *)c->data + sli_at(c, r, col);
-				const float *from = (const float *)a->data + sli_at(a, r, col);
-				if (gradient)
-					gradient_piece_f32(desc, from, (const float *)b->data + sli_at(b, r, col), to, n);
-				else
-					for (int64_t i = 0; i < n; i++)
-						to[i] = sli_act_f32(desc->activation, (float)desc->activation_parameter, from[i]);
-				if (j->args->bias_gradient)
-					sum += sum_f32(to, n);
+				int64_t at[3] = {sli_at(a, r, col), gradient ? sli_at(b, r, col) : 0, sli_at(c, r, col)};
+				sum += f32 ? activation_piece_f32(j, at, n) : activation_piece_half(j, at, n);
 				continue;
 			}
 			double x = sli_load(a->data, a->dtype, sli_at(a, r, col));
-			double y = gradient ? backward(desc, c->dtype, x, sli_load(b->data, b->dtype, sli_at(b, r, col)))
-								: activate(desc, c->dtype, x);
+			double y = gradient ? backward(j, c->dtype, x, sli_load(b->data, b->dtype, sli_at(b, r, col)))
+								: activate(j, c->dtype, x);
 			sli_store(c->data, c->dtype, sli_at(c, r, col), y);
 			sum += sli_load(c->data, c->dtype, sli_at(c, r, col));
 		}
@@ -133,13 +173,15 @@ static void row_sums(void *argument, size_t index) {
 	const sl_dense *a = &j->args->a;
 	sl_dtype dtype = a->dtype == SL_F64 ? SL_F64 : SL_F32;
 	int64_t begin = (int64_t)index * 16, end = begin + 16 < a->rows ? begin + 16 : a->rows;
-	bool fast = a->dtype == SL_F32 && (a->order == SL_ROW_MAJOR || a->order == SL_COL_PANELS);
+	bool f32 = a->dtype == SL_F32, fast = a->dtype != SL_F64 && (a->order == SL_ROW_MAJOR || a->order == SL_COL_PANELS);
 	for (int64_t r = begin; r < end; r++) {
 		double sum = 0;
 		for (int64_t col = 0, n; col < a->cols; col += n) {
 			n = fast ? together(a, col) : 1;
-			sum += fast ? sum_f32((const float *)a->data + sli_at(a, r, col), n)
-						: sli_load(a->data, a->dtype, sli_at(a, r, col));
+			int64_t at = sli_at(a, r, col);
+			sum += !fast ? sli_load(a->data, a->dtype, at)
+				   : f32 ? sum_f32((const float *)a->data + at, n)
+						 : sum_half(j, (const uint16_t *)a->data + at, n);
 		}
 		double old = j->args->beta == 0 ? 0 : j->args->beta * sli_load(j->args->vector[0], dtype, r);
 		sli_store(j->args->vector[0], dtype, r, old + sum);
@@ -151,8 +193,16 @@ static void reduce_chunk(void *argument, size_t index) {
 	sl_dtype dtype = j->desc->a.dtype;
 	int64_t begin = (int64_t)index * CHUNK, end = begin + CHUNK < j->args->count ? begin + CHUNK : j->args->count;
 	double sum = 0, first = -1, scale = j->args->alpha != 0 ? j->args->alpha : 1;
+	double limit = j->args->beta > 0 ? j->args->beta : INFINITY;
+	if (dtype == SL_F32 && j->desc->variant == SL_REDUCE_SUM_SQUARES) {
+		const float *x = (const float *)j->args->vector[0] + begin;
+		j->partial[index] = j->cpu->math->sum_squares(x, end - begin, scale, (float)limit);
+		return;
+	}
 	for (int64_t i = begin; i < end; i++) {
 		double x = sli_load(j->args->vector[0], dtype, i);
+		if (j->desc->variant == SL_REDUCE_SUM_SQUARES)
+			x = x > limit ? limit : x < -limit ? -limit : x;
 		sum += (scale * x) * (scale * x);
 		if (first < 0 && !isfinite(x))
 			first = (double)i;

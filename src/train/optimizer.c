@@ -149,12 +149,6 @@ static sl_status elementwise(sl_context *context, sl_elementwise what, const sl_
 	return sli_run(context, &desc, &args);
 }
 
-static sl_status clamp(sl_context *context, const sl_optimizer *optimizer, const sl_optimizer_entry *entry, int index,
-					   const sl_parameter *parameter, void *argument) {
-	(void)optimizer, (void)entry, (void)index;
-	return elementwise(context, SL_ELEMENTWISE_CLAMP, parameter, *(const double *)argument);
-}
-
 static sl_status scale(sl_context *context, const sl_optimizer *optimizer, const sl_optimizer_entry *entry, int index,
 					   const sl_parameter *parameter, void *argument) {
 	(void)optimizer, (void)entry, (void)index;
@@ -163,9 +157,12 @@ static sl_status scale(sl_context *context, const sl_optimizer *optimizer, const
 
 static sl_status add_squares(sl_context *context, const sl_optimizer *optimizer, const sl_optimizer_entry *entry,
 							 int index, const sl_parameter *parameter, void *argument) {
-	(void)optimizer, (void)entry, (void)index;
+	(void)entry, (void)index;
 	sl_op_desc desc = {.kind = SL_OP_REDUCE, .variant = SL_REDUCE_SUM_SQUARES, .count = parameter->gradient_count};
-	sl_op_args args = {.vector = {parameter->gradient}, .count = parameter->gradient_count, .result = argument};
+	sl_op_args args = {.beta = optimizer->options.clip_value, /* the norm is of the clamped gradients */
+					   .vector = {parameter->gradient},
+					   .count = parameter->gradient_count,
+					   .result = argument};
 	desc.a.dtype = parameter->dtype;
 	return sli_run(context, &desc, &args);
 }
@@ -242,7 +239,7 @@ sl_status sli_optimizer_scale(sl_context *context, sl_optimizer *optimizer, doub
 
 sl_status sli_optimizer_step(sl_context *context, sl_optimizer *optimizer) {
 	const sl_optimizer_options *o = &optimizer->options;
-	double t = (double)optimizer->steps + 1, norm = NAN, clip = o->clip_value;
+	double t = (double)optimizer->steps + 1, norm = NAN;
 	for (int i = 0; i < optimizer->count; i++)
 		if (optimizer->entries[i].edition != optimizer->entries[i].layer->edition)
 			return sli_fail(context, SL_ERR_STATE,
@@ -262,10 +259,6 @@ sl_status sli_optimizer_step(sl_context *context, sl_optimizer *optimizer) {
 						 .clip_value = o->clip_value,
 						 .gradient_factor = 1};
 	if (o->clip_norm > 0) {
-		/* The norm is of the clamped gradients. */
-		if (clip > 0)
-			SL_TRY(each(context, optimizer, clamp, &clip));
-		numbers.clip_value = 0;
 		SL_TRY(global_norm(context, optimizer, &norm));
 		if (!isfinite(norm))
 			return sli_fail(context, SL_ERR_NONFINITE, "the gradients' norm is not finite; nothing was updated");

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What products_avx512.c needs, emulated, and its functions renamed. */
+#ifndef SL_TESTS_SIMDE_H
+#define SL_TESTS_SIMDE_H
 #include <simde/x86/avx512.h>
 #include <simde/x86/fma.h>
 
@@ -35,3 +37,4 @@ static inline void test_mask_storeu_ps(float *p, simde__mmask16 mask, __m512 v) 
 }
 #define _mm512_shuffle_f32x4(a, b, imm)                                                                                \
 	_mm512_castsi512_ps(_mm512_shuffle_i32x4(_mm512_castps_si512(a), _mm512_castps_si512(b), imm))
+#endif

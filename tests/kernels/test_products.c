@@ -5,12 +5,14 @@
 
 #include "support/check.h"
 
+#include "cpu/activation.h"
 #include "cpu/cpu.h"
 
 extern const int test_simde;
 void test_spmm_f32_simde(const sl_spmm_task *t);
 void test_sddmm_f32_simde(const sl_sddmm_task *t);
 extern const sl_small_kernel test_small_simde[5];
+extern const sl_kernel test_half_simde[6];
 
 enum { ROWS = 9, COLS = 70, GUARD = 64 };
 
@@ -274,7 +276,111 @@ static void try_small_kernel(const sl_kernel *k) {
 				try_small(k, &(small_case){most[m], scale[s][0], scale[s][1], flags & 1, flags & 2, flags & 4});
 }
 
+/* Every value of a 16-bit dtype to f32, and f32 around each of them back, against the scalar rows. */
+static void try_half(const sl_kernel *k) {
+	enum { ALL = 1 << 16 };
+	static uint16_t half[ALL + 1], back[ALL + 1];
+	static float wide[ALL + 1];
+	const sl_cpu scalar = {.isa = SL_ISA_SCALAR};
+	const sl_kernel *one = sli_cpu_choose(&scalar, SL_OP_CONVERT, k->dtype, NULL);
+	static const int64_t counts[] = {0, 1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, ALL};
+	for (int i = 0; i <= ALL; i++)
+		half[i] = (uint16_t)i;
+	for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+		int64_t n = counts[c];
+		memset(wide, 0x5a, sizeof wide);
+		memset(back, 0x5a, sizeof back);
+		k->to_f32(half + (n < ALL ? 0x3f80 : 0), wide, n);
+		for (int64_t i = 0; i < n; i++) {
+			float want;
+			one->to_f32(half + (n < ALL ? 0x3f80 : 0) + i, &want, 1);
+			CHECK(isnan(want) ? isnan(wide[i]) : !memcmp(&wide[i], &want, 4));
+		}
+		CHECK_EQ(((unsigned char *)&wide[n])[0], 0x5a);
+		k->from_f32(wide, back, n);
+		for (int64_t i = 0; i < n; i++)
+			CHECK(isnan(wide[i]) ? back[i] != 0 : back[i] == half[(n < ALL ? 0x3f80 : 0) + i]);
+		CHECK_EQ(back[n], 0x5a5a);
+	}
+	/* Ties, just beside them, overflow, NaN. */
+	for (uint32_t i = 0; i < ALL; i++)
+		for (int off = -1; off < 2; off++) {
+			uint32_t bits = (i << 16) + (k->dtype == SL_BF16 ? 0x8000u : (i & 1) << 13 | 0x1000u) + (uint32_t)off;
+			uint16_t want, got;
+			float x;
+			memcpy(&x, &bits, sizeof x);
+			one->from_f32(&x, &want, 1);
+			k->from_f32(&x, &got, 1);
+			CHECK_EQ(got, want);
+		}
+}
+
+static void try_math(const sl_kernel *k) {
+	enum { MOST = 1003 };
+	static const int64_t counts[] = {0, 1, 7, 8, 15, 16, 17, 255, 256, 257, MOST};
+	static const float special[] = {0,  -0.0f, INFINITY, -INFINITY, NAN,    1e-45f, -1e-45f,
+									90, -90,   13,       -13,       0.625f, 3e38f};
+	static float x[MOST + 1], dy[MOST + 1], y[MOST + 1], back[MOST + 1], first[MOST + 1];
+	const sl_cpu scalar = {.isa = SL_ISA_SCALAR};
+	const sl_kernel *one = sli_cpu_choose(&scalar, SL_OP_ACTIVATION, SL_F32, NULL);
+	const double eps = 0x1p-24;
+	for (int range = 0; range < 3; range++)
+		for (int kind = SL_IDENTITY; kind <= SL_GELU; kind++)
+			for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+				int64_t n = counts[c];
+				float p = kind == SL_CLIPPED_RELU ? 0.5f : kind == SL_LEAKY_RELU ? 0.1f : 0;
+				sl_test_fill(x, SL_F32, MOST + 1, (uint64_t)(kind + 1));
+				sl_test_fill(dy, SL_F32, MOST + 1, 9);
+				for (int64_t i = 0; i < n; i++)
+					x[i] *= range == 0 ? 1.0f : range == 1 ? 12.0f : 1e-3f;
+				for (int64_t i = 0; n == MOST && i < (int64_t)(sizeof special / sizeof *special); i++)
+					x[i] = special[i];
+				y[n] = back[n] = 77;
+				k->activate((sl_activation)kind, p, x, y, n);
+				k->activate_back((sl_activation)kind, p, sl_activation_saves_input(kind) ? x : y, dy, back, n);
+				CHECK(y[n] == 77 && back[n] == 77);
+				one->activate((sl_activation)kind, p, x, first, n);
+				for (int64_t i = 0; i < n; i++) { /* the same bits from every instruction set, NaN's own apart */
+					CHECK(isnan(x[i]) ? isnan(y[i]) && isnan(first[i]) : !memcmp(&first[i], &y[i], 4));
+					double X = x[i], want = sli_act_f64((sl_activation)kind, p, X), t = eps * fabs(want);
+					if (kind == SL_GELU)
+						want = X < -30 ? 0 : X * 0.5 * erfc(-X * 0.70710678118654752440);
+					double bound = kind == SL_SIGMOID || kind == SL_TANH ? 6 * t + 1e-44
+								   : kind == SL_GELU ? (8 + fmin(X * X, 1e6)) * eps * fabs(want) + 2e-36
+													 : t + 1e-44;
+					if (!isnan(X) && isfinite(want))
+						CHECK_NEAR(y[i], want, bound);
+					double saved = sl_activation_saves_input(kind) ? X : (double)y[i];
+					double slope = sli_act_back_f64((sl_activation)kind, p, saved, dy[i]);
+					if (isfinite(X) && isfinite(slope))
+						CHECK_NEAR(back[i], slope, 24 * eps * fmax(fabs(slope), fabs((double)dy[i])));
+				}
+				memcpy(first, x, sizeof first); /* in place */
+				k->activate((sl_activation)kind, p, first, first, n);
+				for (int64_t i = 0; i < n; i++)
+					CHECK(isnan(y[i]) ? isnan(first[i]) : !memcmp(&first[i], &y[i], 4));
+				memcpy(first, dy, sizeof first);
+				k->activate_back((sl_activation)kind, p, sl_activation_saves_input(kind) ? x : y, first, first, n);
+				for (int64_t i = 0; i < n; i++)
+					CHECK(isnan(back[i]) ? isnan(first[i]) : !memcmp(&first[i], &back[i], 4));
+			}
+	for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+		double sum = 0;
+		sl_test_fill(x, SL_F32, MOST, 3);
+		for (int64_t i = 0; i < counts[c]; i++)
+			sum += pow(0.5 * fmin(fmax(x[i], -0.25), 0.25), 2);
+		CHECK_NEAR(k->sum_squares(x, counts[c], 0.5, 0.25f), sum, 1e-12 * sum);
+		CHECK(k->sum_squares(x, counts[c], 0.5, 0.25f) == one->sum_squares(x, counts[c], 0.5, 0.25f));
+		x[0] = NAN;
+		CHECK(counts[c] == 0 || isnan(k->sum_squares(x, counts[c], 1, INFINITY)));
+	}
+}
+
 static void try_kernel(const sl_kernel *k) {
+	if (k->to_f32)
+		try_half(k);
+	if (k->activate)
+		try_math(k);
 	if (k->small) {
 		try_small_kernel(k);
 		return;
@@ -319,6 +425,8 @@ SL_TEST(kernels, avx512_emulated) {
 						   .transposed = i == 1 || i == 4};
 		try_kernel(&small);
 	}
+	for (int i = 0; i < 6; i++)
+		try_kernel(&test_half_simde[i]);
 }
 
 /* An optimizer's step in double, element by element. */
