@@ -9,8 +9,9 @@
 #define NAME(function) function##_f32_avx2
 #define UNROLLED       _Pragma("GCC unroll 8")
 
+static const int32_t masks[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
+
 static ALWAYS_INLINE float sum_row(const float *p, int64_t count) {
-	static const int32_t masks[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
 	__m256 sum = _mm256_setzero_ps();
 	for (; count > 0; count -= 8, p += 8) {
 		const int32_t *mask = masks + 8 - (count < 8 ? count : 8);
@@ -19,6 +20,19 @@ static ALWAYS_INLINE float sum_row(const float *p, int64_t count) {
 	__m128 half = _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps(sum, 1));
 	half = _mm_add_ps(half, _mm_movehl_ps(half, half));
 	return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+}
+
+/* At most 16, the second eight added to the first. */
+static ALWAYS_INLINE __m256 run(const float *p, int64_t count) {
+	int64_t low = count < 8 ? count : 8, high = count - low;
+	__m256 first = _mm256_maskload_ps(p, _mm256_loadu_si256((const __m256i *)(masks + 8 - low)));
+	return _mm256_add_ps(first, _mm256_maskload_ps(p + 8, _mm256_loadu_si256((const __m256i *)(masks + 8 - high))));
+}
+
+static ALWAYS_INLINE __m128 sum_four(const float *p, int64_t n0, int64_t n1, int64_t n2, int64_t n3) {
+	__m256 a = run(p, n0), b = run(p + n0, n1), c = run(p + n0 + n1, n2), d = run(p + n0 + n1 + n2, n3);
+	__m256 all = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+	return _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1));
 }
 #include "cpu/products_small.inc"
 

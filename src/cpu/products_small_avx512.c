@@ -22,6 +22,19 @@ static ALWAYS_INLINE float sum_row(const float *p, int64_t count) {
 	quarter = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
 	return _mm_cvtss_f32(_mm_add_ss(quarter, _mm_shuffle_ps(quarter, quarter, 1)));
 }
+
+static ALWAYS_INLINE __m512 run(const float *p, int64_t count) {
+	return _mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), p);
+}
+
+static ALWAYS_INLINE __m128 sum_four(const float *p, int64_t n0, int64_t n1, int64_t n2, int64_t n3) {
+	__m512 a = run(p, n0), b = run(p + n0, n1), c = run(p + n0 + n1, n2), d = run(p + n0 + n1 + n2, n3);
+	__m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+	__m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+	__m512 quad = _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
+	quad = _mm512_add_ps(quad, _mm512_shuffle_f32x4(quad, quad, 0x4e));
+	return _mm512_castps512_ps128(_mm512_add_ps(quad, _mm512_shuffle_f32x4(quad, quad, 0xb1)));
+}
 #include "cpu/products_small.inc"
 
 /* Values are loaded sixteen at a time and spread by permutations, which leaves the load ports to the panel. */
