@@ -43,6 +43,11 @@ docs: ## API reference into build/docs
 	@mkdir -p build && doxygen docs/Doxyfile && echo "build/docs/html/index.html"
 install: build ## into PREFIX (default /usr/local)
 	cmake --install build/$(PRESET) --prefix $(or $(PREFIX),/usr/local)
+.PHONY: bench-topology bench-dst
+bench-topology: build ## what an edit of the patterns costs, in training steps
+	@build/$(PRESET)/bench/bench-topology
+bench-dst: build ## accuracy of dynamic sparse training on Fashion-MNIST, in some ten minutes
+	@build/$(PRESET)/bench/bench-dst
 clean:
 	rm -rf build build-*.log
 .PHONY: bench-sparse-input

@@ -88,6 +88,8 @@ static sl_status own_loop(sl_context *context, sl_model *model, sl_optimizer *op
 	return SL_OK;
 }
 
+static sl_status regrow(sl_context *context, sl_layer *layer, sl_saved *saved, const sl_dense *dY);
+
 /* One layer alone, with buffers of one's own. */
 static sl_status one_layer(sl_context *context) {
 	static float x[16 * IN], y[16 * 8], dy[16 * 8], dx[16 * IN];
@@ -107,9 +109,10 @@ static sl_status one_layer(sl_context *context) {
 	sl_parameter weight = {.struct_size = sizeof weight};
 	SL_TRY(sl_layer_parameter(context, layer, 0, &weight)); /* value and gradient: one element a nonzero */
 	printf("%lld weights of %lld\n", (long long)weight.count, (long long)(weight.rows * weight.cols));
+	sl_status status = regrow(context, layer, saved, &dY);
 	sl_saved_destroy(saved);
 	sl_layer_destroy(layer);
-	return SL_OK;
+	return status;
 }
 
 static sl_status prune(sl_context *context, sl_model *model, sl_optimizer *optimizer) {
@@ -118,6 +121,43 @@ static sl_status prune(sl_context *context, sl_model *model, sl_optimizer *optim
 	/* Optional: plan and allocate now, and not in the next step. */
 	SL_TRY(sl_model_prepare(context, model, 32, SL_MODE_TRAINING));
 	return own_loop(context, model, optimizer);
+}
+
+/* A schedule of the model's, which fit follows; then the same step by step. */
+static sl_status evolve(sl_context *context, sl_model *model, sl_optimizer *optimizer) {
+	sl_samples samples = {SL_SAMPLES_DEFAULTS, .inputs = sl_dense_view(inputs, SL_F32, SAMPLES, IN), .labels = labels};
+	int64_t steps = SAMPLES / 32 * 4;
+	SL_TRY(sl_model_set_sparsity(
+		context, model,
+		&(sl_sparsity_options){SL_SPARSITY_DEFAULTS, .method = SL_SPARSE_RIGL, .interval = 5, .end = steps * 3 / 4}));
+	SL_TRY(sl_model_fit(context, model, optimizer, &samples,
+						&(sl_fit_options){SL_FIT_DEFAULTS, .epochs = 4, .batch = 32}));
+
+	SL_TRY(sl_model_set_sparsity(context, model,
+								 &(sl_sparsity_options){SL_SPARSITY_DEFAULTS, .method = SL_SPARSE_GMP, .interval = 2,
+														.end = SAMPLES / 32, .density = 0.05}));
+	for (int64_t first = 0; first + 32 <= SAMPLES; first += 32) {
+		sl_dense x = sl_dense_view(inputs + first * IN, SL_F32, 32, IN);
+		sl_loss_result result;
+		sl_sparsity_edit edit = {.struct_size = sizeof edit};
+		SL_TRY(sl_model_train_batch(context, model, SL_SOFTMAX_CROSS_ENTROPY, &x,
+									&(sl_targets){.labels = labels + first}, SL_OVERWRITE, &result));
+		SL_TRY(sl_optimizer_step(context, optimizer));
+		SL_TRY(sl_model_sparsity_step(context, model, optimizer, &edit));
+		if (edit.edited)
+			printf("%lld dropped, %lld stay\n", (long long)edit.dropped, (long long)edit.nonzeros);
+	}
+	return SL_OK;
+}
+
+/* Drop and grow in one layer, with buffers of one's own. */
+static sl_status regrow(sl_context *context, sl_layer *layer, sl_saved *saved, const sl_dense *dY) {
+	int64_t moved;
+	/* By the gradients of the last forward and its dY; without them at random. */
+	SL_TRY(sl_layer_regrow(
+		context, layer, &(sl_regrow_options){SL_REGROW_DEFAULTS, .drop = 0.2, .saved = saved, .dY = dY}, NULL, &moved));
+	printf("%lld weights moved\n", (long long)moved);
+	return SL_OK;
 }
 
 static sl_status parameters_differ(sl_context *context, const sl_model *a, const sl_model *b) {
@@ -182,6 +222,8 @@ int main(void) {
 		status = own_loop(context, model, optimizer);
 	if (status == SL_OK)
 		status = prune(context, model, optimizer);
+	if (status == SL_OK)
+		status = evolve(context, model, optimizer);
 	if (status == SL_OK)
 		status = one_layer(context);
 	if (status == SL_OK)

@@ -6,13 +6,15 @@
 #include <stdlib.h>
 
 #include "command.h"
+#include "report.h"
 #include "samples.h"
+#include "sparse_method.h"
 
 enum { MOST_HIDDEN = 64 };
 
 typedef struct options {
 	common common;
-	const char *data, *test, *output, *resume, *log;
+	const char *data, *test, *output, *resume, *log, *report;
 	int64_t hidden[MOST_HIDDEN], epochs, batch, accumulate, warmup, step_interval;
 	int layers;
 	double held_out, density, learning_rate, l1, l1_proximal, l2, weight_decay, clip_norm;
@@ -21,6 +23,7 @@ typedef struct options {
 	sl_init init;
 	sl_optimizer_kind optimizer;
 	sl_schedule_kind schedule;
+	sparse_method sparse;
 	uint64_t seed;
 	bool sparse_output, deterministic, rate_given;
 } options;
@@ -79,6 +82,7 @@ enum {
 	KEY_LOG,
 	KEY_TEST,
 	KEY_HELD_OUT,
+	KEY_REPORT,
 	KEY_HIDDEN
 };
 
@@ -118,6 +122,7 @@ static const struct argp_option list[] = {
 	{"resume", 'r', "FILE", 0,
 	 "Go on from a file that train wrote; options of the network, optimizer, batch and seed come from it", 3},
 	{"log", KEY_LOG, "FILE", 0, "Write a line of JSON an epoch", 3},
+	{"report", KEY_REPORT, "FILE", 0, "Write what happened, with pictures, as one HTML file at the end", 3},
 	{0}};
 
 static error_t parse(int key, char *text, struct argp_state *state) {
@@ -126,6 +131,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 	switch (key) {
 	case ARGP_KEY_INIT:
 		state->child_inputs[0] = &o->common;
+		state->child_inputs[1] = &o->sparse;
 		return 0;
 	case KEY_HIDDEN:
 		parse_hidden(o, text, state);
@@ -210,6 +216,9 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 	case KEY_LOG:
 		o->log = text;
 		return 0;
+	case KEY_REPORT:
+		o->report = text;
+		return 0;
 	case ARGP_KEY_END:
 		if (o->test && !is_svmlight(o->data))
 			argp_error(state, "--test goes with a --data that is svmlight text");
@@ -230,6 +239,7 @@ typedef struct run {
 	sample_files files;
 	sl_checkpoint checkpoint;
 	FILE *log;
+	report *report;
 	bool save_failed;
 } run;
 
@@ -246,16 +256,23 @@ static sl_status add_layers(run *r) {
 								 densities));
 	for (int i = 0; i < count; i++) {
 		sl_layer *layer;
-		bool dense = i >= sparse || o->density == 1;
+		bool dense = i >= sparse || o->density == 1 || begins_dense(&o->sparse);
+		sl_pattern *pattern = NULL;
 		char name[24];
 		snprintf(name, sizeof name, "linear%d", i);
-		SL_TRY(sl_linear_create(
+		if (!dense && o->sparse.n)
+			SL_TRY(sl_pattern_n_m(&pattern, r->context, shapes[i][0], shapes[i][1], o->sparse.n, o->sparse.m,
+								  (uint64_t)i + 1));
+		sl_status status = sl_linear_create(
 			&layer, r->context,
 			&(sl_linear_options){SL_LINEAR_DEFAULTS, .in_features = shapes[i][1], .out_features = shapes[i][0],
-								 .dense = dense, .density = dense ? 1 : densities[i], .init = o->init, .bias = true,
-								 .activation = i < o->layers ? o->activation : SL_IDENTITY,
-								 .sparse_inputs = i == 0 && r->files.sparse, .stream = (uint64_t)i + 1, .name = name}));
-		sl_status status = sl_model_add(r->context, r->model, layer);
+								 .dense = dense, .pattern = pattern, .density = dense ? 1 : densities[i],
+								 .init = o->init, .bias = true, .sparse_inputs = i == 0 && r->files.sparse,
+								 .activation = i < o->layers ? o->activation : SL_IDENTITY, .stream = (uint64_t)i + 1,
+								 .name = name});
+		sl_pattern_release(pattern);
+		SL_TRY(status);
+		status = sl_model_add(r->context, r->model, layer);
 		if (status != SL_OK) {
 			sl_layer_destroy(layer);
 			return status;
@@ -284,6 +301,8 @@ static sl_status make(run *r) {
 	r->checkpoint.accumulate = o->accumulate;
 	SL_TRY(sl_model_create(&r->model, r->context));
 	SL_TRY(add_layers(r));
+	SL_TRY(set_sparse_method(r->context, r->model, &o->sparse, o->density, o->distribution, !o->sparse_output,
+							 steps + o->warmup));
 	SL_TRY(sl_optimizer_create(&r->optimizer, r->context, &oo));
 	return sl_model_add_to_optimizer(r->context, r->model, r->optimizer);
 }
@@ -323,6 +342,10 @@ static bool after_epoch(void *user, const sl_epoch *e) {
 			   100 * e->validation_accuracy, e->seconds);
 	fflush(stdout);
 	write_log(r, e);
+	if (r->report && !report_epoch(r->report, r->context, r->model, e)) {
+		report_free(r->report); /* the report is not worth the training */
+		r->report = NULL;
+	}
 	r->checkpoint.epochs_done = e->epoch + 1;
 	r->checkpoint.samples_done = 0;
 	r->save_failed = save(r) != SL_OK;
@@ -356,6 +379,10 @@ static sl_status train(run *r) {
 	if (!o->common.quiet)
 		printf("%lld samples, %d layers, %lld of %lld weights, on %s\n", (long long)r->files.count, info.layers,
 			   (long long)info.nonzeros, (long long)info.dense_weights, sl_context_describe(r->context));
+	if (o->report) {
+		r->report = report_begin(r->context, r->model);
+		SL_TRY(sl_context_set_profiling(r->context, true));
+	}
 	SL_TRY(sl_context_set_progress(r->context, while_training, r));
 	sl_status status =
 		sl_model_fit(r->context, r->model, r->optimizer, &r->files.train_samples,
@@ -415,8 +442,20 @@ static int open_log(run *r) {
 	return EXIT_FAILED;
 }
 
+/* After an interruption as well. */
+static int write_report(run *r, int argc, char **argv) {
+	if (!r->o->report || !r->model)
+		return EXIT_OK;
+	if (r->report && report_write(r->report, r->context, r->model, r->o->report, argc, argv))
+		return EXIT_OK;
+	fprintf(stderr, "sparselayer: the report %s could not be written: %s\n", r->o->report,
+			r->report ? strerror(errno) : "no memory");
+	return EXIT_FAILED;
+}
+
 int command_train(int argc, char **argv) {
-	static const struct argp_child children[] = {{&common_argp, 0, "Running", 90}, {0}};
+	static const struct argp_child children[] = {
+		{&common_argp, 0, "Running", 90}, {&sparse_method_argp, 0, NULL, 4}, {0}};
 	static const struct argp argp = {
 		list,
 		parse,
@@ -441,7 +480,8 @@ int command_train(int argc, char **argv) {
 				 .optimizer = SL_ADAM,
 				 .schedule = SL_SCHEDULE_COSINE,
 				 .seed = 1,
-				 .step_interval = 1000};
+				 .step_interval = 1000,
+				 .sparse = SPARSE_METHOD_DEFAULTS};
 	run r = {.o = &o, .checkpoint = {SL_CHECKPOINT_DEFAULTS}};
 	argp_parse(&argp, argc, argv, 0, NULL, &o);
 	catch_signals();
@@ -454,11 +494,16 @@ int command_train(int argc, char **argv) {
 			code = EXIT_INTERRUPTED;
 		else if (status != SL_OK)
 			code = fail(r.context, status);
+		if (status == SL_OK || status == SL_ERR_CANCELLED) {
+			int written = write_report(&r, argc - 1, argv + 1);
+			code = written == EXIT_OK ? code : written;
+		}
 	}
 	if (r.log && (ferror(r.log) | fclose(r.log)) && code == EXIT_OK) {
 		fprintf(stderr, "sparselayer: %s could not be written whole\n", o.log);
 		code = EXIT_FAILED;
 	}
+	report_free(r.report);
 	free_samples(&r.files);
 	sl_optimizer_destroy(r.optimizer);
 	sl_model_destroy(r.model);

@@ -59,7 +59,7 @@ typedef struct sl_checkpoint {
 #define SL_CHECKPOINT_DEFAULTS .struct_size = sizeof(sl_checkpoint)
 
 /**
- * Save a model and, unless NULL, the training state beside it, as safetensors. A layer's tensors are
+ * Save a model with its schedule of patterns and, unless NULL, the training state beside it, as safetensors. A layer's tensors are
  * `layers.<index>.weight.row_offsets`, `.col_indices` and `.values` (dense: `layers.<index>.weight`),
  * `layers.<index>.bias` (of a layer of sparse inputs the weights are [in, out], as it keeps them), and its moments `layers.<index>.weight.m` (momentum or first moment), `.v`
  * (second moment), `layers.<index>.bias.m` and `.v`.

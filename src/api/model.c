@@ -22,6 +22,8 @@ void sl_model_destroy(sl_model *model) {
 	if (!model)
 		return;
 	sli_model_forget(model);
+	if (model->sparsity)
+		model->sparsity_destroy(model->sparsity);
 	for (int i = 0; i < model->count; i++)
 		sl_layer_destroy(model->layers[i]);
 	sl_heap *heap = model->heap;

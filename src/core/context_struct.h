@@ -5,6 +5,7 @@
 
 #include "core/context.h"
 #include "core/parallel.h"
+#include "core/profile.h"
 
 #define SL_MESSAGE_SIZE 512
 #define SL_ARENA_BLOCKS 64
@@ -13,6 +14,7 @@ struct sl_context {
 	sl_heap *heap;
 	sl_device_state *device;
 	sl_team *team;
+	sl_profile profile;
 	sl_context_options options;
 	char message[SL_MESSAGE_SIZE];
 	char description[256];

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Models and training states. What is no tensor is JSON in the metadata: "layers", and where there is
- * an optimizer "training". Doubles are written with 17 digits, so they come back as they were. */
+ * an optimizer "training", and a schedule of patterns "sparsity". Doubles are written with 17 digits, so they come back as they were. */
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "core/checked.h"
 #include "io/safetensors.h"
+#include "io/sparsity_text.h"
 #include "layers/model.h"
 
 static const char *const state_names[SL_MAX_STATES] = {"m", "v"};
@@ -73,6 +74,7 @@ static json_t *make_metadata(const sl_model *model, const sl_optimizer *optimize
 		json_decref(layers);
 	ok = ok && put_text(metadata, "layers", layers);
 	ok = ok && (!optimizer || put_text(metadata, "training", describe_training(optimizer)));
+	ok = ok && (!model->sparsity || put_text(metadata, "sparsity", sli_sparsity_describe(model->sparsity)));
 	ok = ok && put_text(metadata, "checkpoint", describe_checkpoint(checkpoint));
 	if (ok)
 		return metadata;
@@ -329,6 +331,16 @@ static sl_status load_training(sl_safetensors *f, sl_model *model, sl_optimizer 
 	return load_moments(f, model, *optimizer);
 }
 
+static sl_status load_sparsity(sl_safetensors *f, sl_model *model) {
+	json_t *json;
+	if (!sli_safetensors_text(f, "sparsity"))
+		return SL_OK;
+	SL_TRY(parse_text(f, "sparsity", &json));
+	sl_status status = sli_sparsity_parse(f->context, f->path, json, model);
+	json_decref(json);
+	return status;
+}
+
 static sl_status load_checkpoint(sl_safetensors *f, sl_checkpoint *c) {
 	json_t *json;
 	SL_TRY(parse_text(f, "checkpoint", &json));
@@ -360,6 +372,8 @@ sl_status sli_model_load(sl_model **model, sl_optimizer **optimizer, sl_checkpoi
 		status = load_layers(&f, limits, *model);
 	if (status == SL_OK && optimizer)
 		status = load_training(&f, *model, optimizer);
+	if (status == SL_OK && optimizer)
+		status = load_sparsity(&f, *model);
 	if (status == SL_OK)
 		status = load_checkpoint(&f, checkpoint);
 	sli_safetensors_close(&f);

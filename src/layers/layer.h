@@ -46,6 +46,8 @@ const char *sli_layer_candidate(const sl_layer *layer, int plan);
  * layer becomes sparse. `gradient` (taken over) replaces the gradient's values, an empty buffer
  * drops it. Plans are dropped and the edition is bumped. Cannot fail. */
 void sli_layer_replace_weights(sl_layer *layer, sl_csr *weights, sl_buffer gradient);
+/* The same with a pattern of as many entries (retained), whose values and gradient are in place already. */
+void sli_layer_replace_pattern(sl_layer *layer, sl_pattern *pattern);
 /* sl_layer_prepare() for panels of a given width, which a model chooses for all its layers. Does
  * nothing when the layer is prepared for at least that. `dx`: the gradient of its inputs will be asked for. */
 sl_status sli_layer_prepare_width(sl_context *context, sl_layer *layer, int64_t max_batch, int64_t width, sl_mode mode,
@@ -74,6 +76,12 @@ sl_status sli_saved_create_width(sl_saved **saved, sl_context *context, const sl
 								 int64_t width, bool borrows_input, bool borrows_output);
 /* Room for `bytes` in a buffer of a saved forward, which grows if it must. */
 sl_status sli_saved_room(sl_context *context, sl_buffer *buffer, size_t bytes);
+
+/* Sees dZ [out, batch] and X [in, batch], panels both, of a backward between activation and weight gradient. */
+typedef struct sl_gradient_watch {
+	sl_status (*see)(void *self, sl_context *context, const sl_layer *layer, const sl_dense *dz, const sl_dense *x);
+	void *self;
+} sl_gradient_watch;
 
 /* Allocate gradients if there are none. Zeroed. Row-sparse ones grow in backward. */
 sl_status sli_layer_make_gradients(sl_context *context, sl_layer *layer);

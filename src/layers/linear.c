@@ -34,6 +34,14 @@ const char *sli_layer_candidate(const sl_layer *layer, int plan) {
 	return layer->pinned[plan];
 }
 
+void sli_layer_replace_pattern(sl_layer *layer, sl_pattern *pattern) {
+	sli_layer_drop_plans(layer);
+	sl_pattern_retain(pattern);
+	sl_pattern_release(layer->weights->pattern);
+	layer->weights->pattern = pattern;
+	layer->edition++;
+}
+
 static int64_t weight_count(const sl_layer *layer) {
 	return layer->dense ? layer->in_features * layer->out_features : sli_pattern_arrays(layer->weights->pattern).nnz;
 }
@@ -238,9 +246,9 @@ static sl_status sum_bias(sl_context *context, const sl_layer *layer, const sl_d
 	return sli_run(context, &desc, &args);
 }
 
-/* dz = dy * act'(kept), and the gradient of the bias. */
+/* dz = dy * act'(kept) and, with `bias`, the gradient of the bias. */
 static sl_status activation_gradient(sl_context *context, const sl_layer *layer, const sl_saved *saved,
-									 const sl_dense *dy, int64_t width, double beta, sl_dense *dz) {
+									 const sl_dense *dy, int64_t width, bool bias, double beta, sl_dense *dz) {
 	sl_dense packed = *dy;
 	if (!in_place(dy, width)) {
 		SL_TRY(take_panels(context, layer->dtype, dy->rows, dy->cols, width, &packed));
@@ -248,7 +256,7 @@ static sl_status activation_gradient(sl_context *context, const sl_layer *layer,
 	}
 	*dz = packed;
 	if (layer->activation == SL_IDENTITY)
-		return layer->has_bias ? sum_bias(context, layer, dz, beta) : SL_OK;
+		return bias ? sum_bias(context, layer, dz, beta) : SL_OK;
 	if (in_place(dy, width)) /* dy is not ours to change */
 		SL_TRY(take_panels(context, layer->dtype, dy->rows, dy->cols, width, dz));
 	sl_op_desc desc = {.kind = SL_OP_ACTIVATION_GRAD,
@@ -257,12 +265,12 @@ static sl_status activation_gradient(sl_context *context, const sl_layer *layer,
 					   .c = sli_desc(dz),
 					   .activation = layer->activation,
 					   .activation_parameter = layer->activation_parameter,
-					   .bias = layer->has_bias};
+					   .bias = bias};
 	sl_op_args args = {.beta = beta,
 					   .a = saved->kept,
 					   .b = packed,
 					   .c = *dz,
-					   .bias_gradient = layer->has_bias ? layer->bias_gradient.data : NULL};
+					   .bias_gradient = bias ? layer->bias_gradient.data : NULL};
 	return sli_run(context, &desc, &args);
 }
 
@@ -298,16 +306,34 @@ static sl_status input_gradient(sl_context *context, const sl_layer *layer, cons
 
 sl_status sli_layer_backward(sl_context *context, sl_layer *layer, sl_saved *saved, const sl_dense *dy, sl_dense *dx,
 							 sl_write write) {
+	return sli_layer_backward_watched(context, layer, saved, dy, dx, write, NULL);
+}
+
+sl_status sli_layer_backward_watched(sl_context *context, sl_layer *layer, sl_saved *saved, const sl_dense *dy,
+									 sl_dense *dx, sl_write write, const sl_gradient_watch *watch) {
 	SL_TRY(sli_layer_make_gradients(context, layer));
 	double beta = write == SL_ACCUMULATE ? 1 : 0;
 	int64_t width = saved->x.ld;
 	sl_dense dz;
 	sl_arena_mark mark = sli_arena_mark(context);
-	sl_status status = activation_gradient(context, layer, saved, dy, width, beta, &dz);
+	sl_status status = activation_gradient(context, layer, saved, dy, width, layer->has_bias, beta, &dz);
+	if (status == SL_OK && watch)
+		status = watch->see(watch->self, context, layer, &dz, &saved->x);
 	if (status == SL_OK)
 		status = weight_gradient(context, layer, saved, &dz, beta);
 	if (status == SL_OK && dx)
 		status = input_gradient(context, layer, &dz, width, dx);
+	sli_arena_reset(context, mark);
+	return status;
+}
+
+sl_status sli_layer_watch(sl_context *context, const sl_layer *layer, sl_saved *saved, const sl_dense *dy,
+						  const sl_gradient_watch *watch) {
+	sl_dense dz;
+	sl_arena_mark mark = sli_arena_mark(context);
+	sl_status status = activation_gradient(context, layer, saved, dy, saved->x.ld, false, 0, &dz);
+	if (status == SL_OK)
+		status = watch->see(watch->self, context, layer, &dz, &saved->x);
 	sli_arena_reset(context, mark);
 	return status;
 }

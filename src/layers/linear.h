@@ -25,5 +25,11 @@ sl_status sli_layer_backward_sparse(sl_context *context, sl_layer *layer, sl_sav
 void sli_layer_describe_input(sl_context *context, const sl_layer *layer, int64_t batch, sl_op_desc *desc);
 sl_status sli_layer_backward(sl_context *context, sl_layer *layer, sl_saved *saved, const sl_dense *dy, sl_dense *dx,
 							 sl_write write);
+/* The same, shown to a watch (NULL: none). */
+sl_status sli_layer_backward_watched(sl_context *context, sl_layer *layer, sl_saved *saved, const sl_dense *dy,
+									 sl_dense *dx, sl_write write, const sl_gradient_watch *watch);
+/* Show a watch what backward would show it, and no more. */
+sl_status sli_layer_watch(sl_context *context, const sl_layer *layer, sl_saved *saved, const sl_dense *dy,
+						  const sl_gradient_watch *watch);
 
 #endif

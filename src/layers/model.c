@@ -170,7 +170,8 @@ sl_status sli_model_back(sl_context *context, sl_model *model, sl_dense *dx, sl_
 			continue;
 		}
 		sl_dense below = sli_model_gradient(context, model, 1 - from, layer->in_features, model->batch);
-		SL_TRY(sli_layer_backward(context, layer, model->room.saved[i], &dy, i ? &below : dx, write));
+		SL_TRY(sli_layer_backward_watched(context, layer, model->room.saved[i], &dy, i ? &below : dx, write,
+										  model->watch.see ? &model->watch : NULL));
 		from = 1 - from;
 	}
 	return SL_OK;

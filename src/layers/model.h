@@ -25,6 +25,10 @@ struct sl_model {
 	int64_t batch; /* of the last training forward; -1: none */
 	/* Of a model whose first layer takes sparse inputs: those of the next run; borrowed until its backward. */
 	sl_sparse inputs;
+	/* The schedule of the patterns, which src/train has put there; NULL: none. */
+	struct sl_sparsity *sparsity;
+	void (*sparsity_destroy)(struct sl_sparsity *sparsity);
+	sl_gradient_watch watch; /* `see` NULL: nobody looks */
 };
 
 sl_status sli_model_prepare(sl_context *context, sl_model *model, int64_t max_batch, sl_mode mode);

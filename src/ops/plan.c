@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Plans: made once, kept, and asked whether they fit a call. */
+#include "core/profile.h"
 #include "ops/ops.h"
 
 /* A description complete with its pattern, checked and supported. */
@@ -125,8 +126,10 @@ sl_status sli_op_run(sl_context *context, const sl_op_plan *plan, sl_op_args *ar
 	sl_status status = SL_OK;
 	if (plan->workspace)
 		status = sli_arena_take(context, plan->workspace, &args->workspace);
+	double began = sli_profile_begin(context);
 	if (status == SL_OK)
 		status = state->backend->execute(state->device, plan, args);
+	sli_profile_end(context, plan->desc.transpose ? SL_PROFILE_TRANSPOSED : (int)plan->desc.kind, began);
 	sli_arena_reset(context, mark);
 	return status;
 }

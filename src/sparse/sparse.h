@@ -53,13 +53,5 @@ sl_status sli_check_offsets(sl_context *context, const char *name, const void *o
 sl_status sli_pattern_validate(sl_context *context, const sl_pattern_arrays *arrays);
 /* The value that the k-th largest (from 0) of `keys` has. Reorders them; O(n) on average. */
 double sli_nth_largest(double *keys, int64_t count, int64_t k);
-/*
- * Keep the `keep` entries of largest |score| (ties: lower index). `scores`: nnz elements of a dtype,
- * in the pattern's order. Returns the smaller pattern and, in `map` (nnz of the new pattern,
- * allocated from the context's heap as int64, freed by the caller with its byte size), the old index
- * of each entry. SL_ERR_NONFINITE names the first NaN.
- */
-sl_status sli_pattern_keep_largest(sl_pattern **result, int64_t **map, sl_context *context, sl_pattern *pattern,
-								   const void *scores, sl_dtype dtype, int64_t keep);
 
 #endif

@@ -8,6 +8,7 @@
 #include "core/checked.h"
 #include "train/early.h"
 #include "train/order.h"
+#include "train/sparsity.h"
 
 enum { GATHER_COLUMNS = 16, GATHER_FEATURES = 256 };
 
@@ -194,10 +195,15 @@ static sl_status cancelled(sl_context *context, int64_t epoch) {
 	return sli_fail(context, SL_ERR_CANCELLED, "cancelled in epoch %lld, after a whole step", (long long)epoch);
 }
 
-static sl_status update_after(sl_context *context, sl_optimizer *optimizer, int64_t gathered) {
+static sl_status update_after(pass *p, sl_optimizer *optimizer, int64_t gathered) {
+	sl_sparsity_edit edit = {.edited = false};
 	if (gathered > 1)
-		SL_TRY(sli_optimizer_scale(context, optimizer, 1.0 / (double)gathered));
-	return sli_optimizer_step(context, optimizer);
+		SL_TRY(sli_optimizer_scale(p->context, optimizer, 1.0 / (double)gathered));
+	SL_TRY(sli_optimizer_step(p->context, optimizer));
+	if (!p->model->sparsity)
+		return SL_OK;
+	SL_TRY(sli_sparsity_step(p->context, p->model, optimizer, &edit));
+	return edit.edited ? sli_model_prepare(p->context, p->model, p->batch, SL_MODE_TRAINING) : SL_OK;
 }
 
 static sl_status train_epoch(pass *p, sl_optimizer *optimizer, const sl_fit_options *o, int64_t epoch, double began,
@@ -222,7 +228,7 @@ static sl_status train_epoch(pass *p, sl_optimizer *optimizer, const sl_fit_opti
 		SL_TRY(sli_model_back(p->context, p->model, NULL, gathered ? SL_ACCUMULATE : SL_OVERWRITE));
 		gathered++;
 		if (gathered == o->accumulate || first + batch == p->count) {
-			SL_TRY(update_after(p->context, optimizer, gathered));
+			SL_TRY(update_after(p, optimizer, gathered));
 			gathered = 0;
 		}
 		/* Asked to stop between two updates, the next update is waited for. */

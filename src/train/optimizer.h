@@ -35,7 +35,4 @@ double sli_optimizer_rate(const sl_optimizer *optimizer);
 /* For loading a training state. */
 void sli_optimizer_set_steps(sl_optimizer *optimizer, int64_t steps);
 
-/* Keep the `keep` largest weights, checked by the caller; see sl_layer_prune(). */
-sl_status sli_layer_prune(sl_context *context, sl_layer *layer, int64_t keep, sl_optimizer *optimizer);
-
 #endif

@@ -1,73 +1,85 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Magnitude pruning. Everything new is built first; the swap at the end cannot fail. */
-#include "train/optimizer.h"
+/* Single edits of a layer: magnitude pruning, and dropping and growing. */
+#include "layers/linear.h"
+#include "sparse/random.h"
+#include "train/edit.h"
 
-/* Elements map[i] of `from`, in a buffer of their own. */
-static sl_status carry(sl_context *context, const sl_buffer *from, const int64_t *map, int64_t keep, size_t size,
-					   sl_buffer *to) {
-	memset(to, 0, sizeof *to);
-	if (!from->device)
-		return SL_OK;
-	SL_TRY(sli_buffer_create(to, context, (size_t)keep * size, false, "values carried through pruning"));
-	for (int64_t i = 0; i < keep; i++)
-		memcpy((char *)to->data + (size_t)i * size, (const char *)from->data + (size_t)map[i] * size, size);
-	return SL_OK;
+static sl_status finish(sl_context *context, sl_layer_edit *e) {
+	void *scratch;
+	SL_TRY(sli_edit_build(context, e));
+	sl_arena_mark mark = sli_arena_mark(context);
+	sl_status status = sli_edits_scratch(context, e, 1, &scratch);
+	if (status == SL_OK)
+		sli_edits_commit(context, e, 1, scratch);
+	sli_arena_reset(context, mark);
+	return status;
 }
 
-typedef struct edit {
-	sl_pattern *from, *to;
-	int64_t *map;
-	sl_csr *weights;
-	sl_buffer gradient, state[SL_MAX_STATES];
-} edit;
-
-static void drop(sl_context *context, edit *e, int64_t keep) {
-	sl_pattern_release(e->from);
-	sl_pattern_release(e->to);
-	sli_heap_free(sli_heap(context), e->map, (size_t)keep * sizeof *e->map);
-	sl_csr_destroy(e->weights);
-	sli_buffer_destroy(&e->gradient);
-	for (int s = 0; s < SL_MAX_STATES; s++)
-		sli_buffer_destroy(&e->state[s]);
-}
-
-static sl_status build(sl_context *context, const sl_layer *layer, int64_t keep, const sl_optimizer_entry *entry,
-					   edit *e) {
-	size_t size = sl_dtype_size(layer->dtype);
-	const void *values = layer->dense ? layer->dense_weights.data : layer->weights->values;
-	if (layer->dense)
-		SL_TRY(sl_pattern_full(&e->from, context, layer->sparse_inputs ? layer->in_features : layer->out_features,
-							   layer->sparse_inputs ? layer->out_features : layer->in_features));
-	else
-		e->from = sl_pattern_retain(layer->weights->pattern);
-	SL_TRY(sli_pattern_keep_largest(&e->to, &e->map, context, e->from, values, layer->dtype, keep));
-	SL_TRY(sl_csr_create_pattern(&e->weights, context, e->to, layer->dtype));
-	for (int64_t i = 0; i < keep; i++)
-		memcpy((char *)e->weights->values + (size_t)i * size, (const char *)values + (size_t)e->map[i] * size, size);
-	/* A row-sparse gradient is dropped: the next batch brings other rows. */
-	if (!layer->sparse_inputs)
-		SL_TRY(carry(context, &layer->gradient, e->map, keep, size, &e->gradient));
-	for (int s = 0; entry && s < SL_MAX_STATES; s++)
-		SL_TRY(carry(context, &entry->state[0][s], e->map, keep, size, &e->state[s]));
-	return SL_OK;
+static sl_status prune(sl_context *context, sl_layer_edit *e, int64_t keep) {
+	e->change.dropped = e->ranked.count - keep;
+	SL_TRY(sli_mark_smallest(context, &e->ranked, 1, e->change.dropped));
+	return finish(context, e);
 }
 
 sl_status sli_layer_prune(sl_context *context, sl_layer *layer, int64_t keep, sl_optimizer *optimizer) {
-	sl_optimizer_entry *entry = optimizer ? sli_optimizer_find(optimizer, layer) : NULL;
-	edit e = {0};
-	sl_status status = build(context, layer, keep, entry, &e);
-	if (status == SL_OK) {
-		sli_layer_replace_weights(layer, e.weights, e.gradient);
-		e.weights = NULL;
-		memset(&e.gradient, 0, sizeof e.gradient);
-		for (int s = 0; entry && s < SL_MAX_STATES; s++) {
-			sl_buffer old = entry->state[0][s];
-			entry->state[0][s] = e.state[s];
-			e.state[s] = old;
-		}
-		if (entry)
-			entry->edition = layer->edition;
+	sl_layer_edit e;
+	sl_arena_mark mark = sli_arena_mark(context);
+	sl_status status = sli_edit_begin(context, &e, layer, optimizer);
+	if (status == SL_OK)
+		status = prune(context, &e, keep);
+	sli_edit_end(&e);
+	sli_arena_reset(context, mark);
+	return status;
+}
+
+/* What sees the gradient of one layer. */
+typedef struct offering {
+	sl_selection *selection;
+} offering;
+
+static sl_status offer(void *argument, sl_context *context, const sl_layer *layer, const sl_dense *dz,
+					   const sl_dense *x) {
+	return sli_offer_gradient(context, layer, dz, x, ((offering *)argument)->selection, 0);
+}
+
+static sl_status candidates(sl_context *context, sl_layer *layer, int64_t count, sl_saved *saved, const sl_dense *dy,
+							sl_selection *s) {
+	offering o = {s};
+	SL_TRY(sli_selection_begin(context, s, count, layer->in_features, layer->dtype));
+	SL_TRY(sli_layer_watch(context, layer, saved, dy, &(sl_gradient_watch){offer, &o}));
+	return sli_selection_finish(context, s);
+}
+
+static sl_status regrow(sl_context *context, sl_layer_edit *e, int64_t count, sl_selection *s, bool drawn,
+						uint64_t stream) {
+	void *memory;
+	SL_TRY(sli_arena_take(context, (size_t)count * sizeof(int64_t), &memory));
+	int64_t *cells = memory;
+	sl_pattern_arrays a = sli_pattern_arrays(e->change.from);
+	if (drawn) {
+		SL_TRY(sli_draw_distinct(context, cells, count, a.rows * a.cols - a.nnz, stream));
+		sli_missing_cells(context, &a, cells, count, 0, 0);
 	}
-	drop(context, &e, keep);
+	for (int64_t i = 0; !drawn && i < count; i++)
+		cells[i] = s->items[i].cell;
+	e->change.cells = cells;
+	e->change.grown = e->change.dropped = count;
+	SL_TRY(sli_mark_smallest(context, &e->ranked, 1, count));
+	return finish(context, e);
+}
+
+sl_status sli_layer_regrow(sl_context *context, sl_layer *layer, int64_t count, sl_optimizer *optimizer,
+						   sl_saved *saved, const sl_dense *dy, uint64_t stream) {
+	sl_layer_edit e = {0};
+	sl_selection s = {0};
+	sl_arena_mark mark = sli_arena_mark(context);
+	sl_status status = saved ? candidates(context, layer, count, saved, dy, &s) : SL_OK;
+	if (status == SL_OK)
+		status = sli_edit_begin(context, &e, layer, optimizer);
+	if (status == SL_OK)
+		status = regrow(context, &e, count, &s, !saved, stream);
+	sli_edit_end(&e);
+	sli_selection_free(&s);
+	sli_arena_reset(context, mark);
 	return status;
 }

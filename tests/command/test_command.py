@@ -167,6 +167,46 @@ class Command(unittest.TestCase):
         self.assertIn("line 2, column 3", run("train", "--data", self.folder / "bad.svm", code=3).stderr)
         run(*options[:1], "--test", test, code=2)
 
+    def test_sparse_methods_and_report(self):
+        import html.parser
+
+        for method in ("static", "set", "rigl", "gmp", "l1"):
+            model, name = self.folder / "m.safetensors", self.folder / "<script>alert(1)<script>&.html"
+            run(*self.train, "--epochs", "4", "--sparse-method", method, "--edit-interval", "5", "--l1-proximal", "0.1",
+                "-o", model, "--report", name)
+            out = run("info", model).stdout
+            self.assertRegex(out, r"\b0\.3" if method != "l1" else r"linear1")
+            page = name.read_text()
+            name.unlink()
+
+            class Reader(html.parser.HTMLParser):
+                tags = []
+
+                def handle_starttag(self, tag, attributes):
+                    self.tags.append((tag, dict(attributes)))
+
+            reader = Reader()
+            reader.tags = []
+            reader.feed(page)
+            tags = [tag for tag, _ in reader.tags]
+            self.assertNotIn("script", tags)
+            self.assertEqual(tags.count("img"), 6)  # before and after of three layers
+            self.assertEqual(tags.count("svg"), 3)
+            self.assertEqual(tags.count("polyline"), 2 + 2 + 3)
+            for tag, attributes in reader.tags:
+                for value in attributes.values():
+                    self.assertNotIn("//", (value or "").split("base64,")[0])
+                if tag == "img":
+                    self.assertTrue(attributes["src"].startswith("data:image/bmp;base64,"))
+            for op in ("gemm", "update", *(("edit",) if method != "static" else ())):
+                self.assertIn(f"<td>{op}</td>", page)
+            self.assertIn("alert(1)", page)  # shown, as text
+        run(*self.train, "--epochs", "1", "--report", "/nowhere/r.html", "-o", model, code=1)
+        run(*self.train, "--sparse-method", "best", code=2)
+        run(*self.train, "--n-m", "4:2", code=2)
+        run(*self.train, "--n-m", "2:4", "--sparse-method", "set", code=2)
+        run(*self.train, "--epochs", "1", "--n-m", "1:4", "-o", model)
+
     def test_convert(self):
         first, second = self.folder / "a.npz", self.folder / "b.mtx"
         run("convert", DATA / "general.mtx", first)

@@ -154,6 +154,11 @@ static void make_things(things *t) {
 	CHECK_OK(t->context, make_layer(t->context, &t->layer, 0.3));
 	CHECK_OK(t->context, make_model(t->context, &t->model));
 	CHECK_OK(t->context, make_optimizer(t->context, t->model, &t->optimizer));
+	sl_sparsity_options schedule;
+	SL_OPTIONS_INIT(schedule);
+	schedule.method = SL_SPARSE_SET;
+	schedule.end = 100000;
+	CHECK_OK(t->context, sl_model_set_sparsity(t->context, t->model, &schedule));
 	SL_OPTIONS_INIT(t->samples);
 	t->samples.inputs = sl_dense_view(dense_data, SL_F32, 40, SIDE);
 	t->samples.labels = label_data;
@@ -456,6 +461,65 @@ static sl_status model_predict(things *t, void **left) {
 	sl_model_destroy(model);
 	return status;
 }
+/* A schedule of one edit, which one step is followed by. A failed edit leaves model and optimizer as they were. */
+static sl_status evolve(things *t, void **left, sl_sparse_method method, sl_budget budget) {
+	sl_model *model;
+	sl_optimizer *optimizer = NULL;
+	sl_sparsity_options o;
+	sl_dense x = sl_dense_view(dense_data, SL_F32, BATCH, SIDE);
+	sl_targets targets = {.labels = label_data};
+	sl_loss_result result;
+	SL_OPTIONS_INIT(o);
+	o.method = method;
+	o.budget = budget;
+	o.interval = 1;
+	o.end = 3;
+	o.density = method == SL_SPARSE_GMP ? 0.1 : 0;
+	*left = NULL;
+	SL_TRY(make_model(t->context, &model));
+	sl_status status = make_optimizer(t->context, model, &optimizer);
+	if (status == SL_OK)
+		status = sl_model_set_sparsity(t->context, model, &o);
+	if (status == SL_OK)
+		status = sl_model_train_batch(t->context, model, SL_SOFTMAX_CROSS_ENTROPY, &x, &targets, SL_OVERWRITE, &result);
+	if (status == SL_OK)
+		status = sl_optimizer_step(t->context, optimizer);
+	if (status == SL_OK) {
+		sl_layer_info before, after;
+		SL_OPTIONS_INIT(before);
+		SL_OPTIONS_INIT(after);
+		CHECK_OK(t->context, sl_layer_get_info(t->context, sl_model_layer(model, 0), &before));
+		status = sl_model_sparsity_step(t->context, model, optimizer, NULL);
+		if (status != SL_OK) {
+			char kept[512];
+			snprintf(kept, sizeof kept, "%s", sl_context_message(t->context));
+			CHECK(*kept);
+			CHECK_OK(t->context, sl_layer_get_info(t->context, sl_model_layer(model, 0), &after));
+			CHECK(before.nnz == after.nnz);
+			CHECK_OK(t->context, sl_optimizer_step(t->context, optimizer));
+		}
+	}
+	sl_optimizer_destroy(optimizer);
+	sl_model_destroy(model);
+	return status;
+}
+static sl_status evolve_set(things *t, void **left) {
+	return evolve(t, left, SL_SPARSE_SET, SL_BUDGET_GLOBAL);
+}
+static sl_status evolve_rigl(things *t, void **left) {
+	return evolve(t, left, SL_SPARSE_RIGL, SL_BUDGET_LAYER);
+}
+static sl_status evolve_gmp(things *t, void **left) {
+	return evolve(t, left, SL_SPARSE_GMP, SL_BUDGET_GLOBAL);
+}
+static sl_status layer_regrow(things *t, void **left) {
+	sl_layer *layer;
+	*left = NULL;
+	SL_TRY(make_layer(t->context, &layer, 0.3));
+	sl_status status = sl_layer_regrow(t->context, layer, NULL, NULL, NULL);
+	sl_layer_destroy(layer);
+	return status;
+}
 /* A failed pruning leaves the layer, its gradient and its optimizer's state as they were. */
 static sl_status layer_prune(things *t, void **left) {
 	sl_model *model;
@@ -727,6 +791,10 @@ static const struct {
 			 CALL(loader_create),
 			 CALL(split),
 			 CALL(metrics),
+			 CALL(layer_regrow),
+			 CALL(evolve_set),
+			 CALL(evolve_rigl),
+			 CALL(evolve_gmp),
 			 CALL(idx_read),
 			 CALL(dataset_read),
 			 CALL(read_npz),

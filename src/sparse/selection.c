@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The best cells of a stream of scores, in bounded memory. */
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+#include "core/checked.h"
+#include "sparse/rank.h"
+
+enum { GROUP = 8, BLOCK = 16, PARTS = 8 };
+
+sl_status sli_selection_begin(sl_context *context, sl_selection *s, int64_t want, int64_t cols, sl_dtype dtype) {
+	int64_t spare = 2 * want > cols ? 2 * want : cols, capacity;
+	size_t bytes;
+	if (!sli_add(want, spare, &capacity) || !sli_bytes(capacity, sizeof *s->items, &bytes))
+		return sli_fail(context, SL_ERR_OVERFLOW, "%lld candidates do not fit in memory", (long long)want);
+	if (!s->items || s->capacity < capacity) {
+		sli_selection_free(s);
+		SL_TRY(sli_allocate(context, bytes, "candidates for growth", (void **)&s->items));
+		s->capacity = capacity;
+		s->heap = sli_heap_retain(sli_heap(context));
+	}
+	s->have = 0;
+	s->want = want;
+	s->dtype = dtype;
+	s->full = want == 0;
+	s->least = want == 0 ? UINT64_MAX : 0;
+	memset(s->counts, 0, sizeof s->counts);
+	return SL_OK;
+}
+
+void sli_selection_free(sl_selection *s) {
+	if (s->items) {
+		sli_heap_free(s->heap, s->items, (size_t)s->capacity * sizeof *s->items);
+		sli_heap_release(s->heap);
+	}
+	*s = (sl_selection){0};
+}
+
+static bool better(const sl_scored_cell *a, const sl_scored_cell *b) {
+	return a->key > b->key || (a->key == b->key && a->cell < b->cell);
+}
+
+/* The best k of n to the front (Hoare 1961). */
+static void quickselect(sl_scored_cell *items, int64_t n, int64_t k) {
+	int64_t low = 0, high = n - 1;
+	while (low < high) {
+		sl_scored_cell pivot = items[low + (high - low) / 2];
+		int64_t i = low, j = high;
+		while (i <= j) {
+			while (better(&items[i], &pivot))
+				i++;
+			while (better(&pivot, &items[j]))
+				j--;
+			if (i <= j) {
+				sl_scored_cell other = items[i];
+				items[i++] = items[j];
+				items[j--] = other;
+			}
+		}
+		if (k <= j)
+			high = j;
+		else if (k >= i)
+			low = i;
+		else
+			return;
+	}
+}
+
+static void count_items(sl_selection *s, int64_t begin) {
+	for (int64_t i = begin; i < s->have; i++)
+		s->counts[s->items[i].key >> SL_KEY_SHIFT]++;
+}
+
+/* The digit in which the want-th best lies, and how many are above it. Only where there are as many. */
+static uint64_t digit_of_worst(const int64_t *counts, int64_t want, int64_t *above) {
+	uint64_t digit = SL_KEY_DIGITS - 1;
+	for (*above = 0; *above + counts[digit] < want; digit--)
+		*above += counts[digit];
+	return digit;
+}
+
+/* Keys below the digit of the worst cannot win any more. */
+static void raise_least(sl_selection *s, const int64_t *counts) {
+	int64_t above;
+	uint64_t edge = digit_of_worst(counts, s->want, &above) << SL_KEY_SHIFT;
+	if (!edge || (s->full && s->least >= edge - 1))
+		return;
+	s->full = true;
+	s->least = edge - 1;
+}
+
+/* Keep the best `want`. The counts of digits leave little for comparisons. */
+static void compact(sl_selection *s) {
+	int64_t above, used = 0, front = 0;
+	if (s->have <= s->want)
+		return;
+	uint64_t digit = digit_of_worst(s->counts, s->want, &above);
+	for (int64_t i = 0; i < s->have; i++) {
+		sl_scored_cell c = s->items[i];
+		s->items[used] = c;
+		used += c.key >> SL_KEY_SHIFT >= digit;
+	}
+	for (int64_t i = 0; i < used; i++) { /* those above to the front */
+		sl_scored_cell c = s->items[i];
+		s->items[i] = s->items[front];
+		s->items[front] = c;
+		front += c.key >> SL_KEY_SHIFT > digit;
+	}
+	quickselect(s->items + above, used - above, s->want - above - 1);
+	s->have = s->want;
+	s->full = true;
+	s->least = UINT64_MAX;
+	for (int64_t i = above; i < s->want; i++)
+		s->least = s->items[i].key < s->least ? s->items[i].key : s->least;
+	memset(s->counts, 0, sizeof s->counts);
+	count_items(s, 0);
+}
+
+typedef struct offer {
+	const sl_pattern_arrays *pattern;
+	const sl_dense *tile;
+	sl_selection *selection;
+	int64_t base, row;
+	int64_t *count, *place; /* by row of the tile */
+	int64_t *digits;        /* PARTS rows of SL_KEY_DIGITS */
+} offer;
+
+static int32_t least32(const sl_selection *s) {
+	return s->full ? (int32_t)(s->least >> 32) : -1;
+}
+static int64_t least64(const sl_selection *s) {
+	return s->full ? (int64_t)(s->least & INT64_MAX) : -1;
+}
+
+/* Magnitudes of a row in place of its scores, -1 where the pattern has entries. */
+static void prepare_row(const offer *o, int64_t r) {
+	const sl_pattern_arrays *a = o->pattern;
+	int64_t begin = sli_index(a->row_offsets, a->offset_dtype, o->row + r), cols = o->tile->cols;
+	int64_t end = sli_index(a->row_offsets, a->offset_dtype, o->row + r + 1);
+	if (o->tile->dtype == SL_F32) {
+		int32_t *bits = (int32_t *)o->tile->data + r * o->tile->ld;
+		for (int64_t c = 0; c < cols; c++)
+			bits[c] &= 0x7fffffff;
+		for (int64_t k = begin; k < end; k++)
+			bits[a->col_indices[k]] = -1;
+	} else {
+		int64_t *bits = (int64_t *)o->tile->data + r * o->tile->ld;
+		for (int64_t c = 0; c < cols; c++)
+			bits[c] &= INT64_MAX;
+		for (int64_t k = begin; k < end; k++)
+			bits[a->col_indices[k]] = -1;
+	}
+}
+
+static int64_t count_row(const offer *o, int64_t r) {
+	int64_t cols = o->tile->cols, count = 0;
+	if (o->tile->dtype == SL_F32) {
+		const int32_t *bits = (const int32_t *)o->tile->data + r * o->tile->ld;
+		int32_t least = least32(o->selection), few = 0;
+		for (int64_t c = 0; c < cols; c++)
+			few += bits[c] > least;
+		return few;
+	}
+	const int64_t *bits = (const int64_t *)o->tile->data + r * o->tile->ld;
+	int64_t least = least64(o->selection);
+	for (int64_t c = 0; c < cols; c++)
+		count += bits[c] > least;
+	return count;
+}
+
+typedef void (*by_row)(const offer *o, int64_t r);
+
+static void each_row(const offer *o, size_t index, by_row work) {
+	int64_t begin = (int64_t)index * GROUP, end = begin + GROUP < o->tile->rows ? begin + GROUP : o->tile->rows;
+	for (int64_t r = begin; r < end; r++)
+		work(o, r);
+}
+
+static void prepare_and_count(const offer *o, int64_t r) {
+	prepare_row(o, r);
+	o->count[r] = count_row(o, r);
+}
+
+static void count_again(const offer *o, int64_t r) {
+	o->count[r] = count_row(o, r);
+}
+
+static void prepare_rows(void *argument, size_t index) {
+	each_row(argument, index, prepare_and_count);
+}
+
+static void count_rows(void *argument, size_t index) {
+	each_row(argument, index, count_again);
+}
+
+/* What beats the least, by digit, in a row of counts a piece of the tile. */
+static void count_digits(void *argument, size_t index) {
+	const offer *o = argument;
+	int64_t part = sli_ceil_div(o->tile->rows, PARTS), begin = (int64_t)index * part;
+	int64_t end = begin + part < o->tile->rows ? begin + part : o->tile->rows, cols = o->tile->cols;
+	int64_t *counts = o->digits + index * SL_KEY_DIGITS;
+	memset(counts, 0, SL_KEY_DIGITS * sizeof *counts);
+	for (int64_t r = begin; r < end; r++)
+		if (o->tile->dtype == SL_F32) {
+			const int32_t *bits = (const int32_t *)o->tile->data + r * o->tile->ld;
+			int32_t least = least32(o->selection);
+			for (int64_t c = 0; c < cols; c++)
+				if (bits[c] > least)
+					counts[bits[c] >> (SL_KEY_SHIFT - 32)]++;
+		} else {
+			const int64_t *bits = (const int64_t *)o->tile->data + r * o->tile->ld;
+			int64_t least = least64(o->selection);
+			for (int64_t c = 0; c < cols; c++)
+				if (bits[c] > least)
+					counts[bits[c] >> SL_KEY_SHIFT]++;
+		}
+}
+
+static uint32_t above_in_tail(const int32_t *bits, int64_t count, int32_t least) {
+	uint32_t mask = 0;
+	for (int64_t i = 0; i < count; i++)
+		mask |= (uint32_t)(bits[i] > least) << i;
+	return mask;
+}
+
+/* Which of BLOCK numbers are greater: few are, and a branch for each would be missed as often. */
+static uint32_t above_in_block(const int32_t *bits, int32_t least) {
+#if defined(__SSE2__)
+	const __m128i *from = (const __m128i *)bits;
+	__m128i bound = _mm_set1_epi32(least);
+	__m128i a = _mm_cmpgt_epi32(_mm_loadu_si128(from), bound), b = _mm_cmpgt_epi32(_mm_loadu_si128(from + 1), bound);
+	__m128i c = _mm_cmpgt_epi32(_mm_loadu_si128(from + 2), bound),
+			d = _mm_cmpgt_epi32(_mm_loadu_si128(from + 3), bound);
+	return (uint32_t)_mm_movemask_epi8(_mm_packs_epi16(_mm_packs_epi32(a, b), _mm_packs_epi32(c, d)));
+#else
+	return above_in_tail(bits, BLOCK, least);
+#endif
+}
+
+/* Candidates of a row that beat the least, to items[at] and on. */
+static int64_t take_row(const offer *o, int64_t r, int64_t at) {
+	int64_t first = o->base + (o->row + r) * o->tile->cols, cols = o->tile->cols;
+	sl_scored_cell *items = o->selection->items;
+	if (o->tile->dtype == SL_F32) {
+		const int32_t *bits = (const int32_t *)o->tile->data + r * o->tile->ld;
+		int32_t least = least32(o->selection);
+		for (int64_t c0 = 0; c0 < cols; c0 += BLOCK) {
+			uint32_t few =
+				c0 + BLOCK <= cols ? above_in_block(bits + c0, least) : above_in_tail(bits + c0, cols - c0, least);
+			for (; few; few &= few - 1) {
+				int64_t c = c0 + __builtin_ctz(few);
+				items[at++] = (sl_scored_cell){sli_key32((uint32_t)bits[c]), first + c};
+			}
+		}
+		return at;
+	}
+	const int64_t *bits = (const int64_t *)o->tile->data + r * o->tile->ld;
+	int64_t least = least64(o->selection);
+	for (int64_t c = 0; c < cols; c++)
+		if (bits[c] > least)
+			items[at++] = (sl_scored_cell){(uint64_t)bits[c], first + c};
+	return at;
+}
+
+static void take_rows(void *argument, size_t index) {
+	const offer *o = argument;
+	int64_t begin = (int64_t)index * GROUP, end = begin + GROUP < o->tile->rows ? begin + GROUP : o->tile->rows;
+	for (int64_t r = begin; r < end; r++)
+		if (o->count[r])
+			take_row(o, r, o->place[r]);
+}
+
+static int64_t places(const offer *o, int64_t at) {
+	for (int64_t r = 0; r < o->tile->rows; r++) {
+		o->place[r] = at;
+		at += o->count[r];
+	}
+	return at;
+}
+
+/* Raise the least by what the tile will bring, before it is taken. */
+static void raise_by_tile(sl_context *context, offer *o) {
+	sl_selection *s = o->selection;
+	sli_parallel(context, PARTS, count_digits, o);
+	for (int p = 1; p < PARTS; p++)
+		for (int d = 0; d < SL_KEY_DIGITS; d++)
+			o->digits[d] += o->digits[p * SL_KEY_DIGITS + d];
+	for (int d = 0; d < SL_KEY_DIGITS; d++)
+		o->digits[d] += s->counts[d];
+	raise_least(s, o->digits);
+}
+
+static void take_tile(sl_context *context, offer *o) {
+	sl_selection *s = o->selection;
+	size_t groups = (size_t)sli_ceil_div(o->tile->rows, GROUP);
+	int64_t before = s->have, end;
+	sli_parallel(context, groups, prepare_rows, o);
+	end = places(o, s->have);
+	if (end > s->capacity) {
+		compact(s);
+		before = s->have;
+		raise_by_tile(context, o);
+		sli_parallel(context, groups, count_rows, o);
+		end = places(o, s->have);
+	}
+	if (end <= s->capacity) {
+		sli_parallel(context, groups, take_rows, o);
+		s->have = end;
+		count_items(s, before);
+	} else {
+		/* Too many of one digit: row by row, and the least rises on the way. */
+		for (int64_t r = 0; r < o->tile->rows; r++) {
+			if (s->have + o->tile->cols > s->capacity)
+				compact(s);
+			before = s->have;
+			s->have = take_row(o, r, s->have);
+			count_items(s, before);
+		}
+	}
+	if (s->have >= s->want)
+		raise_least(s, s->counts);
+}
+
+sl_status sli_selection_offer(sl_context *context, sl_selection *s, const sl_pattern_arrays *pattern, int64_t base,
+							  int64_t row, const sl_dense *tile) {
+	void *memory;
+	if (!s->want)
+		return SL_OK;
+	sl_arena_mark mark = sli_arena_mark(context);
+	SL_TRY(sli_arena_take(context, ((size_t)tile->rows * 2 + PARTS * SL_KEY_DIGITS) * sizeof(int64_t), &memory));
+	offer o = {pattern, tile, s, base, row, memory, (int64_t *)memory + tile->rows, (int64_t *)memory + 2 * tile->rows};
+	take_tile(context, &o);
+	sli_arena_reset(context, mark);
+	return SL_OK;
+}
+
+sl_status sli_selection_finish(sl_context *context, sl_selection *s) {
+	void *memory;
+	compact(s);
+	int64_t most = 0;
+	for (int64_t i = 0; i < s->have; i++) {
+		if (s->items[i].key > sli_key_infinity(s->dtype))
+			return sli_fail(context, SL_ERR_NONFINITE, "the gradient of cell %lld is NaN: it has no rank",
+							(long long)s->items[i].cell);
+		most = s->items[i].cell > most ? s->items[i].cell : most;
+	}
+	sl_arena_mark mark = sli_arena_mark(context);
+	SL_TRY(sli_arena_take(context, (size_t)s->have * 2 * sizeof(int64_t), &memory));
+	int64_t *cells = memory;
+	for (int64_t i = 0; i < s->have; i++)
+		cells[i] = s->items[i].cell;
+	sli_sort_cells(cells, cells + s->have, s->have, most);
+	/* Keys are not needed any more. */
+	for (int64_t i = 0; i < s->have; i++)
+		s->items[i] = (sl_scored_cell){0, cells[i]};
+	sli_arena_reset(context, mark);
+	return SL_OK;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Scores for growth by gradient (Evci et al. 2020): |dL/dW| = |dZ X^T| where there is no weight yet. The dense
+ * gradient never exists: rows of it are made a tile at a time, and what is not among the best so far is forgotten.
+ */
+#include "core/checked.h"
+#include "layers/linear.h"
+#include "train/edit.h"
+
+enum { TILE = 1 << 17, LEAST_ROWS = 16 };
+
+static sl_status whole(sl_context *context, const sl_dense *panels, sl_dense *rows) {
+	size_t bytes;
+	int64_t count;
+	void *data;
+	if (!sli_mul(panels->rows, panels->cols, &count) || !sli_bytes(count, sl_dtype_size(panels->dtype), &bytes))
+		return sli_fail(context, SL_ERR_OVERFLOW, "%lld features of a batch of %lld do not fit in memory",
+						(long long)panels->rows, (long long)panels->cols);
+	SL_TRY(sli_arena_take(context, bytes, &data));
+	*rows = *panels;
+	rows->data = data;
+	rows->order = SL_ROW_MAJOR;
+	rows->ld = panels->cols ? panels->cols : 1;
+	return sli_convert(context, panels, rows);
+}
+
+static sl_status offer_tiles(sl_context *context, const sl_layer *layer, const sl_dense *dz, const sl_dense *x,
+							 sl_selection *selection, int64_t base) {
+	sl_dense a, b, tile = *dz;
+	int64_t out = layer->out_features, in = layer->in_features, rows = TILE / (in ? in : 1) / LEAST_ROWS * LEAST_ROWS;
+	sl_pattern_arrays pattern = sli_pattern_arrays(layer->weights->pattern);
+	rows = rows < LEAST_ROWS ? LEAST_ROWS : rows > out ? out : rows;
+	SL_TRY(whole(context, dz, &a));
+	SL_TRY(whole(context, x, &b));
+	b = sl_dense_transposed(b);
+	SL_TRY(sli_arena_take(context, (size_t)(rows * in) * sl_dtype_size(layer->dtype), &tile.data));
+	tile.order = SL_ROW_MAJOR;
+	tile.cols = in;
+	tile.ld = in ? in : 1;
+	for (int64_t r = 0; r < out; r += rows) {
+		sl_dense part = a;
+		part.rows = tile.rows = out - r < rows ? out - r : rows;
+		part.data = (char *)a.data + (size_t)(r * a.ld) * sl_dtype_size(a.dtype);
+		sl_op_desc desc = {.kind = SL_OP_GEMM, .a = sli_desc(&part), .b = sli_desc(&b), .c = sli_desc(&tile)};
+		sl_op_args args = {.alpha = 1, .a = part, .b = b, .c = tile};
+		SL_TRY(sli_run(context, &desc, &args));
+		SL_TRY(sli_selection_offer(context, selection, &pattern, base, r, &tile));
+	}
+	return SL_OK;
+}
+
+sl_status sli_offer_gradient(sl_context *context, const sl_layer *layer, const sl_dense *dz, const sl_dense *x,
+							 sl_selection *selection, int64_t base) {
+	sl_arena_mark mark = sli_arena_mark(context);
+	sl_status status = offer_tiles(context, layer, dz, x, selection, base);
+	sli_arena_reset(context, mark);
+	return status;
+}
