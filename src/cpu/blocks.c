@@ -42,7 +42,8 @@ void sli_blocks_destroy(sl_cpu *cpu, sl_blocks *b) {
 
 /* How wide a tile and a block are. Only the pattern, the planned batch and the kernel decide: the bits depend on it. */
 static void choose_shape(sl_blocks *b, const sl_pattern_arrays *s, int64_t width, int64_t n, const sl_kernel *kernel) {
-	enum { ROW_ENTRIES = 5 };
+	/* Below so many entries of a row in a block, blocks of L2: a sample reads no output a block, but reduces more. */
+	enum { ENTRIES_SPMM = 5, ENTRIES_SDDMM = 12 };
 	double density = s->rows && s->cols ? (double)s->nnz / (double)s->rows / (double)s->cols : 0;
 	bool avx512 = kernel->isa == SL_ISA_AVX512;
 	int64_t bytes = avx512 ? NARROW_BYTES_AVX512 : NARROW_BYTES_AVX2;
@@ -50,11 +51,12 @@ static void choose_shape(sl_blocks *b, const sl_pattern_arrays *s, int64_t width
 	b->vectors = (int)(width / SL_VECTOR);
 	int64_t vectors = sli_ceil_div(n, SL_VECTOR);
 	if (avx512 && b->vectors == 4 && (vectors >= 16 || vectors % 8 == 0) && vectors &&
-		density >= (samples ? 0.08 : 0.28))
+		density >= (samples ? 0.2 : 0.28))
 		b->vectors = 8;
 	int64_t stride = b->vectors * SL_VECTOR * (int64_t)sizeof(float);
 	b->columns = bytes / stride;
-	b->wide = density * (double)b->columns < ROW_ENTRIES && s->cols > b->columns && b->vectors * SL_VECTOR == width;
+	b->wide = density * (double)b->columns < (samples ? ENTRIES_SDDMM : ENTRIES_SPMM) && s->cols > b->columns &&
+			  b->vectors * SL_VECTOR == width;
 	if (b->wide)
 		b->columns = WIDE_BYTES / stride;
 	b->blocks = s->cols ? sli_ceil_div(s->cols, b->columns) : 1;
