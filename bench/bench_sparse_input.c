@@ -136,8 +136,8 @@ static bool open_peer(peer *p, const char *python, const char *script, const cha
 		unsetenv("OPENBLAS_L2_SIZE");
 		setenv("OMP_NUM_THREADS", count, 1);
 		/* Huge pages, as this library asks for them: PyTorch's switch, and the C library's for the others. */
-		setenv("THP_MEM_ALLOC_ENABLE", "1", 1);
-		setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1", 1);
+		setenv("THP_MEM_ALLOC_ENABLE", "1", 0);
+		setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1", 0);
 		execlp(python, python, script, what, kind, count, (char *)NULL);
 		_exit(127);
 	}
