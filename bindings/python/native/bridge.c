@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bridge.h"
+#include "pool.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
@@ -25,6 +26,7 @@ struct slb_runtime {
 	sl_context *context;
 	pthread_mutex_t lock;
 	int references; /* the creator's and one a function; under `table` */
+	slb_pool *pool;
 	void *openmp;
 	void (*gomp_parallel)(void (*work)(void *), void *data, unsigned threads, unsigned flags);
 	int threads;
@@ -65,6 +67,15 @@ static int threads_of(int threads) {
 	return threads;
 }
 
+static sl_status use_pool(slb_runtime *r, int threads, sl_context_options *options) {
+	threads = threads_of(threads);
+	r->pool = slb_pool_create(threads);
+	if (!r->pool)
+		return fail(SL_ERR_MEMORY, "no memory for threads");
+	options->parallel_for = (sl_parallel_for){r->pool, threads, slb_pool_run};
+	return SL_OK;
+}
+
 static sl_status use_openmp(slb_runtime *r, const char *path, int threads, sl_context_options *options) {
 	r->openmp = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
 	if (!r->openmp)
@@ -79,6 +90,7 @@ static sl_status use_openmp(slb_runtime *r, const char *path, int threads, sl_co
 
 static void free_runtime(slb_runtime *r) {
 	sl_context_destroy(r->context);
+	slb_pool_destroy(r->pool);
 	if (r->openmp)
 		dlclose(r->openmp);
 	pthread_mutex_destroy(&r->lock);
@@ -96,7 +108,7 @@ sl_status slb_runtime_create(slb_runtime **runtime, sl_device device, int device
 	sl_context_options options = {SL_CONTEXT_DEFAULTS,         .device = device, .device_index = device_index,
 								  .threads = threads,          .seed = seed,     .error = message,
 								  .error_size = sizeof message};
-	sl_status status = openmp ? use_openmp(r, openmp, threads, &options) : SL_OK;
+	sl_status status = openmp ? use_openmp(r, openmp, threads, &options) : use_pool(r, threads, &options);
 	if (status == SL_OK)
 		status = sl_context_create(&r->context, &options);
 	if (status != SL_OK) {

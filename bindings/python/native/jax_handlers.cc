@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// XLA custom calls on the CPU: sl_function under XLA's typed FFI. Compiled against the header that jaxlib ships; the
+// table of XLA's functions is handed in with each call, so nothing of XLA is linked.
+#include <cstdint>
+#include <string>
+
+#include "bridge.h"
+#include "xla/ffi/api/ffi.h"
+
+namespace ffi = xla::ffi;
+
+namespace {
+
+ffi::Error Fail(const std::string &what) {
+	return ffi::Error(ffi::ErrorCode::kInvalidArgument, "sparselayer: " + what);
+}
+
+ffi::Error Status(sl_status status) {
+	return status == SL_OK ? ffi::Error::Success() : Fail(slb_message());
+}
+
+std::string Text(ffi::AnyBuffer::Dimensions dims) {
+	std::string text = "(";
+	for (int64_t d : dims)
+		text += std::to_string(d) + ", ";
+	return text + ")";
+}
+
+// A [batch, features] argument of the function's dtype.
+ffi::Error CheckMatrix(const ffi::AnyBuffer &m, const char *name, int64_t batch, int64_t features,
+					   ffi::DataType dtype) {
+	auto dims = m.dimensions();
+	if (dims.size() != 2 || dims[1] != features || (batch >= 0 && dims[0] != batch))
+		return Fail(std::string(name) + " has shape " + Text(dims) + "; (batch, " + std::to_string(features) +
+					") is needed");
+	if (m.element_type() != dtype)
+		return Fail(std::string(name) + " has another dtype than the function");
+	return ffi::Error::Success();
+}
+
+ffi::Error CheckVector(const ffi::AnyBuffer &v, const char *name, int64_t least, ffi::DataType dtype) {
+	if (static_cast<int64_t>(v.element_count()) < least)
+		return Fail(std::string(name) + " has " + std::to_string(v.element_count()) + " elements; " +
+					std::to_string(least) + " are needed");
+	if (v.element_type() != dtype)
+		return Fail(std::string(name) + " has another dtype than the function");
+	return ffi::Error::Success();
+}
+
+ffi::DataType TypeOf(const slb_shape &shape) {
+	return shape.dtype == SL_F64 ? ffi::DataType::F64 : ffi::DataType::F32;
+}
+
+#define TRY(call)                                                                                                      \
+	if (ffi::Error error_ = (call); error_.failure())                                                                  \
+	return error_
+
+ffi::Error Forward(ffi::AnyBuffer x, ffi::AnyBuffer values, ffi::AnyBuffer bias, ffi::Result<ffi::AnyBuffer> y,
+				   int64_t number) {
+	slb_shape shape;
+	TRY(Status(slb_function_shape(number, &shape)));
+	ffi::DataType type = TypeOf(shape);
+	TRY(CheckMatrix(x, "x", -1, shape.in_features, type));
+	int64_t batch = x.dimensions()[0];
+	TRY(CheckMatrix(*y, "y", batch, shape.out_features, type));
+	TRY(CheckVector(values, "values", shape.nnz, type));
+	if (shape.bias)
+		TRY(CheckVector(bias, "bias", shape.out_features, type));
+	return Status(slb_forward(number, batch, x.untyped_data(), 0, values.untyped_data(),
+							  shape.bias ? bias.untyped_data() : nullptr, y->untyped_data(), 0));
+}
+
+// Zero-sized results are those that are not wanted.
+void *Wanted(ffi::Result<ffi::AnyBuffer> &result) {
+	return result->element_count() ? result->untyped_data() : nullptr;
+}
+
+ffi::Error Backward(ffi::AnyBuffer x, ffi::AnyBuffer y, ffi::AnyBuffer dy, ffi::AnyBuffer values,
+					ffi::Result<ffi::AnyBuffer> dx, ffi::Result<ffi::AnyBuffer> dvalues,
+					ffi::Result<ffi::AnyBuffer> dbias, int64_t number) {
+	slb_shape shape;
+	TRY(Status(slb_function_shape(number, &shape)));
+	ffi::DataType type = TypeOf(shape);
+	TRY(CheckMatrix(x, "x", -1, shape.in_features, type));
+	int64_t batch = x.dimensions()[0];
+	TRY(CheckMatrix(dy, "dy", batch, shape.out_features, type));
+	TRY(CheckVector(values, "values", shape.nnz, type));
+	TRY(CheckVector(*dvalues, "the gradient of values", shape.nnz, type));
+	if (y.element_count())
+		TRY(CheckMatrix(y, "y", batch, shape.out_features, type));
+	return Status(slb_backward(number, batch, x.untyped_data(), 0, y.untyped_data(), dy.untyped_data(), 0,
+							   values.untyped_data(), Wanted(dx), dvalues->untyped_data(),
+							   static_cast<int64_t>(dvalues->element_count()), Wanted(dbias)));
+}
+
+} // namespace
+
+#pragma GCC visibility push(default)
+XLA_FFI_DEFINE_HANDLER_SYMBOL(sparselayer_xla_forward, Forward,
+							  ffi::Ffi::Bind()
+								  .Arg<ffi::AnyBuffer>()
+								  .Arg<ffi::AnyBuffer>()
+								  .Arg<ffi::AnyBuffer>()
+								  .Ret<ffi::AnyBuffer>()
+								  .Attr<int64_t>("number"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(sparselayer_xla_backward, Backward,
+							  ffi::Ffi::Bind()
+								  .Arg<ffi::AnyBuffer>()
+								  .Arg<ffi::AnyBuffer>()
+								  .Arg<ffi::AnyBuffer>()
+								  .Arg<ffi::AnyBuffer>()
+								  .Ret<ffi::AnyBuffer>()
+								  .Ret<ffi::AnyBuffer>()
+								  .Ret<ffi::AnyBuffer>()
+								  .Attr<int64_t>("number"));
+#pragma GCC visibility pop
