@@ -49,6 +49,14 @@ SL_API sl_status sl_function_set_pattern(sl_context *context, sl_function *funct
 SL_API sl_status sl_function_kept_bytes(sl_context *context, const sl_function *function, int64_t batch, size_t *bytes);
 
 /**
+ * What lies where in it: X's panels at its beginning, Y's (where there is an activation) `input_bytes` behind it, both
+ * #SL_ROW_PANELS of `width` rows.
+ * @return as sl_function_kept_bytes()
+ */
+SL_API sl_status sl_function_kept_layout(sl_context *context, const sl_function *function, int64_t batch,
+										 int64_t *width, size_t *input_bytes);
+
+/**
  * Y = activation(X Wᵀ + b).
  * @param values nnz weights in the pattern's order
  * @param bias out_features elements; NULL where the function has none

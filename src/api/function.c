@@ -97,6 +97,14 @@ SL_API sl_status sl_function_set_pattern(sl_context *context, sl_function *funct
 	return SL_OK;
 }
 
+static sl_status kept(sl_context *context, const sl_function *function, int64_t batch, size_t *input, size_t *output) {
+	if (batch < 0)
+		return sli_fail(context, SL_ERR_ARGUMENT, "batch is %lld; it must not be negative", (long long)batch);
+	if (!sli_function_kept(context, function, batch, input, output))
+		return sli_fail(context, SL_ERR_OVERFLOW, "a batch of %lld rows does not fit in memory", (long long)batch);
+	return SL_OK;
+}
+
 SL_API sl_status sl_function_kept_bytes(sl_context *context, const sl_function *function, int64_t batch,
 										size_t *bytes) {
 	size_t input, output;
@@ -105,11 +113,21 @@ SL_API sl_status sl_function_kept_bytes(sl_context *context, const sl_function *
 	if (!function || !bytes)
 		return sli_fail(context, SL_ERR_NULL, "%s is null", function ? "bytes" : "function");
 	*bytes = 0;
-	if (batch < 0)
-		return sli_fail(context, SL_ERR_ARGUMENT, "batch is %lld; it must not be negative", (long long)batch);
-	if (!sli_function_kept(context, function, batch, &input, &output))
-		return sli_fail(context, SL_ERR_OVERFLOW, "a batch of %lld rows does not fit in memory", (long long)batch);
+	SL_TRY(kept(context, function, batch, &input, &output));
 	*bytes = input + output;
+	return SL_OK;
+}
+
+SL_API sl_status sl_function_kept_layout(sl_context *context, const sl_function *function, int64_t batch,
+										 int64_t *width, size_t *input_bytes) {
+	size_t output;
+	if (!context)
+		return SL_ERR_NULL;
+	if (!function || !width || !input_bytes)
+		return sli_fail(context, SL_ERR_NULL, "%s is null", !function ? "function" : width ? "input_bytes" : "width");
+	*width = 0;
+	SL_TRY(kept(context, function, batch, input_bytes, &output));
+	*width = sli_layer_width(context, &function->layers[0], batch);
 	return SL_OK;
 }
 

@@ -2,11 +2,12 @@
 /* Copies between orders and dtypes. */
 #include "cpu/products.h"
 
-enum { BLOCK = 16 };
+enum { BLOCK = 16, STRIP = 64 };
 
 typedef struct job {
 	sl_cpu *cpu;
 	const sl_dense *from, *to;
+	sl_transpose_tile transpose; /* of BLOCK x BLOCK floats; NULL: in a loop */
 } job;
 
 /* Distance in elements between neighbouring rows and columns inside one panel. */
@@ -50,17 +51,23 @@ static void copy_half(const sl_cpu *cpu, const sl_dense *from, const sl_dense *t
 	}
 }
 
-static void copy_block(const sl_cpu *cpu, const sl_dense *from, const sl_dense *to, int64_t r0, int64_t r1, int64_t c0,
-					   int64_t c1) {
+static void copy_block(const job *j, int64_t r0, int64_t r1, int64_t c0, int64_t c1) {
+	const sl_dense *from = j->from, *to = j->to;
 	int64_t fr, fc, tr, tc, f0 = sli_at(from, r0, c0), t0 = sli_at(to, r0, c0);
 	strides(from, &fr, &fc);
 	strides(to, &tr, &tc);
 	if (from->dtype == to->dtype && from->dtype == SL_F32) {
 		const float *f = (const float *)from->data + f0;
 		float *t = (float *)to->data + t0;
-		for (int64_t r = 0; r < r1 - r0; r++)
-			for (int64_t c = 0; c < c1 - c0; c++)
-				t[r * tr + c * tc] = f[r * fr + c * fc];
+		bool whole = j->transpose && r1 - r0 == BLOCK && c1 - c0 == BLOCK;
+		if (whole && fr == 1 && tc == 1)
+			j->transpose(f, fc, t, tr);
+		else if (whole && fc == 1 && tr == 1)
+			j->transpose(f, fr, t, tc);
+		else
+			for (int64_t r = 0; r < r1 - r0; r++)
+				for (int64_t c = 0; c < c1 - c0; c++)
+					t[r * tr + c * tc] = f[r * fr + c * fc];
 		return;
 	}
 	if (from->dtype == to->dtype && sl_dtype_size(from->dtype) == 2) {
@@ -74,7 +81,7 @@ static void copy_block(const sl_cpu *cpu, const sl_dense *from, const sl_dense *
 	}
 	if ((from->dtype == SL_F32 && sl_dtype_size(to->dtype) == 2) ||
 		(to->dtype == SL_F32 && sl_dtype_size(from->dtype) == 2)) {
-		copy_half(cpu, from, to, r0, r1, c0, c1);
+		copy_half(j->cpu, from, to, r0, r1, c0, c1);
 		return;
 	}
 	for (int64_t r = 0; r < r1 - r0; r++)
@@ -83,21 +90,28 @@ static void copy_block(const sl_cpu *cpu, const sl_dense *from, const sl_dense *
 					  sli_load(from->data, from->dtype, f0 + r * fr + c * fc));
 }
 
+/* Rows [r0, r1), within one panel, of the columns [begin, end). */
+static void copy_strip(const job *j, int64_t r0, int64_t r1, int64_t begin, int64_t end) {
+	for (int64_t c0 = begin, c1; c0 < end; c0 = c1) {
+		c1 = c0 + BLOCK < end ? c0 + BLOCK : end;
+		c1 = panel_end(j->from, SL_COL_PANELS, c0, c1);
+		c1 = panel_end(j->to, SL_COL_PANELS, c0, c1);
+		copy_block(j, r0, r1, c0, c1);
+	}
+}
+
+/* 64 columns at a time, so that what is written or read across lies in few pages. */
 static void copy_rows(void *argument, size_t index) {
 	const job *j = argument;
 	int64_t rows = j->from->rows, cols = j->from->cols;
 	int64_t begin = (int64_t)index * 64, end = begin + 64 < rows ? begin + 64 : rows;
-	for (int64_t r0 = begin, r1; r0 < end; r0 = r1) {
-		r1 = r0 + BLOCK < end ? r0 + BLOCK : end;
-		r1 = panel_end(j->from, SL_ROW_PANELS, r0, r1);
-		r1 = panel_end(j->to, SL_ROW_PANELS, r0, r1);
-		for (int64_t c0 = 0, c1; c0 < cols; c0 = c1) {
-			c1 = c0 + BLOCK < cols ? c0 + BLOCK : cols;
-			c1 = panel_end(j->from, SL_COL_PANELS, c0, c1);
-			c1 = panel_end(j->to, SL_COL_PANELS, c0, c1);
-			copy_block(j->cpu, j->from, j->to, r0, r1, c0, c1);
+	for (int64_t strip = 0; strip < cols; strip += STRIP)
+		for (int64_t r0 = begin, r1; r0 < end; r0 = r1) {
+			r1 = r0 + BLOCK < end ? r0 + BLOCK : end;
+			r1 = panel_end(j->from, SL_ROW_PANELS, r0, r1);
+			r1 = panel_end(j->to, SL_ROW_PANELS, r0, r1);
+			copy_strip(j, r0, r1, strip, strip + STRIP < cols ? strip + STRIP : cols);
 		}
-	}
 }
 
 void sli_cpu_zero_padding(const sl_dense *m) {
@@ -115,9 +129,13 @@ void sli_cpu_zero_padding(const sl_dense *m) {
 }
 
 void sli_cpu_convert(sl_cpu *cpu, const sl_dense *from, const sl_dense *to) {
-	job j = {cpu, from, to};
+	job j = {cpu, from, to, NULL};
 	if (!from->rows || !from->cols)
 		return;
+#if defined(__x86_64__)
+	if (cpu->isa >= SL_ISA_AVX2)
+		j.transpose = cpu->isa >= SL_ISA_AVX512 ? sli_transpose_f32_avx512 : sli_transpose_f32_avx2;
+#endif
 	cpu->host->parallel(cpu->host->user, (size_t)sli_ceil_div(from->rows, 64), copy_rows, &j);
 	sli_cpu_zero_padding(to);
 }

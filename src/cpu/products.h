@@ -44,6 +44,11 @@ static inline void *sli_carve(void **at, size_t bytes) {
 	return taken;
 }
 
+/* to[c * ldt + r] = from[r * ldf + c] for 16 x 16 floats. */
+typedef void (*sl_transpose_tile)(const float *from, int64_t ldf, float *to, int64_t ldt);
+void sli_transpose_f32_avx2(const float *from, int64_t ldf, float *to, int64_t ldt);
+void sli_transpose_f32_avx512(const float *from, int64_t ldf, float *to, int64_t ldt);
+
 void sli_cpu_convert(sl_cpu *cpu, const sl_dense *from, const sl_dense *to);
 /* to[i] = from[permutation[i]] for i < count, elements of `size` bytes. */
 void sli_cpu_gather(sl_cpu *cpu, const void *from, void *to, const void *permutation, sl_dtype index_dtype, size_t size,

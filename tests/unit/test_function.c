@@ -157,6 +157,24 @@ static sl_function_gradients gradients(fixture *f, sl_dense views[4], void *kept
 								   .bias_gradient = f->bias ? f->db : NULL};
 }
 
+/* What was kept are X and Y, where sl_function_kept_layout() says. */
+static void check_kept(fixture *f, char *kept) {
+	int64_t width;
+	size_t input;
+	CHECK_OK(f->context, sl_function_kept_layout(f->context, f->function, f->batch, &width, &input));
+	sl_dense x = sl_dense_view(kept, SL_F32, f->batch, f->at.cols), y = x;
+	x.order = y.order = SL_ROW_PANELS;
+	x.ld = y.ld = width;
+	y.cols = f->at.rows;
+	y.data = kept + input;
+	for (int64_t b = 0; b < f->batch; b++) {
+		for (int64_t c = 0; c < f->at.cols; c++)
+			CHECK(view_load(&x, b, c) == (double)f->x[b * f->at.cols + c]);
+		for (int64_t r = 0; r < f->at.rows && f->activation != SL_IDENTITY; r++)
+			CHECK(view_load(&y, b, r) == (double)f->y[b * f->at.rows + r]);
+	}
+}
+
 /* One forward and backward, kept and not. */
 static void check_case(fixture *f) {
 	sl_dense v[4];
@@ -169,6 +187,8 @@ static void check_case(fixture *f) {
 		sl_function_gradients g = gradients(f, v, kept);
 		CHECK_OK(f->context, sl_function_forward(f->context, f->function, f->values, f->bias, &v[0], &v[1], kept));
 		check_forward(f);
+		if (keep)
+			check_kept(f, block);
 		CHECK_OK(f->context, sl_function_backward(f->context, f->function, &g));
 		check_backward(f, 1);
 		g.write = SL_ACCUMULATE;
@@ -310,6 +330,8 @@ SL_TEST(function, misuse) {
 	g.dX = &v[0];
 	CHECK_STATUS(f.context, sl_function_backward(f.context, f.function, &g), SL_ERR_ALIAS, "X");
 	size_t bytes;
+	int64_t width;
+	CHECK_STATUS(f.context, sl_function_kept_layout(f.context, f.function, -1, &width, &bytes), SL_ERR_ARGUMENT, "-1");
 	CHECK_STATUS(f.context, sl_function_kept_bytes(f.context, f.function, -1, &bytes), SL_ERR_ARGUMENT, "-1");
 	CHECK_STATUS(f.context, sl_function_kept_bytes(f.context, f.function, INT64_MAX / 4, &bytes), SL_ERR_OVERFLOW,
 				 "does not fit");

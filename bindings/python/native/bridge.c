@@ -147,6 +147,9 @@ typedef struct slb_function {
 	slb_shape shape;
 	sl_activation activation;
 	int64_t chunk;
+	bool capture;
+	void *captured; /* X, Y, dY one after the other */
+	int64_t captured_batch;
 	int users; /* calls in progress; under `table` */
 	bool dropped;
 } slb_function;
@@ -206,6 +209,7 @@ void slb_runtime_destroy(slb_runtime *runtime) {
 static void free_function(slb_function *f) {
 	slb_lock(f->runtime);
 	sl_function_destroy(f->function);
+	free(f->captured);
 	slb_unlock(f->runtime);
 	drop_runtime(f->runtime);
 	free(f);
@@ -339,8 +343,18 @@ static int64_t step_of(const slb_function *f, int64_t batch) {
 	return f->chunk > 0 && f->chunk < batch ? f->chunk : batch > 0 ? batch : 1;
 }
 
+sl_status slb_kept_bytes(int64_t number, int64_t batch, int64_t *bytes) {
+	slb_function *f = enter(number);
+	size_t size = 0;
+	if (!f)
+		return SL_ERR_STATE;
+	sl_status status = f->chunk > 0 ? SL_OK : sl_function_kept_bytes(f->runtime->context, f->function, batch, &size);
+	*bytes = (int64_t)size;
+	return leave(f, status);
+}
+
 sl_status slb_forward(int64_t number, int64_t batch, const void *x, int64_t ldx, const void *values, const void *bias,
-					  void *y, int64_t ldy) {
+					  void *y, int64_t ldy, void *kept) {
 	slb_function *f = enter(number);
 	if (!f)
 		return SL_ERR_STATE;
@@ -352,13 +366,79 @@ sl_status slb_forward(int64_t number, int64_t batch, const void *x, int64_t ldx,
 		int64_t rows = batch - row < step ? batch - row : step;
 		sl_dense X = view(f, at_row(f, x, row, ldx), rows, in, ldx);
 		sl_dense Y = view(f, at_row(f, y, row, ldy), rows, out, ldy);
-		status = sl_function_forward(f->runtime->context, f->function, values, bias, &X, &Y, NULL);
+		status =
+			sl_function_forward(f->runtime->context, f->function, values, bias, &X, &Y, f->chunk > 0 ? NULL : kept);
 	}
 	return leave(f, status);
 }
 
-sl_status slb_backward(int64_t number, int64_t batch, const void *x, int64_t ldx, const void *y, const void *dy,
-					   int64_t lddy, const void *values, void *dx, void *dvalues, int64_t values_count, void *dbias) {
+static size_t captured_elements(const slb_function *f, int64_t batch, int part) {
+	return (size_t)batch * (size_t)(part ? f->shape.out_features : f->shape.in_features);
+}
+
+/* [batch, features] row-major out of a view, or, where it has no data, out of what the forward kept at `panels`. */
+static sl_status copy_out(slb_function *f, void *to, const sl_dense *from, const char *panels, int64_t width) {
+	sl_dense out = view(f, to, from->rows, from->cols, 0), in = *from;
+	if (!in.data) {
+		in.data = (void *)panels;
+		in.order = SL_ROW_PANELS;
+		in.ld = width;
+	}
+	return in.data ? sl_dense_copy(f->runtime->context, &in, &out) : SL_OK;
+}
+
+/* A failure to capture is not one of the backward: there is nothing to be had then. */
+static void capture(slb_function *f, const void *kept, sl_dense *X, sl_dense *Y, const sl_dense *dY) {
+	size_t size = sl_dtype_size(f->shape.dtype), x = captured_elements(f, X->rows, 0) * size;
+	size_t y = captured_elements(f, X->rows, 1) * size, input = 0;
+	int64_t width = 0;
+	f->capture = false;
+	free(f->captured);
+	f->captured_batch = X->rows;
+	f->captured = calloc(1, x + 2 * y + 1);
+	if (!f->captured)
+		return;
+	if (kept) {
+		X->data = Y->data = NULL;
+		if (sl_function_kept_layout(f->runtime->context, f->function, X->rows, &width, &input) != SL_OK)
+			return;
+	}
+	char *to = f->captured;
+	bool fused = f->activation != SL_IDENTITY;
+	if (copy_out(f, to, X, kept, width) != SL_OK ||
+		(fused && copy_out(f, to + x, Y, kept ? (const char *)kept + input : NULL, width) != SL_OK) ||
+		copy_out(f, to + x + y, dY, NULL, 0) != SL_OK) {
+		free(f->captured);
+		f->captured = NULL;
+	}
+}
+
+sl_status slb_capture(int64_t number, int on) {
+	slb_function *f = enter(number);
+	if (!f)
+		return SL_ERR_STATE;
+	f->capture = on != 0;
+	free(f->captured);
+	f->captured = NULL;
+	return leave(f, SL_OK);
+}
+
+sl_status slb_captured(int64_t number, int64_t *batch, const void **x, const void **y, const void **dy) {
+	slb_function *f = enter(number);
+	if (!f)
+		return SL_ERR_STATE;
+	size_t size = sl_dtype_size(f->shape.dtype);
+	const char *at = f->captured;
+	*batch = f->captured_batch;
+	*x = at;
+	*y = at ? at + captured_elements(f, *batch, 0) * size : NULL;
+	*dy = at ? (const char *)*y + captured_elements(f, *batch, 1) * size : NULL;
+	return leave(f, SL_OK);
+}
+
+sl_status slb_backward(int64_t number, int64_t batch, const void *x, int64_t ldx, const void *y, const void *kept,
+					   const void *dy, int64_t lddy, const void *values, void *dx, void *dvalues, int64_t values_count,
+					   void *dbias) {
 	slb_function *f = enter(number);
 	if (!f)
 		return SL_ERR_STATE;
@@ -379,12 +459,15 @@ sl_status slb_backward(int64_t number, int64_t batch, const void *x, int64_t ldx
 								   .values = values,
 								   .X = &X,
 								   .Y = &Y,
+								   .kept = f->chunk > 0 ? NULL : kept,
 								   .dY = &dY,
 								   .dX = dx ? &dX : NULL,
 								   .value_gradient = dvalues,
 								   .bias_gradient = dbias,
 								   .write = row ? SL_ACCUMULATE : SL_OVERWRITE};
 		status = sl_function_backward(f->runtime->context, f->function, &g);
+		if (f->capture && status == SL_OK)
+			capture(f, kept, &X, &Y, &dY);
 		row += step;
 	} while (status == SL_OK && row < batch);
 	return leave(f, status);

@@ -46,14 +46,25 @@ typedef struct slb_shape {
 } slb_shape;
 SL_API sl_status slb_function_shape(int64_t number, slb_shape *shape);
 
-/* Rows of X and Y `ldx` and `ldy` elements apart (0: close together). `values`: at least nnz elements. */
+/* Bytes that a forward of `batch` rows keeps for its backward; 0 for a function of chunks. */
+SL_API sl_status slb_kept_bytes(int64_t number, int64_t batch, int64_t *bytes);
+/* Rows of X and Y `ldx` and `ldy` elements apart (0: close together). `values`: at least nnz elements. `kept`: NULL, or
+ * slb_kept_bytes() bytes on a boundary of 64. */
 SL_API sl_status slb_forward(int64_t number, int64_t batch, const void *x, int64_t ldx, const void *values,
-							 const void *bias, void *y, int64_t ldy);
-/* `values_count` elements are at `dvalues`; those behind the pattern's nnz become zero. dx, dvalues, dbias may be NULL.
+							 const void *bias, void *y, int64_t ldy, void *kept);
+/* `values_count` elements are at `dvalues`; those behind the pattern's nnz become zero. dx, dvalues, dbias may be NULL,
+ * and x and y where `kept` is given. */
+SL_API sl_status slb_backward(int64_t number, int64_t batch, const void *x, int64_t ldx, const void *y,
+							  const void *kept, const void *dy, int64_t lddy, const void *values, void *dx,
+							  void *dvalues, int64_t values_count, void *dbias);
+
+/*
+ * The next backward keeps copies of its X, Y and dY, for growing a pattern by gradient; batches of chunks: those of the
+ * first chunk. slb_captured() gives their size and pointers (NULL: there was no backward since), valid until the next
+ * slb_capture() or slb_function_destroy(). slb_capture() with `on` 0 frees them.
  */
-SL_API sl_status slb_backward(int64_t number, int64_t batch, const void *x, int64_t ldx, const void *y, const void *dy,
-							  int64_t lddy, const void *values, void *dx, void *dvalues, int64_t values_count,
-							  void *dbias);
+SL_API sl_status slb_capture(int64_t number, int on);
+SL_API sl_status slb_captured(int64_t number, int64_t *batch, const void **x, const void **y, const void **dy);
 
 SL_END_DECLS
 #endif

@@ -55,8 +55,13 @@ ffi::DataType TypeOf(const slb_shape &shape) {
 	if (ffi::Error error_ = (call); error_.failure())                                                                  \
 	return error_
 
+// Zero-sized results are those that are not wanted.
+void *Wanted(ffi::Result<ffi::AnyBuffer> &result) {
+	return result->element_count() ? result->untyped_data() : nullptr;
+}
+
 ffi::Error Forward(ffi::AnyBuffer x, ffi::AnyBuffer values, ffi::AnyBuffer bias, ffi::Result<ffi::AnyBuffer> y,
-				   int64_t number) {
+				   ffi::Result<ffi::AnyBuffer> kept, int64_t number) {
 	slb_shape shape;
 	TRY(Status(slb_function_shape(number, &shape)));
 	ffi::DataType type = TypeOf(shape);
@@ -67,30 +72,32 @@ ffi::Error Forward(ffi::AnyBuffer x, ffi::AnyBuffer values, ffi::AnyBuffer bias,
 	if (shape.bias)
 		TRY(CheckVector(bias, "bias", shape.out_features, type));
 	return Status(slb_forward(number, batch, x.untyped_data(), 0, values.untyped_data(),
-							  shape.bias ? bias.untyped_data() : nullptr, y->untyped_data(), 0));
+							  shape.bias ? bias.untyped_data() : nullptr, y->untyped_data(), 0, Wanted(kept)));
 }
 
-// Zero-sized results are those that are not wanted.
-void *Wanted(ffi::Result<ffi::AnyBuffer> &result) {
-	return result->element_count() ? result->untyped_data() : nullptr;
-}
-
-ffi::Error Backward(ffi::AnyBuffer x, ffi::AnyBuffer y, ffi::AnyBuffer dy, ffi::AnyBuffer values,
+ffi::Error Backward(ffi::AnyBuffer x, ffi::AnyBuffer y, ffi::AnyBuffer kept, ffi::AnyBuffer dy, ffi::AnyBuffer values,
 					ffi::Result<ffi::AnyBuffer> dx, ffi::Result<ffi::AnyBuffer> dvalues,
 					ffi::Result<ffi::AnyBuffer> dbias, int64_t number) {
 	slb_shape shape;
 	TRY(Status(slb_function_shape(number, &shape)));
 	ffi::DataType type = TypeOf(shape);
-	TRY(CheckMatrix(x, "x", -1, shape.in_features, type));
-	int64_t batch = x.dimensions()[0];
-	TRY(CheckMatrix(dy, "dy", batch, shape.out_features, type));
+	TRY(CheckMatrix(dy, "dy", -1, shape.out_features, type));
+	int64_t batch = dy.dimensions()[0];
+	bool has_kept = kept.element_count() > 0;
+	if (!has_kept)
+		TRY(CheckMatrix(x, "x", batch, shape.in_features, type));
+	int64_t bytes;
+	TRY(Status(slb_kept_bytes(number, batch, &bytes)));
+	if (has_kept && static_cast<int64_t>(kept.size_bytes()) < bytes)
+		return Fail("what the forward kept is too small");
 	TRY(CheckVector(values, "values", shape.nnz, type));
 	TRY(CheckVector(*dvalues, "the gradient of values", shape.nnz, type));
 	if (y.element_count())
 		TRY(CheckMatrix(y, "y", batch, shape.out_features, type));
-	return Status(slb_backward(number, batch, x.untyped_data(), 0, y.untyped_data(), dy.untyped_data(), 0,
-							   values.untyped_data(), Wanted(dx), dvalues->untyped_data(),
-							   static_cast<int64_t>(dvalues->element_count()), Wanted(dbias)));
+	return Status(slb_backward(number, batch, x.untyped_data(), 0, y.untyped_data(),
+							   has_kept ? kept.untyped_data() : nullptr, dy.untyped_data(), 0, values.untyped_data(),
+							   Wanted(dx), dvalues->untyped_data(), static_cast<int64_t>(dvalues->element_count()),
+							   Wanted(dbias)));
 }
 
 } // namespace
@@ -102,9 +109,11 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(sparselayer_xla_forward, Forward,
 								  .Arg<ffi::AnyBuffer>()
 								  .Arg<ffi::AnyBuffer>()
 								  .Ret<ffi::AnyBuffer>()
+								  .Ret<ffi::AnyBuffer>()
 								  .Attr<int64_t>("number"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(sparselayer_xla_backward, Backward,
 							  ffi::Ffi::Bind()
+								  .Arg<ffi::AnyBuffer>()
 								  .Arg<ffi::AnyBuffer>()
 								  .Arg<ffi::AnyBuffer>()
 								  .Arg<ffi::AnyBuffer>()

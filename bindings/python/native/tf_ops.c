@@ -34,11 +34,11 @@ static bool find_functions(void) {
 	return true;
 }
 
-enum { INPUTS_MAX = 4 };
+enum { INPUTS_MAX = 5 };
 
 /* One kernel: the attributes of its node. */
 typedef struct kernel {
-	int64_t number, wants_x;
+	int64_t number, wants_x, keep;
 } kernel;
 
 /* One call: its inputs, and whether something failed. */
@@ -122,7 +122,8 @@ static const void *data(const call *c, int input) {
 static void forward(void *state, TF_OpKernelContext *context) {
 	const kernel *k = state;
 	call c;
-	TF_Tensor *y = NULL;
+	TF_Tensor *y = NULL, *kept = NULL;
+	int64_t bytes = 0;
 	sl_status status = SL_OK;
 	begin(&c, context, k->number, 3);
 	check_type(&c);
@@ -131,11 +132,16 @@ static void forward(void *state, TF_OpKernelContext *context) {
 	check_count(&c, 2, "bias", c.shape.bias ? c.shape.out_features : 0);
 	if (fine(&c)) {
 		int64_t batch = tf.Dim(c.inputs[0], 0);
+		if (k->keep)
+			status = slb_kept_bytes(k->number, batch, &bytes);
 		void *out = output(&c, 0, batch, c.shape.out_features, 2, &y);
-		if (fine(&c))
-			status =
-				slb_forward(k->number, batch, data(&c, 0), 0, data(&c, 1), c.shape.bias ? data(&c, 2) : NULL, out, 0);
+		void *keep = output(&c, 1, bytes / (int64_t)sl_dtype_size(c.shape.dtype), 0, 1, &kept);
+		if (fine(&c) && status == SL_OK)
+			status = slb_forward(k->number, batch, data(&c, 0), 0, data(&c, 1), c.shape.bias ? data(&c, 2) : NULL, out,
+								 0, bytes ? keep : NULL);
 	}
+	if (kept)
+		tf.DeleteTensor(kept);
 	if (y)
 		tf.DeleteTensor(y);
 	end(&c, status);
@@ -146,19 +152,23 @@ static void backward(void *state, TF_OpKernelContext *context) {
 	call c;
 	TF_Tensor *results[3] = {0};
 	sl_status status = SL_OK;
-	begin(&c, context, k->number, 4);
+	begin(&c, context, k->number, 5);
 	check_type(&c);
-	check_matrix(&c, 0, "x", -1, c.shape.in_features);
-	int64_t batch = fine(&c) ? tf.Dim(c.inputs[0], 0) : 0;
-	check_matrix(&c, 2, "dy", batch, c.shape.out_features);
-	check_count(&c, 3, "values", c.shape.nnz);
+	check_matrix(&c, 3, "dy", -1, c.shape.out_features);
+	int64_t batch = fine(&c) ? tf.Dim(c.inputs[3], 0) : 0, bytes = 0;
+	const void *kept = fine(&c) ? data(&c, 2) : NULL;
+	check_matrix(&c, 0, "x", batch, c.shape.in_features);
+	check_count(&c, 4, "values", c.shape.nnz);
+	if (fine(&c) && kept)
+		status = slb_kept_bytes(k->number, batch, &bytes);
+	check_count(&c, 2, "what the forward kept", bytes / (int64_t)sl_dtype_size(c.shape.dtype));
 	if (fine(&c)) {
-		int64_t count = tf.TensorElementCount(c.inputs[3]);
+		int64_t count = tf.TensorElementCount(c.inputs[4]);
 		void *dx = output(&c, 0, k->wants_x ? batch : 0, c.shape.in_features, 2, &results[0]);
 		void *dvalues = output(&c, 1, count, 0, 1, &results[1]);
 		void *dbias = output(&c, 2, c.shape.bias ? c.shape.out_features : 0, 0, 1, &results[2]);
-		if (fine(&c))
-			status = slb_backward(k->number, batch, data(&c, 0), 0, data(&c, 1), data(&c, 2), 0, data(&c, 3),
+		if (fine(&c) && status == SL_OK)
+			status = slb_backward(k->number, batch, data(&c, 0), 0, data(&c, 1), kept, data(&c, 3), 0, data(&c, 4),
 								  k->wants_x ? dx : NULL, dvalues, count, c.shape.bias ? dbias : NULL);
 	}
 	for (int i = 0; i < 3; i++)
@@ -174,8 +184,9 @@ static void *create(TF_OpKernelConstruction *construction, bool is_backward) {
 		tf.SetStatus(status, TF_RESOURCE_EXHAUSTED, "no memory for a kernel");
 	else
 		tf.OpKernelConstruction_GetAttrInt64(construction, "number", &k->number, status);
-	if (is_backward && tf.GetCode(status) == TF_OK)
-		tf.OpKernelConstruction_GetAttrInt64(construction, "wants_x", &k->wants_x, status);
+	if (tf.GetCode(status) == TF_OK && k)
+		tf.OpKernelConstruction_GetAttrInt64(construction, is_backward ? "wants_x" : "keep",
+											 is_backward ? &k->wants_x : &k->keep, status);
 	if (tf.GetCode(status) != TF_OK)
 		tf.OpKernelConstruction_Failure(construction, status);
 	tf.DeleteStatus(status);
@@ -217,11 +228,11 @@ static void register_kernel(const char *op, int type, void *(*make)(TF_OpKernelC
 }
 
 __attribute__((constructor)) static void register_all(void) {
-	static const char *const forward_in[] = {"x: T", "values: T", "bias: T", NULL}, *const forward_out[] = {"y: T",
-																											NULL};
-	static const char *const backward_in[] = {"x: T", "y: T", "dy: T", "values: T", NULL};
+	static const char *const forward_in[] = {"x: T", "values: T", "bias: T", NULL};
+	static const char *const forward_out[] = {"y: T", "kept: T", NULL};
+	static const char *const backward_in[] = {"x: T", "y: T", "kept: T", "dy: T", "values: T", NULL};
 	static const char *const backward_out[] = {"dx: T", "dvalues: T", "dbias: T", NULL};
-	static const char *const forward_attr[] = {"T: {float, double}", "number: int", NULL};
+	static const char *const forward_attr[] = {"T: {float, double}", "number: int", "keep: int", NULL};
 	static const char *const backward_attr[] = {"T: {float, double}", "number: int", "wants_x: int", NULL};
 	if (!find_functions())
 		return;

@@ -12,14 +12,16 @@ from ._sparse import Pattern
 class Function:
     """sl_function under a runtime's lock. Its `number` is what calls name it by; it lives until this object goes."""
 
-    def __init__(self, pattern, runtime, bias=False, activation=None, dtype="float32", chunk=0):
-        self.pattern, self.runtime = pattern, runtime
+    def __init__(self, pattern, runtime, bias=False, activation=None, dtype="float32", chunk=0, parameter=0.0):
+        self.pattern, self.runtime, self.dtype, self.activation = pattern, runtime, dtype, activation
+        self.parameter, self.chunk = parameter, chunk
+        self._kept = {}
         if activation not in n.ACTIVATIONS:
             raise n.ArgumentError(f"activation is {activation!r}; fused are {sorted(filter(None, n.ACTIVATIONS))}",
                                   "SL_ERR_ARGUMENT")
         number = n.I64()
         n.check_bridge(n.bridge.slb_function_create(c.byref(number), runtime._handle, pattern._handle, int(bias),
-                                                    n.ACTIVATIONS[activation], 0.0, n.DTYPES[dtype], chunk))
+                                                    n.ACTIVATIONS[activation], parameter, n.DTYPES[dtype], chunk))
         self.number = number.value
         self._finalizer = weakref.finalize(self, n.bridge.slb_function_destroy, self.number)
 
@@ -27,6 +29,52 @@ class Function:
         """Exchange the pattern; calls that are under way end first."""
         n.check_bridge(n.bridge.slb_function_set_pattern(self.number, pattern._handle))
         self.pattern = pattern
+
+    @property
+    def fused(self):
+        """Whether an activation is applied inside, so that backward needs the output."""
+        return n.ACTIVATIONS[self.activation] != 0
+
+    def kept(self, batch):
+        """Elements of what a forward of `batch` rows keeps for its backward; 0 for one of chunks."""
+        count = self._kept.get(batch)
+        if count is None:
+            size = n.I64()
+            n.check_bridge(n.bridge.slb_kept_bytes(self.number, batch, c.byref(size)))
+            if len(self._kept) > 64:
+                self._kept.clear()
+            count = self._kept[batch] = size.value // np.dtype(self.dtype).itemsize
+        return count
+
+    def capture(self, on=True):
+        """Have the next backward keep what a gradient outside the pattern is made of."""
+        n.check_bridge(n.bridge.slb_capture(self.number, int(on)))
+
+    def captured(self):
+        """(x, dz) of the backward since capture(), as NumPy arrays: input [batch, in] and gradient of the sums
+        [batch, out]. None where there was no backward."""
+        batch, x, y, dy = n.I64(), c.c_void_p(), c.c_void_p(), c.c_void_p()
+        n.check_bridge(n.bridge.slb_captured(self.number, c.byref(batch), c.byref(x), c.byref(y), c.byref(dy)))
+        if not x.value:
+            return None
+        rows, (outputs, inputs) = batch.value, self.pattern.shape
+        take = lambda at, columns: n.address_view(at.value, rows * columns, self.dtype, None).reshape(rows, columns).copy()
+        x, dz = take(x, inputs), take(dy, outputs)
+        if self.fused:
+            dz *= _slope(self.activation, self.parameter, take(y, outputs))
+        self.capture(False)
+        return x, dz
+
+
+def _slope(activation, parameter, y):
+    """The derivative of a fused activation, from its output."""
+    if activation == "relu":
+        return y > 0
+    if activation in ("relu6", "clipped_relu"):
+        return (y > 0) & (y < (parameter or 6))
+    if activation == "leaky_relu":
+        return np.where(y > 0, 1, parameter or 0.01)
+    return y * (1 - y) if activation == "sigmoid" else 1 - y * y
 
 
 def make_pattern(pattern, out_features, in_features, density, seed):

@@ -155,8 +155,11 @@ _PROTOTYPES = {
     "slb_function_create": (INT, [PTR, PTR, PTR, INT, INT, c.c_double, INT, I64]),
     "slb_function_destroy": (None, [I64]),
     "slb_function_set_pattern": (INT, [I64, PTR]),
-    "slb_forward": (INT, [I64, I64, PTR, I64, PTR, PTR, PTR, I64]),
-    "slb_backward": (INT, [I64, I64, PTR, I64, PTR, PTR, I64, PTR, PTR, PTR, I64, PTR]),
+    "slb_capture": (INT, [I64, INT]),
+    "slb_captured": (INT, [I64, PTR, PTR, PTR, PTR]),
+    "slb_kept_bytes": (INT, [I64, I64, PTR]),
+    "slb_forward": (INT, [I64, I64, PTR, I64, PTR, PTR, PTR, I64, PTR]),
+    "slb_backward": (INT, [I64, I64, PTR, I64, PTR, PTR, PTR, I64, PTR, PTR, PTR, I64, PTR]),
 }
 for _name, (_result, _arguments) in _PROTOTYPES.items():
     _function = getattr(sl, _name)

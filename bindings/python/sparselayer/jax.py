@@ -27,8 +27,9 @@ def runtime():
     return n.runtime("jax")
 
 
-def _call_forward(function, x, values, bias):
-    out = jax.ShapeDtypeStruct((x.shape[0], function.pattern.shape[0]), x.dtype)
+def _call_forward(function, x, values, bias, kept):
+    out = (jax.ShapeDtypeStruct((x.shape[0], function.pattern.shape[0]), x.dtype),
+           jax.ShapeDtypeStruct((kept,), x.dtype))
     if bias is None:
         bias = jnp.zeros((0,), x.dtype)
     return jax.ffi.ffi_call("sparselayer_forward", out, vmap_method="sequential")(
@@ -37,33 +38,38 @@ def _call_forward(function, x, values, bias):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _linear(function, x, values, bias):
-    return _call_forward(function, x, values, bias)
+    return _call_forward(function, x, values, bias, 0)[0]
 
 
 def _linear_forward(function, x, values, bias):
     # What is not differentiated (data, frozen weights) is known here: its gradient is not computed.
     wanted = (() if x.perturbed else None, () if bias is not None and bias.perturbed else None)
     x, values, bias = x.value, values.value, None if bias is None else bias.value
-    y = _call_forward(function, x, values, bias)
-    return y, (x, values, y if function.fused else None, wanted, None if bias is None else ())
+    count = function.kept(x.shape[0])
+    y, kept = _call_forward(function, x, values, bias, count)
+    shape = jnp.zeros((x.shape[0], x.shape[1], 0), x.dtype)  # x's shape alone, where what was kept stands for it
+    if count:
+        return y, (None, values, None, kept, shape, wanted, None if bias is None else ())
+    return y, (x, values, y if function.fused else None, None, shape, wanted, None if bias is None else ())
 
 
 def _linear_backward(function, kept, dy):
-    x, values, y, (wants_x, wants_bias), has_bias = kept
+    x, values, y, panels, shape, (wants_x, wants_bias), has_bias = kept
+    dtype, shape = values.dtype, shape.shape[:2]
     outputs = function.pattern.shape[0]
     if isinstance(dy, jax.custom_derivatives.SymbolicZero):
-        dy = jnp.zeros(dy.shape, x.dtype)
-    none = jax.ShapeDtypeStruct((0,), x.dtype)
-    shapes = (jax.ShapeDtypeStruct(x.shape, x.dtype) if wants_x is not None else none,
+        dy = jnp.zeros(dy.shape, dtype)
+    none, nothing = jax.ShapeDtypeStruct((0,), dtype), jnp.zeros((0,), dtype)
+    shapes = (jax.ShapeDtypeStruct(shape, dtype) if wants_x is not None else none,
               jax.ShapeDtypeStruct(values.shape, values.dtype),
-              jax.ShapeDtypeStruct((outputs,), x.dtype) if wants_bias is not None else none)
+              jax.ShapeDtypeStruct((outputs,), dtype) if wants_bias is not None else none)
     dx, dvalues, dbias = jax.ffi.ffi_call("sparselayer_backward", shapes, vmap_method="sequential")(
-        x, jnp.zeros((0,), x.dtype) if y is None else y, dy, values, number=np.int64(function.number))
+        *(nothing if array is None else array for array in (x, y, panels)), dy, values, number=np.int64(function.number))
     if wants_x is None:
-        dx = jnp.zeros(x.shape, x.dtype)  # unused, so XLA drops it
+        dx = jnp.zeros(shape, dtype)  # unused, so XLA drops it
     if has_bias is None:
         return dx, dvalues, None
-    return dx, dvalues, dbias if wants_bias is not None else jnp.zeros((outputs,), x.dtype)
+    return dx, dvalues, dbias if wants_bias is not None else jnp.zeros((outputs,), dtype)
 
 
 _linear.defvjp(_linear_forward, _linear_backward, symbolic_zeros=True)
@@ -72,9 +78,8 @@ _linear.defvjp(_linear_forward, _linear_backward, symbolic_zeros=True)
 class _Traced(Function):
     """A Function as a static argument: equal to itself alone, and kept alive by what was traced with it."""
 
-    def __init__(self, pattern, bias, activation, dtype, chunk=0):
-        super().__init__(pattern, runtime(), bias, activation, dtype, chunk)
-        self.fused = n.ACTIVATIONS[activation] != 0
+    def __init__(self, pattern, bias, activation, dtype, chunk=0, parameter=0.0):
+        super().__init__(pattern, runtime(), bias, activation, dtype, chunk, parameter)
 
 
 def apply(function, x, values, bias):

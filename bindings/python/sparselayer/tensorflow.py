@@ -29,14 +29,13 @@ def runtime():
 
 
 @tf.RegisterGradient("SparselayerForward")
-def _gradient(op, dy):
+def _gradient(op, dy, _):
     x, values, bias = op.inputs
     function = _by_number[op.get_attr("number")]
-    fused = function.fused
-    y = op.outputs[0] if fused else tf.zeros((0,), x.dtype)
+    y = op.outputs[0] if function.fused else tf.zeros((0,), x.dtype)
     # The tape says which gradients nobody asks for: that of data.
     wants_x = 0 not in (getattr(op, "skip_input_indices", None) or ())
-    dx, dvalues, dbias = _ops.sparselayer_backward(x=x, y=y, dy=dy, values=values, number=op.get_attr("number"),
+    dx, dvalues, dbias = _ops.sparselayer_backward(x=x, y=y, kept=op.outputs[1], dy=dy, values=values, number=op.get_attr("number"),
                                                    wants_x=int(wants_x))
     dvalues.set_shape(values.shape)
     dbias.set_shape(bias.shape)
@@ -51,14 +50,14 @@ _by_number = weakref.WeakValueDictionary()
 class _Op(Function):
     """A Function that the gradient finds by its number."""
 
-    def __init__(self, pattern, bias, activation, dtype, chunk=0):
-        super().__init__(pattern, runtime(), bias, activation, dtype, chunk)
-        self.fused = n.ACTIVATIONS[activation] != 0
+    def __init__(self, pattern, bias, activation, dtype, chunk=0, parameter=0.0):
+        super().__init__(pattern, runtime(), bias, activation, dtype, chunk, parameter)
         _by_number[self.number] = self
 
 
-def apply(function, x, values, bias):
-    """`function` (an _Op) of x [..., in]; values may be longer than the pattern."""
+def apply(function, x, values, bias, keep=True):
+    """`function` (an _Op) of x [..., in]; values may be longer than the pattern. `keep`: a gradient will be asked for
+    (without it there is one too, but slower)."""
     outputs, inputs = function.pattern.shape
     if x.shape.rank is None or x.shape.rank < 1 or x.shape[-1] not in (inputs, None):
         raise n.ShapeError(f"x has shape {x.shape}; the layer has {inputs} inputs, which must be its last dimension",
@@ -69,7 +68,7 @@ def apply(function, x, values, bias):
     if bias is None:
         bias = tf.zeros((0,), x.dtype)
     flat = x if x.shape.rank == 2 else tf.reshape(x, (-1, inputs))
-    y = _ops.sparselayer_forward(x=flat, values=values, bias=bias, number=function.number)
+    y, _ = _ops.sparselayer_forward(x=flat, values=values, bias=bias, number=function.number, keep=int(keep))
     y.set_shape((flat.shape[0], outputs))
     if x.shape.rank == 2:
         return y

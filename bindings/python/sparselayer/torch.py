@@ -60,30 +60,32 @@ def _check(x, values, bias, pattern):
     if x.dim() == 0 or x.shape[-1] != pattern.shape[1]:
         raise n.ShapeError(f"input has shape {tuple(x.shape)}; the layer has {pattern.shape[1]} inputs, which must be its "
                            "last dimension", "SL_ERR_SHAPE")
-    if values.shape != (pattern.nnz,):
+    if values.dim() != 1 or values.shape[0] < pattern.nnz:
         raise n.ShapeError(f"values has shape {tuple(values.shape)}; the pattern has {pattern.nnz} entries",
                            "SL_ERR_SHAPE")
     if bias is not None and bias.shape != (pattern.shape[0],):
         raise n.ShapeError(f"bias has shape {tuple(bias.shape)}; the layer has {pattern.shape[0]} outputs", "SL_ERR_SHAPE")
 
 
-def _forward(number, x, values, bias, outputs):
+def _forward(number, x, values, bias, outputs, kept=None):
     """`x` [batch, in] contiguous."""
     y = x.new_empty((x.shape[0], outputs))
     status = n.forward(number, x.shape[0], x.data_ptr(), 0, values.data_ptr(),
-                       None if bias is None else bias.data_ptr(), y.data_ptr(), 0)
+                       None if bias is None else bias.data_ptr(), y.data_ptr(), 0,
+                       None if kept is None else kept.data_ptr())
     if status:
         n.check_bridge(status)
     return y
 
 
-def _backward(number, x, y, dy, values, wants_x, wants_values, wants_bias):
+def _backward(number, x, y, dy, values, wants_x, wants_values, wants_bias, kept=None, inputs=0):
     dy = dy.contiguous()
-    dx = torch.empty_like(x) if wants_x else None
+    batch = dy.shape[0]
+    dx = dy.new_empty((batch, inputs or x.shape[1])) if wants_x else None
     dvalues = torch.empty_like(values) if wants_values else None
     dbias = dy.new_empty(dy.shape[1]) if wants_bias else None
-    status = n.backward(number, x.shape[0], x.data_ptr(), 0, None if y is None else y.data_ptr(), dy.data_ptr(), 0,
-                        values.data_ptr(), dx.data_ptr() if wants_x else None,
+    status = n.backward(number, batch, None if x is None else x.data_ptr(), 0, None if y is None else y.data_ptr(),
+                        None if kept is None else kept.data_ptr(), dy.data_ptr(), 0, values.data_ptr(), dx.data_ptr() if wants_x else None,
                         dvalues.data_ptr() if wants_values else None, values.shape[0],
                         dbias.data_ptr() if wants_bias else None)
     if status:
@@ -94,22 +96,27 @@ def _backward(number, x, y, dy, values, wants_x, wants_values, wants_bias):
 class _SparseLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, values, bias, function, fused):
-        y = _forward(function.number, x, values, bias, function.pattern.shape[0])
-        ctx.function = function
-        ctx.pattern = function.pattern
+        outputs, inputs = function.pattern.shape
+        count = function.kept(x.shape[0]) if any(ctx.needs_input_grad) else 0
+        kept = x.new_empty(count) if count else None
+        y = _forward(function.number, x, values, bias, outputs, kept)
+        ctx.function, ctx.pattern, ctx.inputs = function, function.pattern, inputs
         ctx.has_bias = bias is not None
-        ctx.save_for_backward(x, values, y if fused else None)
+        if kept is None:
+            ctx.save_for_backward(x, values, y if fused else None, None)
+        else:  # it stands for input and output, which may be freed
+            ctx.save_for_backward(None, values, None, kept)
         return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, dy):
-        x, values, y = ctx.saved_tensors
+        x, values, y, kept = ctx.saved_tensors
         if ctx.pattern is not ctx.function.pattern:
             raise n.StateError("the pattern was edited between forward and backward", "SL_ERR_STATE")
         wants_x, wants_values, wants_bias = ctx.needs_input_grad[:3]
-        return (*_backward(ctx.function.number, x, y, dy, values, wants_x, wants_values, wants_bias and ctx.has_bias),
-                None, None)
+        return (*_backward(ctx.function.number, x, y, dy, values, wants_x, wants_values, wants_bias and ctx.has_bias,
+                           kept, ctx.inputs), None, None)
 
 
 # For torch.compile, which cannot look into the above: the same as operators with shapes and gradients it knows.
@@ -151,15 +158,17 @@ def _gradient(ctx, dy):
 _op.register_autograd(_gradient, setup_context=_setup)
 
 
-def _apply(x, values, bias, function, fused):
-    if torch.compiler.is_compiling():
-        return _op(x, values, bias, function.number, function.pattern.shape[0])
-    _check(x, values, bias, function.pattern)
+def apply(function, x, values, bias):
+    """`function` of x [..., in]; values may be longer than the pattern."""
     shape = x.shape
+    if torch.compiler.is_compiling():
+        y = _op(x.reshape(-1, shape[-1]), values, bias, function.number, function.pattern.shape[0])
+        return y.reshape(*shape[:-1], function.pattern.shape[0])
+    _check(x, values, bias, function.pattern)
     if len(shape) != 2:
         x = x.reshape(-1, shape[-1])
     x = x.contiguous()
-    y = _SparseLinear.apply(x, values, bias, function, fused)
+    y = _SparseLinear.apply(x, values, bias, function, function.fused)
     return y if len(shape) == 2 else y.reshape(*shape[:-1], y.shape[-1])
 
 
@@ -185,7 +194,7 @@ def sparse_linear(x, values, pattern, bias=None):
     function = cache.get(key)
     if function is None:
         function = cache[key] = Function(pattern, runtime(), bias is not None, None, dtype)
-    return _apply(x, values, bias, function, False)
+    return apply(function, x, values, bias)
 
 
 class SparseLinear(torch.nn.Module):
@@ -240,7 +249,6 @@ class SparseLinear(torch.nn.Module):
                                "SL_ERR_DTYPE")
         self._function = Function(self._pattern, runtime(), bias, self.activation, _DTYPES[dtype], self.chunk_size)
         self._function_dtype = dtype
-        self._fused = n.ACTIVATIONS[self.activation] != 0
 
     def _register_pattern(self):
         self.register_buffer("row_offsets", torch.from_numpy(np.array(self._pattern.indptr)))
@@ -294,14 +302,12 @@ class SparseLinear(torch.nn.Module):
         if torch.is_autocast_enabled("cpu") and x.dtype != self.weight.dtype:
             x = x.to(self.weight.dtype)
         if torch.compiler.is_compiling():
-            shape = x.shape
-            y = _op(x.reshape(-1, shape[-1]), self.weight, self.bias, self._function.number, self.out_features)
-            return y.reshape(*shape[:-1], self.out_features)
+            return apply(self._function, x, self.weight, self.bias)
         if self._versions() != self._seen:
             self._follow_buffers()
         if self.weight.dtype != self._function_dtype:  # .double(), .float()
             self._make_function(self.weight.dtype, self.bias is not None)
-        return _apply(x, self.weight, self.bias, self._function, self._fused)
+        return apply(self._function, x, self.weight, self.bias)
 
     def to_dense(self):
         """W as a dense tensor, detached."""
