@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-.PHONY: help deps build demo test bench bench-quick bench-full bench-peers bench-svmlight examples gpu-check sanitize fuzz format docs install clean
+.PHONY: test-python bench-python help deps build demo test bench bench-quick bench-full bench-peers bench-svmlight examples gpu-check sanitize fuzz format docs install clean
 PRESET ?= release
 JOBS ?= $(shell nproc)
 
@@ -30,6 +30,10 @@ bench-peers: ## install the libraries to compare with
 	@bench/peers/install.sh
 bench-svmlight: build ## reading svmlight text, beside scikit-learn (PYTHON: one that has it)
 	@$(or $(PYTHON),python3) bench/peers/svmlight.py build/$(PRESET)/bench/bench-svmlight
+test-python: deps ## the Python package with PyTorch, JAX and Keras, in a fresh virtual environment
+	@scripts/test-python.sh
+bench-python: ## Keras epochs against keras.layers.Dense on BACKEND (default jax), in that environment
+	@cd bindings/python/bench && KERAS_BACKEND=$(or $(BACKEND),jax) ../../../build/test-python/bin/python bench_keras.py
 gpu-check: deps ## build the CUDA module and run what needs a GPU (results also to OUT, if set)
 	@scripts/gpu-check.sh
 sanitize: deps ## the tests under ASan with leaks, UBSan and TSan

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Keras layers, on the backend that KERAS_BACKEND names: make test-python runs it on each."""
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import numpy as np
+import pytest
+
+keras = pytest.importorskip("keras")
+
+import sparselayer as s
+from sparselayer.keras import ChunkedSparseDense, SparseDense, TopologyCallback, from_dense
+
+BACKEND = keras.backend.backend()
+to_numpy = keras.ops.convert_to_numpy
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((512, 40)).astype("f")
+    return x, np.argmax(x @ rng.standard_normal((40, 3)), 1)
+
+
+def build(*layers, inputs=40, **compiled):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((inputs,)), *layers, keras.layers.Dense(3)])
+    options = dict(optimizer=keras.optimizers.Adam(0.01), metrics=["accuracy"],
+                   loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile(**{**options, **compiled})
+    return model
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "tanh", "sigmoid", "gelu", "softmax"])
+@pytest.mark.parametrize("layer", [SparseDense, ChunkedSparseDense])
+def test_a_step_is_that_of_the_dense_layer(data, layer, activation):
+    """One step of SGD is Dense's step on the entries of the pattern: forward and gradients agree."""
+    x, y = data
+    options = dict(chunk_size=10) if layer is ChunkedSparseDense else {}
+    model = build(layer(24, density=0.3, activation=activation, seed=5, **options), optimizer=keras.optimizers.SGD(0.1))
+    twin = build(keras.layers.Dense(24, activation=activation), optimizer=keras.optimizers.SGD(0.1))
+    sparse = model.layers[0]
+    twin.layers[0].kernel.assign(sparse.to_dense())
+    twin.layers[0].bias.assign(to_numpy(sparse.bias))
+    twin.layers[1].set_weights(model.layers[1].get_weights())
+    assert np.allclose(model.predict(x, verbose=0), twin.predict(x, verbose=0), atol=2e-5)
+    for m in (model, twin):
+        m.fit(x[:64], y[:64], batch_size=64, shuffle=False, verbose=0)
+    p = sparse.pattern
+    want = to_numpy(twin.layers[0].kernel).T[p.rows, p.indices]
+    assert np.allclose(to_numpy(sparse.kernel), want, atol=1e-5)
+    assert np.allclose(to_numpy(sparse.bias), to_numpy(twin.layers[0].bias), atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["set", "rigl", "prune"])
+def test_callbacks(data, method):
+    x, y = data
+    model = build(SparseDense(64, density=0.3, activation="relu"), SparseDense(32, density=0.3))
+    first = model.layers[0].pattern
+    callback = TopologyCallback(method, every=10, end=30, final_density=0.1 if method == "prune" else None)
+    history = model.fit(x, y, batch_size=64, epochs=6, verbose=0, callbacks=[callback]).history
+    assert history["loss"][-1] < history["loss"][0] and callback.edits == 3
+    for layer in model.layers[:2]:
+        assert layer.pattern != first
+        density = layer.pattern.nnz / np.prod(layer.pattern.shape)
+        assert abs(density - (0.1 if method == "prune" else 0.3)) < 0.01
+        assert (to_numpy(layer.kernel)[layer.pattern.nnz:] == 0).all()
+    small = model.layers[0].compact()
+    assert small.kernel.shape == (model.layers[0].pattern.nnz,)
+    assert np.array_equal(to_numpy(small(x)), to_numpy(model.layers[0](x)))
+
+
+def test_save_and_load(data, tmp_path):
+    x, y = data
+    model = build(SparseDense(64, density=0.3, activation="relu", kernel_regularizer="l1"),
+                  ChunkedSparseDense(32, chunk_size=10, density=0.3, activation="gelu"))
+    model.fit(x, y, batch_size=64, verbose=0, callbacks=[TopologyCallback("set", every=3)])
+    want = model.predict(x, verbose=0)
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    assert np.array_equal(loaded.predict(x, verbose=0), want) and loaded.layers[0].pattern == model.layers[0].pattern
+    loaded.fit(x, y, verbose=0)
+    model.save_weights(tmp_path / "m.weights.h5")
+    other = build(SparseDense(64, density=0.3, activation="relu", seed=77),
+                  ChunkedSparseDense(32, chunk_size=10, density=0.3, activation="gelu"))
+    other.load_weights(tmp_path / "m.weights.h5")
+    assert np.array_equal(other.predict(x, verbose=0), want)
+    model.summary(print_fn=lambda *a, **k: None)
+    assert model.evaluate(x, y, verbose=0)[0] > 0
+
+
+def test_l1_means_what_it_means_in_keras(data):
+    layer = SparseDense(16, density=0.5, kernel_regularizer=keras.regularizers.L1(0.01))
+    layer.build((None, 40))
+    assert np.isclose(float(layer.losses[0]), 0.01 * np.abs(to_numpy(layer.kernel)).sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["glorot_uniform", "he_normal", "random_normal", "zeros", "ones", "orthogonal"])
+def test_initializers(name):
+    keras.utils.set_random_seed(1)
+    layer = SparseDense(300, density=0.2, kernel_initializer=name)
+    layer.build((None, 200))
+    values = to_numpy(layer.kernel)
+    fan_in, fan_out = 0.2 * 200, 0.2 * 300
+    want = {"glorot_uniform": (2 / (fan_in + fan_out)) ** 0.5, "he_normal": (2 / fan_in) ** 0.5, "random_normal": 0.05,
+            "zeros": 0, "ones": 0, "orthogonal": 300**-0.5}[name]
+    assert abs(values.std() - want) <= 0.05 * want
+
+
+def test_mixed_policy(data):
+    layer = SparseDense(16, density=0.5, dtype="mixed_bfloat16")
+    y = layer(data[0][:8])
+    assert keras.backend.standardize_dtype(y.dtype) == "bfloat16"
+    assert keras.backend.standardize_dtype(layer.kernel.dtype) == "float32"
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="Keras hands no sparse batches to layers on PyTorch")
+def test_sparse_input(data):
+    import scipy.sparse as sp
+    x, y = data
+    x = np.where(np.abs(x) > 1, x, 0)
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((40,), sparse=True)
+    outputs = keras.layers.Dense(3)(ChunkedSparseDense(32, chunk_size=16, density=0.4, kernel_regularizer="l1")(inputs))
+    model = keras.Model(inputs, outputs)
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(sp.coo_matrix(x), y, batch_size=64, verbose=0)
+    layer, head = model.layers[1], model.layers[2]
+    want = (x @ layer.to_dense() + to_numpy(layer.bias)) @ to_numpy(head.kernel) + to_numpy(head.bias)
+    assert np.allclose(model.predict(sp.coo_matrix(x), verbose=0), want, atol=1e-4)
+
+
+def test_jit(data):
+    x, y = data
+    model = build(SparseDense(32, density=0.3, activation="relu"), jit_compile="auto")
+    model.fit(x, y, verbose=0)
+    assert model.layers[0].supports_jit == (BACKEND != "tensorflow")
+
+
+def test_from_dense():
+    dense = keras.layers.Dense(20, activation="relu")
+    dense.build((None, 30))
+    sparse = from_dense(dense, density=1.0)
+    x = np.random.default_rng(0).standard_normal((6, 30)).astype("f")
+    assert np.allclose(to_numpy(sparse(x)), to_numpy(dense(x)), atol=1e-5)
+    assert from_dense(dense, density=0.1).pattern.nnz == 60
+
+
+def test_errors(data):
+    for options, kind in [(dict(units=0), s.ArgumentError), (dict(units=4, density=2), s.ArgumentError),
+                          (dict(units=4, chunk_size=-1), s.ArgumentError)]:
+        with pytest.raises(kind):
+            SparseDense(**options)
+    layer = SparseDense(4, pattern=np.ones((3, 3)))
+    with pytest.raises(s.ShapeError):
+        layer.build((None, 40))
+    layer = SparseDense(4, dtype="float16")
+    with pytest.raises(s.DtypeError):
+        layer.build((None, 40))
+    layer = SparseDense(4)
+    layer.build((None, 40))
+    with pytest.raises(ValueError):
+        layer(np.zeros((3, 41), "f"))
+    with pytest.raises(s.ArgumentError):
+        TopologyCallback("prune")
