@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-.PHONY: test-python bench-python help deps build demo test bench bench-quick bench-full bench-peers bench-svmlight examples gpu-check sanitize fuzz format docs install clean
+.PHONY: test-python bench-python help deps build demo test bench bench-quick bench-full bench-stream bench-large bench-peers bench-svmlight examples gpu-check sanitize fuzz format docs install clean
 PRESET ?= release
 JOBS ?= $(shell nproc)
 
@@ -26,6 +26,16 @@ bench-quick: build ## the same cases, thinned, against dense
 	@build/$(PRESET)/bench/bench-ops -k 7 bench/cases/acceptance.txt 1 0.05
 bench-full: build bench-peers ## the full grid, for hours; goes on where it was interrupted
 	@build/$(PRESET)/bench/bench-ops -p c -o build/bench-full.tsv bench/cases/grid.txt 1
+STREAM_ENTRIES = 1024
+STREAM_FILE = build/stream-$(STREAM_ENTRIES).safetensors
+bench-stream: build ## a matrix of 2 GB from disk under a budget of 256 MiB: forward, training, against bare I/O and SciPy
+	@[ -e $(STREAM_FILE) ] || build/$(PRESET)/bench/bench-stream make $(STREAM_FILE) 262144 65536 $(STREAM_ENTRIES)
+	@build/$(PRESET)/bench/bench-stream transfer $(STREAM_FILE)
+	@rm -rf build/stream-store && build/$(PRESET)/bench/bench-stream step $(STREAM_FILE) build/stream-store && rm -r build/stream-store
+	@build/$(PRESET)/bench/bench-stream compute $(STREAM_FILE)
+	@python3 bench/stream_scipy.py build/$(PRESET)/bench/bench-stream $(STREAM_FILE)
+bench-large: ## the same with 8 GB
+	@$(MAKE) --no-print-directory bench-stream STREAM_ENTRIES=4096
 bench-peers: ## install the libraries to compare with
 	@bench/peers/install.sh
 bench-svmlight: build ## reading svmlight text, beside scikit-learn (PYTHON: one that has it)

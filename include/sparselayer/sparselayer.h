@@ -28,5 +28,7 @@
 #include "data.h"
 #include "loader.h"
 #include "metrics.h"
+#include "stream.h"
+#include "store.h"
 
 #endif

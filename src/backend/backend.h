@@ -86,6 +86,16 @@ typedef enum sl_op_kind {
 	SL_OP_UPDATE_ROWS,
 	/* desc.variant is an sl_spgemm_step; args.spgemm. desc.count: entries that a row of C has at most. */
 	SL_OP_SPGEMM,
+	/* Products with args.chunk, a range of rows of a matrix that is not in memory as a whole: f32 or f64, panels
+	 * of one width throughout. A view with a row for each row of the whole matrix (c and d
+	 * here, a below) is that matrix's, with data at the chunk's first row. Padding of the chunk's rows is left zero.
+	 * c = epilogue(alpha * S * b); a chunk that does not begin its row adds to c, one that does not end it leaves
+	 * the epilogue out. Bits do not depend on the chunks. */
+	SL_OP_CHUNK_SPMM,
+	/* values_out (NULL: not wanted) = alpha * (a * b^T sampled on S), b being [S.cols, n] here; c (data NULL: not
+	 * wanted) += alpha * S^T * a, row after row, so that bits do not depend on how rows are cut into chunks.
+	 */
+	SL_OP_CHUNK_BACKWARD,
 	SL_OP_COUNT
 } sl_op_kind;
 
@@ -184,6 +194,14 @@ typedef struct sl_sparse_view {
 	sl_pattern_arrays host; /* the same as `arrays`, readable by the host */
 } sl_sparse_view;
 
+/* A range of rows of a streamed matrix, or of the entries of one row. */
+typedef struct sl_chunk {
+	sl_pattern_arrays arrays; /* int32 offsets from 0; in backend memory */
+	const void *values;       /* in backend memory */
+	bool begins, ends;        /* whether the first row's first and the last row's last entry are in it; where not, the
+								 chunk is of one row */
+} sl_chunk;
+
 /* What is to be planned. Unused fields are zero. */
 typedef struct sl_op_desc {
 	sl_op_kind kind;
@@ -198,6 +216,10 @@ typedef struct sl_op_desc {
 	bool stored_only;    /* LOSS */
 	sl_dtype index_dtype;
 	int64_t count;
+	/* CHUNK_...: rows and entries of the streamed matrix, sparse.arrays being the largest chunk; the panel width that
+	 * its rows are cut for; CHUNK_SPMM: whether a last panel that is not full is computed without its padding. */
+	int64_t whole_rows, whole_nnz, cut_width;
+	bool unpadded;
 	const char *kernel;    /* insist on the kernel of this name (tests, benches); NULL: choose */
 	const char *candidate; /* a name of candidates(): how to run it; NULL: the first of them */
 	const void *device; /* set by plan(), for the backend itself */
@@ -234,6 +256,7 @@ typedef struct sl_op_args {
 	int64_t count;
 	void *result;
 	const sl_update *update;
+	const sl_chunk *chunk; /* CHUNK_...; its column indices are checked: SL_ERR_STRUCTURE */
 	void *workspace;
 	const sl_sparse_batch *batch;
 	sl_sparse_groups *groups;
@@ -242,7 +265,8 @@ typedef struct sl_op_args {
 
 /* What a backend can do as a whole. */
 enum {
-	SL_BACKEND_TRAINS = 1u << 0 /* all ops of forward, backward and update */
+	SL_BACKEND_TRAINS = 1u << 0,     /* all ops of forward, backward and update */
+	SL_BACKEND_HOST_MEMORY = 1u << 1 /* its memory is the host's: what the host reads into is computed on uncopied */
 };
 
 typedef struct sl_backend {

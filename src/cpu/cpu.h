@@ -72,6 +72,19 @@ typedef struct sl_block_task sl_block_task;
 typedef void (*sl_block_kernel)(const sl_block_task *task);
 
 /*
+ * For rows [begin, end) and their entries: C(column, .) += alpha * value * A(row, .), `width` elements, one entry after
+ * the other. No product is fused with a sum, so every instruction set gives the same bits.
+ */
+typedef struct sl_scatter_task {
+	const int32_t *starts, *ends, *columns;
+	const void *values, *a;
+	void *c;
+	int64_t lda, ldc, begin, end, width;
+	double alpha;
+} sl_scatter_task;
+typedef void (*sl_scatter_kernel)(const sl_scatter_task *task);
+
+/*
  * Rows [begin, end) with few columns, in one panel of exactly the kernel's tile, padding included. By the kernel:
  *   spmm   y(r, .) = alpha * sum over entries of value * x(column, .) + beta * y(r, .)
  *   dx     y(column, .) += value * alpha * x(r, .), entry by entry
@@ -152,6 +165,7 @@ struct sl_kernel {
 	sl_sum_squares_kernel sum_squares;
 	sl_to_f32_kernel to_f32;
 	sl_from_f32_kernel from_f32;
+	sl_scatter_kernel scatter;
 };
 const sl_kernel *sli_cpu_kernels(int *count);
 /* The best kernel for an op and dtype; `name` (may be NULL) asks for one. NULL: there is none. */
@@ -174,6 +188,7 @@ const sl_kernel *sli_cpu_choose(const sl_cpu *cpu, sl_op_kind kind, sl_dtype dty
 #define KERNEL_UPDATE(dtype, isa, function)                                                                            \
 	void function(const sl_update *update, int kind, void *w, const void *g, void *m, void *v, int64_t n);
 #define KERNEL_BLOCKED(kind, dtype, isa, function) void function(const sl_block_task *task);
+#define KERNEL_SCATTER(dtype, isa, function) void function(const sl_scatter_task *task);
 #include "cpu/kernels.def"
 
 /* small.c: the same for products of at most 16 columns; NULL: there is none, or it is not worth it. */
@@ -191,6 +206,9 @@ static inline const sl_kernel *sli_cpu_half(const sl_cpu *cpu, sl_dtype dtype) {
 sl_status sli_cpu_product_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *plan);
 sl_status sli_cpu_product_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args);
 void sli_cpu_product_destroy(sl_cpu *cpu, sl_op_plan *plan);
+/* chunk.c: products with a part of a streamed matrix */
+sl_status sli_cpu_chunk_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *plan);
+sl_status sli_cpu_chunk_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args);
 sl_status sli_cpu_vector_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *plan);
 sl_status sli_cpu_vector_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args);
 

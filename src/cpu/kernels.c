@@ -41,6 +41,8 @@ static const sl_kernel kernels[] = {
 	 .name = "half_" #suffix,                                                                                          \
 	 .to_f32 = sli_half_to_f32_##suffix,                                                                               \
 	 .from_f32 = sli_half_from_f32_##suffix},
+#define KERNEL_SCATTER(dtype_, isa_, function)                                                                         \
+	{.kind = SL_OP_CHUNK_BACKWARD, .dtype = dtype_, .isa = isa_, .name = &#function[4], .scatter = function},
 #include "cpu/kernels.def"
 };
 enum { KERNELS = sizeof kernels / sizeof *kernels };

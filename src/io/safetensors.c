@@ -355,6 +355,34 @@ static sl_status read_csr(sl_safetensors *f, const sl_read_limits *limits, sl_cs
 	return status;
 }
 
+static sl_status places_csr(sl_safetensors *f, const sl_read_limits *limits, sl_csr_places *p) {
+	const char *format = sli_safetensors_text(f, "format");
+	if (!format || strcmp(format, "sparselayer.csr"))
+		return sli_fail(f->context, SL_ERR_FORMAT, "%s: holds no single matrix: its metadata's format is \"%.40s\"",
+						f->path, format ? format : "");
+	SL_TRY(read_side(f, "rows", &p->rows));
+	SL_TRY(read_side(f, "cols", &p->cols));
+	SL_TRY(sli_safetensors_find(f, "matrix.row_offsets", 0, 1, &p->offsets));
+	SL_TRY(sli_safetensors_find(f, "matrix.col_indices", SL_I32, 1, &p->columns));
+	SL_TRY(sli_safetensors_find(f, "matrix.values", 0, 1, &p->values));
+	SL_TRY(sli_check_nonzeros(f->context, f->path, limits, p->columns.count));
+	if (p->offsets.dtype != SL_I32 && p->offsets.dtype != SL_I64)
+		return bad(f, "matrix.row_offsets", "must be I32 or I64");
+	if (p->cols > INT32_MAX || p->offsets.count - 1 != p->rows)
+		return sli_fail(f->context, SL_ERR_FORMAT, "%s: %lld row offsets for %lld rows and %lld columns", f->path,
+						(long long)p->offsets.count, (long long)p->rows, (long long)p->cols);
+	return p->values.count == p->columns.count ? SL_OK : bad(f, "matrix.values", "does not hold one value an entry");
+}
+
+sl_status sli_safetensors_places(sl_context *context, const char *path, const sl_read_limits *limits,
+								 sl_csr_places *places) {
+	sl_safetensors f;
+	SL_TRY(sli_safetensors_open(&f, context, path, limits));
+	sl_status status = places_csr(&f, limits, places);
+	sli_safetensors_close(&f);
+	return status;
+}
+
 sl_status sli_safetensors_read_csr(sl_csr **matrix, sl_context *context, const char *path,
 								   const sl_read_limits *limits) {
 	sl_safetensors f;

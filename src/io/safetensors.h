@@ -42,6 +42,14 @@ const char *sli_safetensors_text(const sl_safetensors *file, const char *key);
 sl_status sli_safetensors_pattern(sl_safetensors *file, const char *prefix, int64_t rows, int64_t cols,
 								  const sl_read_limits *limits, sl_pattern **pattern);
 
+/* Where the arrays of a file's one matrix lie. Only the header has been checked. */
+typedef struct sl_csr_places {
+	int64_t rows, cols;
+	sl_tensor offsets, columns, values;
+} sl_csr_places;
+sl_status sli_safetensors_places(sl_context *context, const char *path, const sl_read_limits *limits,
+								 sl_csr_places *places);
+
 /* What will be written: tensors are borrowed until then. */
 typedef struct sl_tensor_source {
 	char name[96];

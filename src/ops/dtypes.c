@@ -26,6 +26,8 @@ static const struct {
 	[SL_OP_INPUT_GRAD] = {"gradient of sparse inputs", FLOATS, A},
 	[SL_OP_UPDATE_ROWS] = {"update of rows", FLOATS, A},
 	[SL_OP_SPGEMM] = {"spgemm", FLOATS, A | B | C},
+	[SL_OP_CHUNK_SPMM] = {"streamed spmm", FLOATS, A | B | C}, /* a: the sparse values */
+	[SL_OP_CHUNK_BACKWARD] = {"streamed backward", FLOATS, A | B},
 };
 
 static unsigned bit(sl_dtype dtype) {

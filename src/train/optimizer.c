@@ -237,27 +237,33 @@ sl_status sli_optimizer_scale(sl_context *context, sl_optimizer *optimizer, doub
 	return each(context, optimizer, scale, &factor);
 }
 
+void sli_optimizer_numbers(const sl_optimizer_options *o, int64_t steps, sl_update *numbers) {
+	double t = (double)steps + 1;
+	*numbers = (sl_update){.learning_rate = o->learning_rate * sl_schedule_factor(&o->schedule, steps),
+						   .momentum = o->momentum,
+						   .beta1 = o->beta1,
+						   .beta2 = o->beta2,
+						   .epsilon = o->epsilon,
+						   .correction1 = 1 - pow(o->beta1, t),
+						   .correction2 = 1 - pow(o->beta2, t),
+						   .weight_decay = o->weight_decay > 0 ? o->weight_decay : 0,
+						   .l1 = o->l1,
+						   .l2 = o->l2,
+						   .l1_proximal = o->l1_proximal,
+						   .clip_value = o->clip_value,
+						   .gradient_factor = 1};
+}
+
 sl_status sli_optimizer_step(sl_context *context, sl_optimizer *optimizer) {
 	const sl_optimizer_options *o = &optimizer->options;
-	double t = (double)optimizer->steps + 1, norm = NAN;
+	double norm = NAN;
 	for (int i = 0; i < optimizer->count; i++)
 		if (optimizer->entries[i].edition != optimizer->entries[i].layer->edition)
 			return sli_fail(context, SL_ERR_STATE,
 							"layer \"%s\" was edited without this optimizer: give the optimizer to the edit",
 							optimizer->entries[i].layer->name);
-	sl_update numbers = {.learning_rate = sli_optimizer_rate(optimizer),
-						 .momentum = o->momentum,
-						 .beta1 = o->beta1,
-						 .beta2 = o->beta2,
-						 .epsilon = o->epsilon,
-						 .correction1 = 1 - pow(o->beta1, t),
-						 .correction2 = 1 - pow(o->beta2, t),
-						 .weight_decay = o->weight_decay > 0 ? o->weight_decay : 0,
-						 .l1 = o->l1,
-						 .l2 = o->l2,
-						 .l1_proximal = o->l1_proximal,
-						 .clip_value = o->clip_value,
-						 .gradient_factor = 1};
+	sl_update numbers;
+	sli_optimizer_numbers(o, optimizer->steps, &numbers);
 	if (o->clip_norm > 0) {
 		SL_TRY(global_norm(context, optimizer, &norm));
 		if (!isfinite(norm))

@@ -1,0 +1,3 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define SL_SCATTER(dtype) sli_scatter_##dtype##_avx2
+#include "cpu/scatter.inc"

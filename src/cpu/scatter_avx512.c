@@ -1,0 +1,3 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define SL_SCATTER(dtype) sli_scatter_##dtype##_avx512
+#include "cpu/scatter.inc"

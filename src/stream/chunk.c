@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where chunks begin and end, and filling and emptying their slots. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "stream/ring.h"
+
+sl_status sli_trouble(sl_trouble *trouble, sl_status status, const char *format, ...) {
+	va_list list;
+	va_start(list, format);
+	vsnprintf(trouble->text, sizeof trouble->text, format, list);
+	va_end(list);
+	return trouble->status = status;
+}
+
+static const char *name_of(const sl_source *source) {
+	return source->path ? source->path : "the source";
+}
+
+static sl_status read_failed(sl_ring *ring, const sl_source *source, const char *what, int64_t at, int error) {
+	return sli_trouble(&ring->reader, SL_ERR_IO, "%s: reading %s at byte %lld failed: %s", name_of(source), what,
+					   (long long)at, strerror(error));
+}
+
+/* Bytes [at, at + bytes) of an array into a buffer that begins at a block. */
+static sl_status read_place(sl_pass *pass, sl_ring *ring, const sl_place *place, char *buffer, int64_t at, size_t bytes,
+							char **data) {
+	size_t missing;
+	int error = sli_disk_read_blocks(pass->disk, place->file, buffer, bytes, place->at + at, data, &missing);
+	if (error)
+		return read_failed(ring, pass->source, place->name, place->at + at, error);
+	if (missing)
+		return sli_trouble(&ring->reader, SL_ERR_FORMAT, "%s: ends at byte %lld, inside of %s: it was truncated",
+						   name_of(pass->source), (long long)(place->at + at + (int64_t)bytes - (int64_t)missing),
+						   place->name);
+	ring->bytes_read += (int64_t)bytes;
+	return SL_OK;
+}
+
+/* Offset i, 0 to rows. */
+static sl_status offset_at(sl_pass *pass, sl_ring *ring, int64_t i, int64_t *offset) {
+	const sl_source *s = pass->source;
+	size_t size = sl_dtype_size(s->offset_dtype);
+	sl_window *w = &ring->window;
+	if (!s->offsets.memory && (i < w->first || i >= w->first + w->count)) {
+		char *data;
+		w->first = i;
+		w->count = s->rows + 1 - i < SL_WINDOW_OFFSETS ? s->rows + 1 - i : SL_WINDOW_OFFSETS;
+		SL_TRY(read_place(pass, ring, &s->offsets, w->buffer, i * (int64_t)size, (size_t)w->count * size, &data));
+		w->data = data;
+	}
+	int64_t value;
+	const char *at = s->offsets.memory ? (const char *)s->offsets.memory + i * (int64_t)size
+									   : w->data + (i - w->first) * (int64_t)size;
+	if (s->offset_dtype == SL_I64) {
+		memcpy(&value, at, sizeof value);
+	} else {
+		int32_t narrow;
+		memcpy(&narrow, at, sizeof narrow);
+		value = narrow;
+	}
+	*offset = value;
+	if (value < 0 || value > s->nnz || (i == 0 && value) || (i == s->rows && value != s->nnz))
+		return sli_trouble(&ring->reader, SL_ERR_STRUCTURE, "%s: row offset %lld is %lld; the matrix has %lld entries",
+						   name_of(s), (long long)i, (long long)value, (long long)s->nnz);
+	return SL_OK;
+}
+
+static sl_status row_length(sl_pass *pass, sl_ring *ring, int64_t row, int64_t begin, int64_t *end) {
+	SL_TRY(offset_at(pass, ring, row + 1, end));
+	if (*end < begin)
+		return sli_trouble(&ring->reader, SL_ERR_STRUCTURE, "%s: row offsets decrease at row %lld, from %lld to %lld",
+						   name_of(pass->source), (long long)row, (long long)begin, (long long)*end);
+	if (*end - begin > pass->source->cols)
+		return sli_trouble(&ring->reader, SL_ERR_STRUCTURE, "%s: row %lld has %lld entries in %lld columns",
+						   name_of(pass->source), (long long)row, (long long)(*end - begin),
+						   (long long)pass->source->cols);
+	return SL_OK;
+}
+
+/* As many whole rows as fit, or one piece of a row that is longer than a piece. */
+static sl_status cut(sl_pass *pass, sl_ring *ring, sl_slot *slot) {
+	const sl_source *s = pass->source;
+	int64_t begin, end, piece = s->piece;
+	SL_TRY(offset_at(pass, ring, ring->row, &begin));
+	slot->first_row = ring->row;
+	slot->first_entry = begin + ring->in_row;
+	slot->begins = ring->in_row == 0;
+	slot->ends = true;
+	slot->rows = slot->entries = 0;
+	slot->offsets[0] = 0;
+	SL_TRY(row_length(pass, ring, ring->row, begin, &end));
+	if (end - begin > piece) {
+		int64_t left = end - slot->first_entry;
+		slot->rows = 1;
+		slot->entries = left < piece ? left : piece;
+		slot->offsets[1] = (int32_t)slot->entries;
+		slot->ends = slot->entries == left;
+		ring->in_row = slot->ends ? 0 : ring->in_row + slot->entries;
+		ring->row += slot->ends;
+		return SL_OK;
+	}
+	while (ring->row < s->rows && slot->rows < pass->sizes.rows) {
+		SL_TRY(row_length(pass, ring, ring->row, begin, &end));
+		if (end - begin > piece || end - slot->first_entry > pass->sizes.entries)
+			break;
+		slot->offsets[++slot->rows] = (int32_t)(end - slot->first_entry);
+		begin = end;
+		ring->row++;
+	}
+	slot->entries = slot->offsets[slot->rows];
+	return SL_OK;
+}
+
+/* Elements that do not lie at a multiple of their size in the file do not in the slot either: move them. */
+static char *aligned(char *buffer, char *data, size_t bytes, size_t size) {
+	if ((uintptr_t)data % size == 0)
+		return data;
+	memmove(buffer, data, bytes);
+	return buffer;
+}
+
+static sl_status fill_array(sl_pass *pass, sl_ring *ring, sl_slot *slot, int a) {
+	const sl_stream_array *array = &pass->array[a];
+	size_t bytes = (size_t)slot->entries * array->size;
+	int64_t at = slot->first_entry * (int64_t)array->size;
+	if (array->from.memory) {
+		slot->data[a] = (char *)(uintptr_t)array->from.memory + at;
+		return SL_OK;
+	}
+	if (!array->from.file) { /* begins at zero */
+		memset(slot->buffer[a], 0, bytes + 2 * SL_BLOCK);
+		slot->data[a] = slot->buffer[a] + at % SL_BLOCK;
+		return SL_OK;
+	}
+	SL_TRY(read_place(pass, ring, &array->from, slot->buffer[a], at, bytes, &slot->data[a]));
+	if (array->sums_from) {
+		int64_t bad = sli_sum_check(&ring->sum_read[a], array->sums_from, array->first_sum, slot->data[a], bytes);
+		if (bad >= 0)
+			return sli_trouble(&ring->reader, SL_ERR_FORMAT, "%s: %s do not match their checksum from byte %lld on",
+							   name_of(pass->source), array->from.name, (long long)(array->from.at + bad));
+	}
+	slot->data[a] = aligned(slot->buffer[a], slot->data[a], bytes, array->size);
+	return SL_OK;
+}
+
+/* A chunk from the caller's function. */
+static sl_status fill_by_callback(sl_pass *pass, sl_ring *ring, sl_slot *slot) {
+	const sl_source *s = pass->source;
+	int64_t left = s->nnz - ring->entry, rows = s->rows - ring->row;
+	int64_t most = pass->sizes.entries < left ? pass->sizes.entries : left;
+	rows = rows < pass->sizes.rows ? rows : pass->sizes.rows;
+	slot->first_row = ring->row;
+	slot->first_entry = ring->entry;
+	slot->begins = slot->ends = true;
+	for (int a = 0; a < pass->arrays; a++)
+		slot->data[a] = slot->buffer[a];
+	int64_t got = s->read(s->user, ring->row, rows, most, slot->offsets, (int32_t *)slot->data[0],
+						  pass->arrays > 1 ? slot->data[1] : NULL);
+	if (got < 1)
+		return sli_trouble(&ring->reader, SL_ERR_IO, "the source's callback failed at row %lld (it returned %lld)",
+						   (long long)ring->row, (long long)got);
+	bool good = got <= rows && slot->offsets[0] == 0;
+	for (int64_t r = 0; r < got && good; r++)
+		good = slot->offsets[r + 1] >= slot->offsets[r] && slot->offsets[r + 1] <= most;
+	if (!good)
+		return sli_trouble(&ring->reader, SL_ERR_STRUCTURE,
+						   "the source's callback gave %lld rows from row %lld on whose offsets are not valid; it may "
+						   "give %lld rows and %lld entries",
+						   (long long)got, (long long)ring->row, (long long)rows, (long long)most);
+	slot->rows = got;
+	slot->entries = slot->offsets[got];
+	ring->row += got;
+	ring->entry += slot->entries;
+	if (ring->row == s->rows && ring->entry != s->nnz)
+		return sli_trouble(&ring->reader, SL_ERR_STRUCTURE, "the source's callback gave %lld entries, not %lld",
+						   (long long)ring->entry, (long long)s->nnz);
+	ring->bytes_read += slot->entries * (int64_t)(sizeof(int32_t) + sl_dtype_size(s->dtype));
+	return SL_OK;
+}
+
+sl_status sli_ring_fill(sl_pass *pass, sl_ring *ring, sl_slot *slot, bool *end) {
+	*end = ring->row >= pass->source->rows;
+	if (*end)
+		return SL_OK;
+	if (pass->source->read)
+		return fill_by_callback(pass, ring, slot);
+	SL_TRY(cut(pass, ring, slot));
+	for (int a = 0; a < pass->arrays; a++)
+		SL_TRY(fill_array(pass, ring, slot, a));
+	return SL_OK;
+}
+
+/* Whole blocks go out at once; what is left of the last one waits for the next chunk. */
+sl_status sli_ring_empty(sl_pass *pass, sl_ring *ring, const sl_slot *slot) {
+	bool last = slot->first_entry + slot->entries == pass->source->nnz;
+	for (int a = 0; a < pass->arrays; a++) {
+		const sl_stream_array *array = &pass->array[a];
+		if (!array->to.file)
+			continue;
+		int64_t begin = slot->first_entry * (int64_t)array->size, end = begin + slot->entries * (int64_t)array->size;
+		int64_t from = sli_block_floor(begin), to = last ? sli_block_ceil(end) : sli_block_floor(end);
+		char *block = slot->data[a] - (begin - from);
+		if (array->sums_to)
+			sli_sum_keep(&ring->sum_written[a], array->sums_to, array->first_sum, slot->data[a], (size_t)(end - begin));
+		memcpy(block, ring->carry[a], (size_t)(begin - from));
+		memcpy(ring->carry[a], block + (sli_block_floor(end) - from), (size_t)(end - sli_block_floor(end)));
+		if (last)
+			memset(block + (end - from), 0, (size_t)(to - end));
+		int error =
+			to > from ? sli_disk_write(pass->disk, array->to.file, block, (size_t)(to - from), array->to.at + from) : 0;
+		if (error)
+			return sli_trouble(&ring->writer,
+							   error == ENOSPC || error == EDQUOT || error == EFBIG ? SL_ERR_NO_SPACE : SL_ERR_IO,
+							   "%s: writing %s at byte %lld failed: %s", name_of(pass->source), array->to.name,
+							   (long long)(array->to.at + from), strerror(error));
+		ring->bytes_written += to - from;
+	}
+	return SL_OK;
+}

@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Products with a streamed matrix: operands packed, chunks run through the backend's ops, results put where they go. */
+#include <string.h>
+
+#include "core/checked.h"
+#include "stream/ring.h"
+
+/* One product under way. Views are in op orientation. */
+typedef struct job {
+	sl_context *context;
+	sl_source *source;
+	sl_op_plan plan;
+	sl_op_args args;
+	bool planned;
+	int64_t width, n; /* columns of the batch that this pass works on */
+	size_t size;
+	/* Forward: where the result goes, and panels of a chunk for a C that has none. */
+	sl_dense c, d;
+	bool c_panels;
+	double beta;
+	const char *bias;
+	char *scratch, *scratch_d;
+	/* Backward. */
+	const sl_stream_backward *what;
+	sl_dense dz;
+	bool dz_panels;
+	char *gradient;
+} job;
+
+static bool usual(int64_t width) {
+	return width == 8 || width == 16 || width == 32 || width == 64;
+}
+
+static bool in_panels(const sl_dense *view, int64_t width) {
+	return view->order == SL_COL_PANELS && view->ld == width;
+}
+
+/* Rows [first, first + rows) and columns [from, from + cols) of a row- or column-major view. */
+static sl_dense part(const sl_dense *view, int64_t first, int64_t rows, int64_t from, int64_t cols) {
+	sl_dense p = *view;
+	int64_t at = view->order == SL_ROW_MAJOR ? first * view->ld + from : from * view->ld + first;
+	p.data = (char *)view->data + (size_t)at * sl_dtype_size(view->dtype);
+	p.rows = rows;
+	p.cols = cols;
+	return p;
+}
+
+/* Panels of the whole matrix, seen from a row on: see SL_OP_CHUNK_SPMM. */
+static sl_dense shifted(const sl_dense *view, int64_t row) {
+	sl_dense p = *view;
+	p.data = (char *)view->data + (size_t)(row * view->ld) * sl_dtype_size(view->dtype);
+	return p;
+}
+
+static sl_stream_demand demand_of(const sl_source *source, const sl_stream_options *options, bool host, int64_t batch,
+								  int arrays, size_t entry_bytes, bool writes) {
+	sl_stream_demand d = {.rows = source->rows,
+						  .cols = source->cols,
+						  .nnz = source->nnz,
+						  .piece = source->piece,
+						  .arrays = arrays,
+						  .slots = options->slots ? options->slots
+								   : writes       ? 4
+												  : 3};
+	/* A chunk reads the whole dense operand, so with a large batch, which keeps a chunk busy, large ones pay; with a
+	 * small one the first and the last, which nothing overlaps, should be short. Four arrays share a step's slot. */
+	size_t most = options->slot_bytes ? options->slot_bytes : (size_t)(batch <= 128 && !writes ? 32 : 64) << 20;
+	bool memory = source->offsets.memory && !writes;
+	d.most_entries = (int64_t)(most / entry_bytes) + 1;
+	d.entry_bytes = memory && host ? 0 : entry_bytes;
+	d.slots = memory && host ? 2 : d.slots;
+	d.fixed = 80 << 10; /* the arena's least, the ring and odd bytes */
+	if (!memory) {
+		int64_t offsets = source->rows + 1 < SL_WINDOW_OFFSETS ? source->rows + 1 : SL_WINDOW_OFFSETS;
+		d.fixed += (size_t)offsets * 8 + (size_t)(5 + arrays) * SL_BLOCK;
+	}
+	return d;
+}
+
+/* The workspace of a chunk's op for each of its rows. */
+static sl_status row_workspace(sl_context *context, sl_op_desc *desc, size_t *bytes) {
+	sl_device_state *state = sli_device(context);
+	sl_op_plan plan = {0};
+	desc->sparse.arrays.rows = 1024;
+	SL_TRY(state->backend->supports(state->device, desc));
+	SL_TRY(state->backend->plan(state->device, desc, &plan));
+	*bytes = plan.workspace / 1024 + 1;
+	state->backend->destroy(state->device, &plan);
+	return SL_OK;
+}
+
+static sl_status plan_job(job *j, sl_op_desc *desc, const sl_stream_sizes *sizes) {
+	sl_device_state *state = sli_device(j->context);
+	desc->sparse.arrays.rows = sizes->rows;
+	desc->sparse.arrays.nnz = sizes->entries;
+	SL_TRY(state->backend->plan(state->device, desc, &j->plan));
+	j->planned = true;
+	return j->plan.workspace ? sli_arena_take(j->context, j->plan.workspace, &j->args.workspace) : SL_OK;
+}
+
+static void drop_plan(job *j) {
+	sl_device_state *state = sli_device(j->context);
+	if (j->planned)
+		state->backend->destroy(state->device, &j->plan);
+	j->planned = false;
+}
+
+static sl_status execute(job *j) {
+	sl_device_state *state = sli_device(j->context);
+	return state->backend->execute(state->device, &j->plan, &j->args);
+}
+
+static size_t panel_span(int64_t rows, int64_t n, int64_t width, size_t size) {
+	return (size_t)(sli_ceil_div(n, width) * width * rows) * size;
+}
+
+/* ---- forward ---- */
+
+static sl_status forward_chunk(sl_pass *pass, sl_slot *slot, const sl_chunk *chunk) {
+	job *j = pass->user;
+	bool pre = j->plan.desc.pre_activation, out = chunk->ends && pre;
+	j->args.chunk = chunk;
+	j->args.beta = slot->begins ? j->beta : 1;
+	j->args.bias = j->bias ? j->bias + (size_t)slot->first_row * j->size : NULL;
+	if (j->c_panels) {
+		j->args.c = shifted(&j->c, slot->first_row);
+		if (pre)
+			j->args.d = shifted(&j->d, slot->first_row);
+		return execute(j);
+	}
+	sl_dense c = part(&j->c, slot->first_row, slot->rows, 0, j->n), d = {0};
+	j->args.c = sli_panels(j->context, j->scratch, c.dtype, slot->rows, j->n, j->width);
+	if (j->args.beta != 0)
+		SL_TRY(sli_convert(j->context, &c, &j->args.c));
+	if (pre) {
+		d = part(&j->d, slot->first_row, slot->rows, 0, j->n);
+		j->args.d = sli_panels(j->context, j->scratch_d, d.dtype, slot->rows, j->n, j->width);
+	}
+	SL_TRY(execute(j));
+	if (out)
+		SL_TRY(sli_convert(j->context, &j->args.d, &d));
+	return sli_convert(j->context, &j->args.c, &c);
+}
+
+/* The panel widths of the same product in memory: what it would cut rows for, and what it runs in here. */
+static void choose_widths(sl_context *context, const sl_dense *B, const sl_dense *C, sl_op_desc *desc, int64_t *width) {
+	sl_device_state *state = sli_device(context);
+	int64_t natural = state->backend->panel_width(state->device, B->dtype, B->cols, true);
+	desc->cut_width = C->order == SL_COL_PANELS ? C->ld : B->order == SL_COL_PANELS ? B->ld : 64;
+	desc->unpadded = B->order == SL_ROW_MAJOR || C->order == SL_ROW_MAJOR;
+	*width = desc->unpadded && C->order != SL_COL_PANELS && B->order != SL_COL_PANELS ? natural : desc->cut_width;
+	if (!usual(*width))
+		*width = 64;
+}
+
+static sl_status check_rows(sl_context *context, const sl_dense *view, const char *name) {
+	if (view->order == SL_ROW_MAJOR || view->order == SL_COL_MAJOR || (view->order == SL_COL_PANELS && usual(view->ld)))
+		return SL_OK;
+	return sli_fail(context, SL_ERR_LAYOUT,
+					"%s is in panels of %lld %s; a streamed product takes row- or column-major, or panels of 8, 16, 32 "
+					"or 64 columns",
+					name, (long long)view->ld, view->order == SL_COL_PANELS ? "columns" : "rows");
+}
+
+static int64_t pass_bytes(const sl_source *source, int arrays) {
+	return source->nnz * (int64_t)(sizeof(int32_t) + (size_t)(arrays - 1) * sl_dtype_size(source->dtype));
+}
+
+/* Columns [from, from + n) of the batch. */
+static sl_status forward_part(job *j, sl_pass *pass, sl_op_desc *desc, const sl_dense *B, const sl_dense *C,
+							  const sl_epilogue *epilogue, int64_t from, int64_t n, char *packed) {
+	bool all = n == B->cols;
+	j->n = n;
+	j->c = j->c_panels || all ? *C : part(C, 0, C->rows, from, n);
+	if (epilogue->pre_activation)
+		j->d = j->c_panels || all ? *epilogue->pre_activation : part(epilogue->pre_activation, 0, C->rows, from, n);
+	j->args.b = *B;
+	if (packed) {
+		sl_dense source = all ? *B : part(B, 0, B->rows, from, n);
+		j->args.b = sli_panels(j->context, packed, B->dtype, B->rows, n, j->width);
+		SL_TRY(sli_convert(j->context, &source, &j->args.b));
+	}
+	if (j->c_panels && !all) { /* panels of the result lie one behind the other */
+		size_t at = (size_t)(from / j->width * j->width * C->rows) * j->size;
+		j->c.data = (char *)C->data + at;
+		j->c.cols = n;
+		if (epilogue->pre_activation) {
+			j->d.data = (char *)epilogue->pre_activation->data + at;
+			j->d.cols = n;
+		}
+	}
+	desc->b = sli_desc(&j->args.b);
+	desc->c = (sl_matrix_desc){C->rows, n, j->width, C->dtype, SL_COL_PANELS};
+	sl_arena_mark mark = sli_arena_mark(j->context);
+	sl_status status = plan_job(j, desc, &pass->sizes);
+	size_t scratch = panel_span(pass->sizes.rows, n, j->width, j->size);
+	if (status == SL_OK && !j->c_panels)
+		status = sli_arena_take(j->context, scratch, (void **)&j->scratch);
+	if (status == SL_OK && !j->c_panels && epilogue->pre_activation)
+		status = sli_arena_take(j->context, scratch, (void **)&j->scratch_d);
+	if (status == SL_OK)
+		status = sli_pass_run(pass);
+	drop_plan(j);
+	sli_arena_reset(j->context, mark);
+	return status;
+}
+
+sl_status sli_stream_spmm(sl_context *context, double alpha, sl_source *source, const sl_dense *B, double beta,
+						  const sl_dense *C, const sl_epilogue *epilogue, const sl_stream_options *options,
+						  sl_stream_report *report) {
+	bool host = sli_device(context)->backend->flags & SL_BACKEND_HOST_MEMORY;
+	size_t size = sl_dtype_size(B->dtype), row;
+	job j = {.context = context, .source = source, .args = {.alpha = alpha}, .beta = beta, .size = size};
+	sl_op_desc desc = {.kind = SL_OP_CHUNK_SPMM,
+					   .a = {.rows = source->rows, .cols = source->cols, .dtype = source->dtype},
+					   .activation = epilogue->activation,
+					   .activation_parameter = epilogue->parameter,
+					   .bias = epilogue->bias != NULL,
+					   .pre_activation = epilogue->pre_activation != NULL,
+					   .whole_rows = source->rows,
+					   .whole_nnz = source->nnz};
+	SL_TRY(check_rows(context, C, "C"));
+	choose_widths(context, B, C, &desc, &j.width);
+	j.bias = epilogue->bias;
+	j.c_panels = in_panels(C, j.width);
+	bool pack = !in_panels(B, j.width);
+	int64_t panels = sli_ceil_div(B->cols, j.width);
+	desc.sparse.arrays.cols = source->cols;
+	desc.b = (sl_matrix_desc){B->rows, B->cols, j.width, B->dtype, SL_COL_PANELS};
+	desc.c = (sl_matrix_desc){C->rows, B->cols, j.width, C->dtype, SL_COL_PANELS};
+	SL_TRY(sli_check_dtypes(context, &desc));
+	SL_TRY(row_workspace(context, &desc, &row));
+	if (!B->cols || !C->rows)
+		return SL_OK;
+	sl_stream_demand d = demand_of(source, options, host, B->cols, 2, sizeof(int32_t) + size, false);
+	size_t for_row = j.c_panels ? 0 : (size_t)j.width * size * (desc.pre_activation ? 2 : 1), available;
+	d.row_bytes = row + for_row * (size_t)panels;
+	d.panels = panels;
+	d.panel_bytes = pack ? (size_t)(B->rows * j.width) * size : 0;
+	d.all_panels = !pack || (B->order != SL_ROW_MAJOR && B->order != SL_COL_MAJOR);
+	available = sli_stream_available(context, options);
+	sl_pass pass = {.context = context,
+					.source = source,
+					.disk = source->disk,
+					.array = {{.from = source->columns,
+							   .size = sizeof(int32_t),
+							   .sums_from = source->column_sums,
+							   .first_sum = source->first_column_sum},
+							  {.from = source->values, .size = size, .sums_from = source->value_sums}},
+					.arrays = 2,
+					.report = report,
+					.options = options,
+					.compute = forward_chunk,
+					.user = &j,
+					.began = sli_stream_now()};
+	/* A part of the batch needs less room for its results: look again. */
+	(void)sli_stream_size(&d, available, &pass.sizes);
+	d.row_bytes = row + for_row * (size_t)pass.sizes.panels;
+	d.panels = d.all_panels ? panels : pass.sizes.panels;
+	d.all_panels = true;
+	sl_buffer packed = {0};
+	sl_status status = sli_pass_open(&pass, &d, available);
+	int64_t held = d.panels;
+	if (status == SL_OK && pack)
+		status = sli_buffer_create(&packed, context, (size_t)held * d.panel_bytes, false, "the packed operand");
+	pass.total_bytes = sli_ceil_div(panels, held) * pass_bytes(source, 2);
+	for (int64_t p = 0; p < panels && status == SL_OK; p += held) {
+		int64_t from = p * j.width, end = (p + held) * j.width;
+		status =
+			forward_part(&j, &pass, &desc, B, C, epilogue, from, (end < B->cols ? end : B->cols) - from, packed.data);
+	}
+	sli_buffer_destroy(&packed);
+	sli_pass_close(&pass);
+	report->seconds += sli_stream_now() - pass.began;
+	return status;
+}
+
+/* ---- backward ---- */
+
+static sl_status update_chunk(job *j, const sl_slot *slot, char *const *data) {
+	const sl_stream_backward *w = j->what;
+	sl_op_desc desc = {.kind = SL_OP_UPDATE, .variant = w->kind, .a.dtype = j->source->dtype, .count = slot->entries};
+	sl_op_args args = {.vector = {data[1], j->gradient, w->states > 0 ? data[2] : NULL, w->states > 1 ? data[3] : NULL},
+					   .count = slot->entries,
+					   .update = w->update};
+	return slot->entries ? sli_run(j->context, &desc, &args) : SL_OK;
+}
+
+static sl_status backward_chunk(sl_pass *pass, sl_slot *slot, const sl_chunk *chunk) {
+	job *j = pass->user;
+	const sl_stream_backward *w = j->what;
+	sl_device_state *state = sli_device(j->context);
+	bool host = state->backend->flags & SL_BACKEND_HOST_MEMORY;
+	char *out = w->values_out ? (char *)w->values_out + (size_t)slot->first_entry * j->size : NULL;
+	j->args.chunk = chunk;
+	if (j->dz_panels) {
+		j->args.a = shifted(&j->dz, slot->first_row);
+	} else {
+		sl_dense rows = part(&j->dz, slot->first_row, slot->rows, 0, j->n);
+		j->args.a = sli_panels(j->context, j->scratch, rows.dtype, slot->rows, j->n, j->width);
+		SL_TRY(sli_convert(j->context, &rows, &j->args.a));
+	}
+	j->args.values_out = w->update || (out && !host) ? j->gradient : out;
+	SL_TRY(execute(j));
+	if (out && !host)
+		SL_TRY(state->backend->copy(state->device, out, SL_MEMORY_HOST, j->gradient, SL_MEMORY_DEVICE,
+									(size_t)slot->entries * j->size));
+	return w->update ? update_chunk(j, slot, host ? slot->data : slot->device) : SL_OK;
+}
+
+/* The accumulators of dX: its own panels, or others that are copied to it at the end. */
+static sl_status begin_dx(job *j, double beta, const sl_dense *dx, char *own, size_t bytes) {
+	sl_device_state *state = sli_device(j->context);
+	j->args.c = own ? sli_panels(j->context, own, dx->dtype, dx->rows, dx->cols, j->width) : *dx;
+	if (beta == 0)
+		return state->backend->fill(state->device, j->args.c.data, 0, bytes);
+	if (own)
+		SL_TRY(sli_convert(j->context, dx, &j->args.c));
+	sl_op_desc desc = {.kind = SL_OP_ELEMENTWISE, .variant = SL_ELEMENTWISE_SCALE, .a.dtype = dx->dtype};
+	sl_op_args args = {.alpha = beta, .vector = {j->args.c.data}, .count = (int64_t)(bytes / j->size)};
+	desc.count = args.count;
+	return beta == 1 ? SL_OK : sli_run(j->context, &desc, &args);
+}
+
+static void describe_arrays(sl_pass *pass, const sl_source *source, const sl_stream_backward *w, size_t size) {
+	pass->array[0] = (sl_stream_array){.from = source->columns,
+									   .size = sizeof(int32_t),
+									   .sums_from = source->column_sums,
+									   .first_sum = source->first_column_sum};
+	pass->arrays = 1;
+	if (w->dx.data || w->update)
+		pass->array[pass->arrays++] =
+			(sl_stream_array){.from = source->values, .size = size, .sums_from = source->value_sums};
+	if (!w->update)
+		return;
+	pass->writes = true;
+	pass->arrays = 2 + w->states;
+	for (int i = 0; i <= w->states; i++)
+		pass->array[1 + i] = (sl_stream_array){.from = w->from[i],
+											   .to = w->to[i],
+											   .size = size,
+											   .sums_from = w->from[i].file ? w->sums_from : NULL,
+											   .sums_to = w->sums_to,
+											   .first_sum = w->first_sum[i]};
+}
+
+static sl_status backward_pass(job *j, sl_pass *pass, sl_op_desc *desc, const sl_buffer *gradient) {
+	sl_arena_mark mark = sli_arena_mark(j->context);
+	j->gradient = gradient->data;
+	sl_status status = plan_job(j, desc, &pass->sizes);
+	if (status == SL_OK && !j->dz_panels)
+		status =
+			sli_arena_take(j->context, panel_span(pass->sizes.rows, j->n, j->width, j->size), (void **)&j->scratch);
+	if (status == SL_OK)
+		status = sli_pass_run(pass);
+	drop_plan(j);
+	sli_arena_reset(j->context, mark);
+	return status;
+}
+
+sl_status sli_stream_backward(sl_context *context, sl_source *source, const sl_stream_backward *w,
+							  const sl_stream_options *options, sl_stream_report *report) {
+	sl_device_state *state = sli_device(context);
+	bool host = state->backend->flags & SL_BACKEND_HOST_MEMORY, sampled = w->values_out || w->update;
+	size_t size = sl_dtype_size(source->dtype), row;
+	int64_t n = w->dz.cols;
+	job j = {.context = context, .source = source, .what = w, .dz = w->dz, .n = n, .size = size};
+	/* As an SDDMM in memory would choose. */
+	j.width = w->dz.order == SL_COL_PANELS && usual(w->dz.ld) ? w->dz.ld : 64;
+	if (!sampled && w->dz.order != SL_COL_PANELS)
+		j.width = state->backend->panel_width(state->device, source->dtype, n, true);
+	j.width = usual(j.width) ? j.width : 64;
+	j.dz_panels = in_panels(&w->dz, j.width);
+	j.args.alpha = w->alpha;
+	SL_TRY(check_rows(context, &w->dz, "dY"));
+	bool pack_x = sampled && !in_panels(&w->x, j.width), own_dx = w->dx.data && !in_panels(&w->dx, j.width);
+	size_t x_bytes = panel_span(source->cols, n, j.width, size);
+	sl_op_desc desc = {.kind = SL_OP_CHUNK_BACKWARD,
+					   .a = {source->rows, n, j.width, source->dtype, SL_COL_PANELS},
+					   .b = {source->cols, n, j.width, source->dtype, SL_COL_PANELS},
+					   .whole_rows = source->rows,
+					   .whole_nnz = source->nnz,
+					   .cut_width = j.width};
+	if (w->dx.data)
+		desc.c = desc.b;
+	desc.sparse.arrays.cols = source->cols;
+	SL_TRY(sli_check_dtypes(context, &desc));
+	SL_TRY(row_workspace(context, &desc, &row));
+	sl_pass pass = {.context = context,
+					.source = source,
+					.disk = source->disk,
+					.report = report,
+					.options = options,
+					.compute = backward_chunk,
+					.user = &j,
+					.began = sli_stream_now()};
+	describe_arrays(&pass, source, w, size);
+	size_t entry = sizeof(int32_t) + (size_t)(pass.arrays - 1) * size,
+		   available = sli_stream_available(context, options);
+	sl_stream_demand d = demand_of(source, options, host, n, pass.arrays, entry, pass.writes);
+	bool gradients = w->update || (w->values_out && !host);
+	d.work_bytes = gradients ? size : 0;
+	d.row_bytes = row + (j.dz_panels ? 0 : (size_t)(sli_ceil_div(n, j.width) * j.width) * size);
+	d.fixed += (pack_x ? x_bytes : 0) + (own_dx ? x_bytes : 0);
+	pass.total_bytes = pass_bytes(source, pass.arrays) * (pass.writes ? 2 : 1);
+	sl_buffer x = {0}, dx = {0}, gradient = {0};
+	sl_status status = sli_pass_open(&pass, &d, available);
+	if (status == SL_OK && gradients)
+		status = sli_buffer_create(&gradient, context, (size_t)pass.sizes.entries * size, false, "a chunk's gradient");
+	j.args.b = w->x;
+	if (status == SL_OK && pack_x) {
+		status = sli_buffer_create(&x, context, x_bytes, false, "the packed inputs");
+		j.args.b = sli_panels(context, x.data, source->dtype, source->cols, n, j.width);
+		if (status == SL_OK)
+			status = sli_convert(context, &w->x, &j.args.b);
+	}
+	if (status == SL_OK && own_dx)
+		status = sli_buffer_create(&dx, context, x_bytes, false, "the input gradient");
+	if (status == SL_OK && w->dx.data)
+		status = begin_dx(&j, w->beta, &w->dx, dx.data, x_bytes);
+	if (status == SL_OK)
+		status = backward_pass(&j, &pass, &desc, &gradient);
+	if (status == SL_OK && own_dx) {
+		sl_dense to = w->dx;
+		status = sli_convert(context, &j.args.c, &to);
+	}
+	sli_buffer_destroy(&gradient);
+	sli_buffer_destroy(&x);
+	sli_buffer_destroy(&dx);
+	sli_pass_close(&pass);
+	report->seconds += sli_stream_now() - pass.began;
+	return status;
+}
