@@ -58,6 +58,10 @@ const char *sli_profile_name(int row) {
 		return "sparse input gradient";
 	case SL_OP_UPDATE_ROWS:
 		return "update of rows";
+	case SL_OP_CHUNK_SPMM:
+		return "chunk spmm";
+	case SL_OP_CHUNK_BACKWARD:
+		return "chunk backward";
 	case SL_OP_SPGEMM:
 		return "spgemm";
 	case SL_PROFILE_TRANSPOSED:
