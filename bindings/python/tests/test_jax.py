@@ -48,7 +48,9 @@ def test_what_is_not_wanted_is_not_computed(case):
 def test_vmap_and_shapes(case):
     p, x, v, b = case
     want = sj.sparse_linear(x, v, p, b)
-    assert np.array_equal(jax.vmap(lambda x: sj.sparse_linear(x, v, p, b))(x.reshape(4, 5, 50)).reshape(20, 30), want)
+    # Batches of 5 and of 20 run on other kernels, which add in another order.
+    got = jax.vmap(lambda x: sj.sparse_linear(x, v, p, b))(x.reshape(4, 5, 50)).reshape(20, 30)
+    assert np.allclose(got, want, rtol=1e-5, atol=1e-5)
     assert np.array_equal(sj.sparse_linear(x.reshape(4, 5, 50), v, p, b).reshape(20, 30), want)
     assert sj.sparse_linear(x[:0], v, p, b).shape == (0, 30)
 
