@@ -6,10 +6,6 @@
 
 #include "cpu/products.h"
 
-static const sl_pattern_arrays *structure(const sl_op_desc *desc) {
-	return desc->transpose ? &desc->sparse.transposed : &desc->sparse.arrays;
-}
-
 /* What is multiplied by the block: b, or for a sample the transposed b. What stands beside it: c, or a. */
 static sl_matrix_desc beside(const sl_op_desc *desc) {
 	return desc->kind == SL_OP_SPMM ? desc->c : desc->a;
@@ -36,7 +32,7 @@ static bool in_panels(const sl_matrix_desc *m, sl_order order, int64_t width) {
 }
 
 const sl_kernel *sli_cpu_choose_blocked(const sl_cpu *cpu, const sl_op_desc *desc) {
-	const sl_pattern_arrays *s = structure(desc);
+	const sl_pattern_arrays *s = sli_cpu_structure(desc);
 	if ((desc->kind != SL_OP_SPMM && desc->kind != SL_OP_SDDMM) || desc->b.dtype != SL_F32 || s->nnz > INT32_MAX ||
 		s->rows > INT32_MAX - 64 || s->cols > INT32_MAX - 64)
 		return NULL;
@@ -74,7 +70,7 @@ static size_t beside_bytes(const sl_op_desc *desc, int64_t width) {
 
 sl_status sli_cpu_blocked_plan(sl_cpu *cpu, const sl_kernel *kernel, sl_op_plan *plan) {
 	const sl_op_desc *desc = &plan->desc;
-	const sl_pattern_arrays *s = structure(desc);
+	const sl_pattern_arrays *s = sli_cpu_structure(desc);
 	int64_t width = width_of(desc);
 	sl_blocks *b = sli_blocks_create(cpu, s, desc->transpose ? desc->sparse.permutation : NULL,
 									 desc->sparse.permutation_dtype, width, batch_of(desc), kernel);
@@ -170,16 +166,11 @@ static int64_t vector_count(const blocked_job *j) {
 	return sli_ceil_div(j->y.cols, SL_VECTOR);
 }
 
-/* Vectors of a panel stay together. */
-static int64_t tile_vectors(const blocked_job *j) {
-	return j->blocks->vectors;
-}
-
 /* index = tile * groups + group, so that neighbours share a panel. */
 static void spmm_task(void *argument, size_t index) {
 	const blocked_job *j = argument;
 	int64_t tile = (int64_t)index / j->blocks->groups, group = (int64_t)index % j->blocks->groups;
-	int64_t begin = tile * tile_vectors(j), end = begin + tile_vectors(j);
+	int64_t begin = tile * j->blocks->vectors, end = begin + j->blocks->vectors;
 	end = end < vector_count(j) ? end : vector_count(j);
 	for (int64_t v = begin; v < end;) {
 		int step = step_of(j, v, end);
@@ -203,16 +194,6 @@ static void sddmm_task(void *argument, size_t index) {
 	}
 }
 
-static sl_dense panels(void *data, int64_t rows, int64_t cols, int64_t width) {
-	return (sl_dense){.data = data,
-					  .dtype = SL_F32,
-					  .order = SL_COL_PANELS,
-					  .device = SL_DEVICE_CPU,
-					  .rows = rows,
-					  .cols = cols,
-					  .ld = width};
-}
-
 static void run_spmm(sl_cpu *cpu, blocked_job *j, void *at, int64_t width) {
 	const sl_op_desc *desc = j->desc;
 	const sl_op_args *args = j->args;
@@ -226,17 +207,17 @@ static void run_spmm(sl_cpu *cpu, blocked_job *j, void *at, int64_t width) {
 	j->x = args->b;
 	j->y = args->c;
 	if (!b_in_panels(desc, width)) {
-		j->x = panels(sli_carve(&at, b_bytes(desc, width)), args->b.rows, args->b.cols, width);
+		j->x = sli_cpu_panels(sli_carve(&at, b_bytes(desc, width)), SL_F32, args->b.rows, args->b.cols, width);
 		sli_cpu_convert(cpu, &args->b, &j->x);
 	}
 	bool direct = beside_in_panels(desc, width);
 	if (!direct) {
-		j->y = panels(sli_carve(&at, beside_bytes(desc, width)), args->c.rows, args->c.cols, width);
+		j->y = sli_cpu_panels(sli_carve(&at, beside_bytes(desc, width)), SL_F32, args->c.rows, args->c.cols, width);
 		if (args->beta != 0)
 			sli_cpu_convert(cpu, &args->c, &j->y);
 	}
 	j->fused = !desc->pre_activation && (desc->activation == SL_IDENTITY || desc->activation == SL_RELU);
-	int64_t tiles = sli_ceil_div(vector_count(j), tile_vectors(j));
+	int64_t tiles = sli_ceil_div(vector_count(j), j->blocks->vectors);
 	cpu->host->parallel(cpu->host->user, (size_t)(tiles * j->blocks->groups), spmm_task, j);
 	sli_cpu_zero_padding(&j->y);
 	if (desc->pre_activation)
@@ -257,11 +238,11 @@ static void run_sddmm(sl_cpu *cpu, blocked_job *j, void *at, int64_t width) {
 	}
 	if (!b_in_panels(j->desc, width)) {
 		sl_dense from = j->x;
-		j->x = panels(sli_carve(&at, b_bytes(j->desc, width)), from.rows, from.cols, width);
+		j->x = sli_cpu_panels(sli_carve(&at, b_bytes(j->desc, width)), SL_F32, from.rows, from.cols, width);
 		sli_cpu_convert(cpu, &from, &j->x);
 	}
 	if (!beside_in_panels(j->desc, width)) {
-		j->y = panels(sli_carve(&at, beside_bytes(j->desc, width)), args->a.rows, args->a.cols, width);
+		j->y = sli_cpu_panels(sli_carve(&at, beside_bytes(j->desc, width)), SL_F32, args->a.rows, args->a.cols, width);
 		sli_cpu_convert(cpu, &args->a, &j->y);
 	}
 	cpu->host->parallel(cpu->host->user, (size_t)j->blocks->groups, sddmm_task, j);

@@ -11,7 +11,7 @@ enum {
 	GROUP_BYTES = 256 << 10 /* of a group's rows of the output, in L2 */
 };
 
-static int64_t *take(sl_cpu *cpu, int64_t count, size_t size) {
+static void *take(sl_cpu *cpu, int64_t count, size_t size) {
 	return cpu->host->allocate(cpu->host->user, (size_t)(count ? count : 1) * size);
 }
 
@@ -184,13 +184,13 @@ static bool build(sl_cpu *cpu, cutter *c, const void *permutation, sl_dtype perm
 	b->first_row = b->first_offset ? take(cpu, cells, sizeof *b->first_row) : NULL;
 	b->first_class = b->first_row ? take(cpu, cells, sizeof *b->first_class) : NULL;
 	b->offsets = b->first_class ? take(cpu, b->nnz, offset_size(b)) : NULL;
-	b->row = b->offsets ? (int32_t *)take(cpu, b->entries, sizeof *b->row) : NULL;
-	b->start = b->row ? (int32_t *)take(cpu, b->entries, sizeof *b->start) : NULL;
-	b->classes = b->start ? (sl_row_class *)take(cpu, b->class_count, sizeof *b->classes) : NULL;
+	b->row = b->offsets ? take(cpu, b->entries, sizeof *b->row) : NULL;
+	b->start = b->row ? take(cpu, b->entries, sizeof *b->start) : NULL;
+	b->classes = b->start ? take(cpu, b->class_count, sizeof *b->classes) : NULL;
 	if (!b->classes)
 		return false;
 	if (permutation) {
-		b->gather = (int32_t *)take(cpu, b->nnz, sizeof *b->gather);
+		b->gather = take(cpu, b->nnz, sizeof *b->gather);
 		if (!b->gather)
 			return false;
 	}

@@ -11,6 +11,8 @@
 #define BLOCK_INLINE inline __attribute__((always_inline))
 #endif
 
+#include "cpu/reduce_avx512.h"
+
 #define V            __m512
 #define LANES        16
 #define LOAD(p)      _mm512_loadu_ps(p)
@@ -29,21 +31,9 @@
 #define BLOCK_SETS4  2
 #define BIG          16
 
-/* Four sums, once in each 128-bit lane: that lane's share of them. */
-static BLOCK_INLINE __m512 reduce4(const __m512 s[4]) {
-	__m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(s[0], s[1]), _mm512_unpackhi_ps(s[0], s[1]));
-	__m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(s[2], s[3]), _mm512_unpackhi_ps(s[2], s[3]));
-	return _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
-}
-
-/* Sums of 16 vectors, one a lane: a transpose that adds as it goes. */
 static BLOCK_INLINE void reduce_big(float *out, const __m512 s[16], int64_t count, __m512 alpha, __m512 beta,
 									bool add) {
-	__m512 a = reduce4(s), b = reduce4(s + 4), c = reduce4(s + 8), d = reduce4(s + 12);
-	__m512 low = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
-	__m512 high = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x88), _mm512_shuffle_f32x4(c, d, 0xdd));
-	__m512 sums = _mm512_add_ps(_mm512_shuffle_f32x4(low, high, 0x88), _mm512_shuffle_f32x4(low, high, 0xdd));
-	sums = _mm512_mul_ps(alpha, sums);
+	__m512 sums = _mm512_mul_ps(alpha, reduce16(s));
 	(void)count;
 	if (add)
 		sums = _mm512_fmadd_ps(beta, _mm512_loadu_ps(out), sums);
@@ -53,16 +43,14 @@ static BLOCK_INLINE void reduce_big(float *out, const __m512 s[16], int64_t coun
 /* The same of four vectors, of which the first `count` are wanted. */
 static BLOCK_INLINE void reduce_four(float *out, const __m512 s[4], int64_t count, __m512 alpha, __m512 beta,
 									 bool add) {
-	__m512 quad = reduce4(s);
-	quad = _mm512_add_ps(quad, _mm512_shuffle_f32x4(quad, quad, 0x4e));
-	quad = _mm512_mul_ps(alpha, _mm512_add_ps(quad, _mm512_shuffle_f32x4(quad, quad, 0xb1)));
+	__m512 sums = _mm512_mul_ps(alpha, fold4(s));
 	__mmask16 mask = (__mmask16)((1u << count) - 1);
 	if (add)
-		quad = _mm512_fmadd_ps(beta, _mm512_maskz_loadu_ps(mask, out), quad);
+		sums = _mm512_fmadd_ps(beta, _mm512_maskz_loadu_ps(mask, out), sums);
 	if (count == 4)
-		_mm_storeu_ps(out, _mm512_castps512_ps128(quad));
+		_mm_storeu_ps(out, _mm512_castps512_ps128(sums));
 	else
-		_mm512_mask_storeu_ps(out, mask, quad);
+		_mm512_mask_storeu_ps(out, mask, sums);
 }
 #define REDUCE_BIG  reduce_big
 #define REDUCE_FOUR reduce_four

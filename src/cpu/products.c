@@ -8,10 +8,6 @@
 #include "cpu/blocks.h"
 #include "cpu/densify.h"
 
-static const sl_pattern_arrays *structure(const sl_op_desc *desc) {
-	return desc->transpose ? &desc->sparse.transposed : &desc->sparse.arrays;
-}
-
 static bool rowlike(sl_order order) {
 	return order == SL_ROW_MAJOR || order == SL_COL_PANELS;
 }
@@ -29,7 +25,7 @@ static bool b_direct(const sl_op_desc *desc) {
 
 static sl_status plan_spmm(sl_cpu *cpu, sl_op_plan *plan) {
 	const sl_op_desc *desc = &plan->desc;
-	const sl_pattern_arrays *s = structure(desc);
+	const sl_pattern_arrays *s = sli_cpu_structure(desc);
 	int64_t width = run_width(desc);
 	if (desc->transpose)
 		plan->workspace += sli_align64((size_t)s->nnz * sl_dtype_size(desc->b.dtype));
@@ -180,7 +176,7 @@ static int64_t groups(const sl_schedule_of_rows *schedule) {
 /* index = tile * groups + group, so that neighbours share a panel of B. */
 static void spmm_tile(void *argument, size_t index) {
 	const spmm_job *j = argument;
-	const sl_pattern_arrays *s = structure(j->desc);
+	const sl_pattern_arrays *s = sli_cpu_structure(j->desc);
 	int64_t tile = tile_width(j);
 	int64_t tiles = sli_ceil_div(j->width, tile), chunks = groups(j->schedule), at = (int64_t)index / chunks;
 	int64_t chunk = (int64_t)index % chunks * j->schedule->group;
@@ -246,24 +242,14 @@ static void gather_chunk(void *argument, size_t index) {
 }
 
 void sli_cpu_gather(sl_cpu *cpu, const void *from, void *to, const void *permutation, sl_dtype index_dtype, size_t size,
-				   int64_t count) {
+					int64_t count) {
 	gather_job j = {from, to, permutation, index_dtype, size, count};
 	cpu->host->parallel(cpu->host->user, (size_t)sli_ceil_div(count, 16384), gather_chunk, &j);
 }
 
-static sl_dense panels(void *data, sl_dtype dtype, int64_t rows, int64_t cols, int64_t width) {
-	return (sl_dense){.data = data,
-					  .dtype = dtype,
-					  .order = SL_COL_PANELS,
-					  .device = SL_DEVICE_CPU,
-					  .rows = rows,
-					  .cols = cols,
-					  .ld = width};
-}
-
 static void run_spmm(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args) {
 	const sl_op_desc *desc = &plan->desc;
-	const sl_pattern_arrays *s = structure(desc);
+	const sl_pattern_arrays *s = sli_cpu_structure(desc);
 	void *at = args->workspace;
 	spmm_job j = {.desc = desc, .args = args, .kernel = plan->kernel, .schedule = plan->state, .values = args->values};
 	j.b = args->b;
@@ -275,17 +261,17 @@ static void run_spmm(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args
 		void *permuted = sli_carve(&at, sli_align64((size_t)s->nnz * sl_dtype_size(desc->b.dtype)));
 		const int32_t *packed = j.schedule->permutation;
 		sli_cpu_gather(cpu, args->values, permuted, packed ? packed : desc->sparse.permutation,
-			   packed ? SL_I32 : desc->sparse.permutation_dtype, sl_dtype_size(desc->b.dtype), s->nnz);
+					   packed ? SL_I32 : desc->sparse.permutation_dtype, sl_dtype_size(desc->b.dtype), s->nnz);
 		j.values = permuted;
 	}
 	if (!b_direct(desc)) {
 		void *data = sli_carve(&at, sli_cpu_panel_bytes(desc->b.rows, desc->b.cols, j.width, desc->b.dtype));
-		j.b = panels(data, desc->b.dtype, args->b.rows, args->b.cols, j.width);
+		j.b = sli_cpu_panels(data, desc->b.dtype, args->b.rows, args->b.cols, j.width);
 		sli_cpu_convert(cpu, &args->b, &j.b);
 	}
 	if (!rowlike(desc->c.order)) {
 		void *data = sli_carve(&at, sli_cpu_panel_bytes(desc->c.rows, desc->c.cols, j.width, desc->c.dtype));
-		j.c = panels(data, desc->c.dtype, args->c.rows, args->c.cols, j.width);
+		j.c = sli_cpu_panels(data, desc->c.dtype, args->c.rows, args->c.cols, j.width);
 		if (args->beta != 0)
 			sli_cpu_convert(cpu, &args->c, &j.c);
 	}
@@ -336,13 +322,13 @@ static void run_sddmm(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *arg
 	int64_t width = sample_width(desc);
 	if (a_packed(desc)) {
 		void *data = sli_carve(&at, sli_cpu_panel_bytes(desc->a.rows, desc->a.cols, width, desc->a.dtype));
-		a = panels(data, desc->a.dtype, args->a.rows, args->a.cols, width);
+		a = sli_cpu_panels(data, desc->a.dtype, args->a.rows, args->a.cols, width);
 		sli_cpu_convert(cpu, &args->a, &a);
 	}
 	if (desc->b.order != SL_ROW_PANELS || desc->b.ld != width) {
 		sl_dense from = b;
 		void *data = sli_carve(&at, sli_cpu_panel_bytes(desc->b.cols, desc->b.rows, width, desc->b.dtype));
-		b = panels(data, desc->b.dtype, from.rows, from.cols, width);
+		b = sli_cpu_panels(data, desc->b.dtype, from.rows, from.cols, width);
 		sli_cpu_convert(cpu, &from, &b);
 	}
 	sddmm_job j = {plan, args, &a, &b};
@@ -364,7 +350,7 @@ sl_status sli_cpu_product_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_
 		return SL_OK;
 	case SL_OP_GATHER:
 		sli_cpu_gather(cpu, args->vector[0], args->vector[1], args->vector[2], plan->desc.index_dtype,
-			   sl_dtype_size(plan->desc.a.dtype), args->count);
+					   sl_dtype_size(plan->desc.a.dtype), args->count);
 		return SL_OK;
 	case SL_OP_SPMM:
 		run_spmm(cpu, plan, args);

@@ -37,6 +37,19 @@ static inline size_t sli_align64(size_t bytes) {
 static inline size_t sli_cpu_panel_bytes(int64_t rows, int64_t n, int64_t width, sl_dtype dtype) {
 	return sli_align64((size_t)(rows * sli_ceil_div(n, width) * width) * sl_dtype_size(dtype));
 }
+static inline sl_dense sli_cpu_panels(void *data, sl_dtype dtype, int64_t rows, int64_t cols, int64_t width) {
+	return (sl_dense){.data = data,
+					  .dtype = dtype,
+					  .order = SL_COL_PANELS,
+					  .device = SL_DEVICE_CPU,
+					  .rows = rows,
+					  .cols = cols,
+					  .ld = width};
+}
+/* The matrix that is multiplied with: the pattern's, or its transpose. */
+static inline const sl_pattern_arrays *sli_cpu_structure(const sl_op_desc *desc) {
+	return desc->transpose ? &desc->sparse.transposed : &desc->sparse.arrays;
+}
 /* Take from the workspace. */
 static inline void *sli_carve(void **at, size_t bytes) {
 	void *taken = *at;

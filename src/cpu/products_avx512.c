@@ -8,6 +8,7 @@
 #else
 #include <immintrin.h>
 #endif
+#include "cpu/reduce_avx512.h"
 
 /* What is specialised by a constant argument must be inlined to be so. */
 #ifdef SL_TEST_SIMDE
@@ -89,31 +90,6 @@ void sli_spmm_f32_avx512(const sl_spmm_task *t) {
 		else
 			tile16(values, columns, count, x + j, t->ldx, alpha, beta, y + j, mask);
 	}
-}
-
-/* Four sums, once in each 128-bit lane: that lane's share of them. */
-static inline __m512 reduce4(const __m512 s[4]) {
-	__m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(s[0], s[1]), _mm512_unpackhi_ps(s[0], s[1]));
-	__m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(s[2], s[3]), _mm512_unpackhi_ps(s[2], s[3]));
-	return _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
-}
-
-/* Sums of 16 vectors, one a lane: a transpose that adds as it goes. */
-static inline __m512 reduce16(const __m512 s[16]) {
-	__m512 quad[4];
-	UNROLLED for (int i = 0; i < 4; i++) quad[i] = reduce4(s + 4 * i);
-	__m512 low =
-		_mm512_add_ps(_mm512_shuffle_f32x4(quad[0], quad[1], 0x88), _mm512_shuffle_f32x4(quad[0], quad[1], 0xdd));
-	__m512 high =
-		_mm512_add_ps(_mm512_shuffle_f32x4(quad[2], quad[3], 0x88), _mm512_shuffle_f32x4(quad[2], quad[3], 0xdd));
-	return _mm512_add_ps(_mm512_shuffle_f32x4(low, high, 0x88), _mm512_shuffle_f32x4(low, high, 0xdd));
-}
-
-/* The same for four: lanes 0 to 3. */
-static inline __m512 fold4(const __m512 s[4]) {
-	__m512 quad = reduce4(s);
-	quad = _mm512_add_ps(quad, _mm512_shuffle_f32x4(quad, quad, 0x4e));
-	return _mm512_add_ps(quad, _mm512_shuffle_f32x4(quad, quad, 0xb1));
 }
 
 /* PANELS panels of 16 * VECTORS columns for one row, A's row in registers: 16 entries at a time, then 4; a

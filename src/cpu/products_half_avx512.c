@@ -13,6 +13,7 @@
 #include <immintrin.h>
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #endif
+#include "cpu/reduce_avx512.h"
 #define UNROLLED _Pragma("GCC unroll 16")
 
 enum { UNIT = 32, BLOCK = 64 };
@@ -68,22 +69,6 @@ static ALWAYS_INLINE unit disorder_f16(unit u) {
 
 static ALWAYS_INLINE __m512i load(const uint16_t *p, __mmask32 mask) {
 	return _mm512_maskz_loadu_epi16(mask, p);
-}
-
-/* Four sums, once in each 128-bit lane; then of 16 vectors one sum a lane: a transpose that adds as it goes. */
-static ALWAYS_INLINE __m512 reduce4(const __m512 s[4]) {
-	__m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(s[0], s[1]), _mm512_unpackhi_ps(s[0], s[1]));
-	__m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(s[2], s[3]), _mm512_unpackhi_ps(s[2], s[3]));
-	return _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
-}
-static ALWAYS_INLINE __m512 reduce16(const __m512 s[16]) {
-	__m512 quad[4];
-	UNROLLED for (int i = 0; i < 4; i++) quad[i] = reduce4(s + 4 * i);
-	__m512 low =
-		_mm512_add_ps(_mm512_shuffle_f32x4(quad[0], quad[1], 0x88), _mm512_shuffle_f32x4(quad[0], quad[1], 0xdd));
-	__m512 high =
-		_mm512_add_ps(_mm512_shuffle_f32x4(quad[2], quad[3], 0x88), _mm512_shuffle_f32x4(quad[2], quad[3], 0xdd));
-	return _mm512_add_ps(_mm512_shuffle_f32x4(low, high, 0x88), _mm512_shuffle_f32x4(low, high, 0xdd));
 }
 
 #define HALF(T)                                                                                                        \
