@@ -8,14 +8,6 @@ static int64_t panel_width(void *device, sl_dtype dtype, int64_t batch, bool spa
 	return batch > 0 ? batch : 1;
 }
 
-/* cuSPARSE and cuBLAS choose for themselves. */
-static int candidates(void *device, const sl_op_desc *desc, sl_candidate *out, int capacity) {
-	(void)device, (void)desc;
-	if (capacity > 0)
-		out[0] = (sl_candidate){.name = "default"};
-	return 1;
-}
-
 static const sl_backend backend = {
 	.abi = SL_BACKEND_ABI,
 	.flags = 0,
@@ -40,7 +32,7 @@ static const sl_backend backend = {
 	.plan = sli_cuda_plan,
 	.execute = sli_cuda_execute,
 	.destroy = sli_cuda_destroy,
-	.candidates = candidates,
+	.candidates = sli_cuda_candidates,
 };
 
 SL_API const sl_backend *sl_backend_module(uint32_t abi);

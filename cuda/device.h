@@ -47,11 +47,17 @@ sl_status sli_cuda_event_record(void *device, void *event);
 sl_status sli_cuda_event_wait(void *device, void *event, bool on_host);
 sl_status sli_cuda_synchronize(void *device);
 
-/* products.c */
+/* ops.c: the seam's five calls, which go to where an op is implemented. */
 sl_status sli_cuda_supports(void *device, const sl_op_desc *desc);
 size_t sli_cuda_workspace(void *device, const sl_op_plan *plan);
 sl_status sli_cuda_plan(void *device, const sl_op_desc *desc, sl_op_plan *plan);
 sl_status sli_cuda_execute(void *device, const sl_op_plan *plan, const sl_op_args *args);
 void sli_cuda_destroy(void *device, sl_op_plan *plan);
+int sli_cuda_candidates(void *device, const sl_op_desc *desc, sl_candidate *out, int capacity);
+
+/* products.c: by cuSPARSE and cuBLAS. plan() calls supports(); execute() makes the GPU current. */
+sl_status sli_cuda_product_supports(sl_cuda *cuda, const sl_op_desc *desc);
+sl_status sli_cuda_product_plan(sl_cuda *cuda, const sl_op_desc *desc, sl_op_plan *plan);
+sl_status sli_cuda_product_execute(sl_cuda *cuda, const sl_op_plan *plan, const sl_op_args *args);
 
 #endif

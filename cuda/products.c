@@ -39,8 +39,7 @@ static sl_status supports_pattern(const sl_cuda *cuda, const sl_op_desc *desc) {
 	return SL_OK;
 }
 
-sl_status sli_cuda_supports(void *device, const sl_op_desc *desc) {
-	const sl_cuda *cuda = device;
+sl_status sli_cuda_product_supports(sl_cuda *cuda, const sl_op_desc *desc) {
 	if (desc->kind != SL_OP_SPMM && desc->kind != SL_OP_GEMM)
 		return refuse(cuda, desc, "is not available on CUDA yet; use a CPU context");
 	if (desc->c.dtype != SL_F32 && desc->c.dtype != SL_F64)
@@ -204,9 +203,8 @@ static bool has_products(const sl_op_desc *desc) {
 	return desc->sparse.arrays.nnz && desc->c.rows && desc->c.cols;
 }
 
-sl_status sli_cuda_plan(void *device, const sl_op_desc *desc, sl_op_plan *plan) {
-	sl_cuda *cuda = device;
-	SL_TRY(sli_cuda_supports(device, desc));
+sl_status sli_cuda_product_plan(sl_cuda *cuda, const sl_op_desc *desc, sl_op_plan *plan) {
+	SL_TRY(sli_cuda_product_supports(cuda, desc));
 	*plan = (sl_op_plan){.desc = *desc};
 	if (desc->kind == SL_OP_GEMM) {
 		snprintf(plan->text, sizeof plan->text, "gemm: cuBLAS");
@@ -227,16 +225,6 @@ sl_status sli_cuda_plan(void *device, const sl_op_desc *desc, sl_op_plan *plan) 
 	sli_cuda_leave(previous);
 	plan->workspace = permuted_bytes(desc) + align256(bytes);
 	return status;
-}
-
-size_t sli_cuda_workspace(void *device, const sl_op_plan *plan) {
-	(void)device;
-	return plan->workspace;
-}
-
-void sli_cuda_destroy(void *device, sl_op_plan *plan) {
-	(void)device;
-	plan->state = NULL;
 }
 
 /* values in the transpose's order, into the workspace */
@@ -403,8 +391,7 @@ static sl_status run(const sl_cuda *cuda, const sl_op_plan *plan, const sl_op_ar
 	return zero_padding(cuda, desc, args);
 }
 
-sl_status sli_cuda_execute(void *device, const sl_op_plan *plan, const sl_op_args *args) {
-	sl_cuda *cuda = device;
+sl_status sli_cuda_product_execute(sl_cuda *cuda, const sl_op_plan *plan, const sl_op_args *args) {
 	if (!args->c.rows || !args->c.cols)
 		return SL_OK;
 	int previous;

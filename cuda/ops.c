@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The seam's calls for ops: each goes to the file that implements the op. */
+#include "device.h"
+
+sl_status sli_cuda_supports(void *device, const sl_op_desc *desc) {
+	return sli_cuda_product_supports(device, desc);
+}
+
+sl_status sli_cuda_plan(void *device, const sl_op_desc *desc, sl_op_plan *plan) {
+	return sli_cuda_product_plan(device, desc, plan);
+}
+
+size_t sli_cuda_workspace(void *device, const sl_op_plan *plan) {
+	(void)device;
+	return plan->workspace;
+}
+
+sl_status sli_cuda_execute(void *device, const sl_op_plan *plan, const sl_op_args *args) {
+	return sli_cuda_product_execute(device, plan, args);
+}
+
+void sli_cuda_destroy(void *device, sl_op_plan *plan) {
+	(void)device;
+	plan->state = NULL;
+}
+
+/* cuSPARSE and cuBLAS choose for themselves. */
+int sli_cuda_candidates(void *device, const sl_op_desc *desc, sl_candidate *out, int capacity) {
+	(void)device, (void)desc;
+	if (capacity > 0)
+		out[0] = (sl_candidate){.name = "default"};
+	return 1;
+}
