@@ -21,6 +21,8 @@ const char *CUBLASWINAPI cublasGetStatusString(cublasStatus_t status) {
 
 cublasStatus_t CUBLASWINAPI cublasCreate(cublasHandle_t *handle) {
 	TAKE("cublasCreate", CUBLAS_STATUS_ALLOC_FAILED);
+	if (fake_breaks_capture("cublasCreate"))
+		return CUBLAS_STATUS_INTERNAL_ERROR;
 	fake_object *o = fake_create(FAKE_CUBLAS);
 	*handle = o ? (cublasHandle_t)o->id : NULL;
 	return o ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_ALLOC_FAILED;
@@ -48,6 +50,17 @@ cublasStatus_t CUBLASWINAPI cublasSetMathMode(cublasHandle_t handle, cublasMath_
 	TAKE("cublasSetMathMode", CUBLAS_STATUS_INTERNAL_ERROR);
 	REFUSE_IF(!fake_find(FAKE_CUBLAS, handle), "cublasSetMathMode", CUBLAS_STATUS_NOT_INITIALIZED);
 	REFUSE_IF(mode == CUBLAS_TF32_TENSOR_OP_MATH, "cublasSetMathMode", CUBLAS_STATUS_INVALID_VALUE);
+	return CUBLAS_STATUS_SUCCESS;
+}
+
+/* Memory of the caller's, so that none is allocated while a stream captures. */
+cublasStatus_t CUBLASWINAPI cublasSetWorkspace(cublasHandle_t handle, void *workspace, size_t bytes) {
+	TAKE("cublasSetWorkspace", CUBLAS_STATUS_INTERNAL_ERROR);
+	fake_object *o = fake_find(FAKE_CUBLAS, handle);
+	REFUSE_IF(!o, "cublasSetWorkspace", CUBLAS_STATUS_NOT_INITIALIZED);
+	REFUSE_IF((uintptr_t)workspace % 256, "cublasSetWorkspace", CUBLAS_STATUS_INVALID_VALUE);
+	o->buffer = workspace;
+	o->bytes = bytes;
 	return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -85,29 +98,77 @@ static double load(const operand *o, cudaDataType type, int64_t r, int64_t c) {
 	return fake_load(o->data, type, o->transpose ? r * o->ld + c : c * o->ld + r);
 }
 
+typedef struct sums {
+	operand a, b, c;
+	double alpha, beta;
+	cudaDataType type;
+	void *workspace;
+	size_t workspace_bytes;
+} sums;
+
+static bool all_on_device(const char *call, const sums *s) {
+	return on_device(call, "A", &s->a, s->type) && on_device(call, "B", &s->b, s->type) &&
+		   on_device(call, "C", &s->c, s->type) &&
+		   (!s->workspace || fake_on_device(call, "the workspace", s->workspace, s->workspace_bytes));
+}
+
+static void run_gemm(void *argument) {
+	const sums *s = argument;
+	if (!all_on_device("cublasGemm", s))
+		return;
+	for (int64_t j = 0; j < s->c.cols; j++)
+		for (int64_t i = 0; i < s->c.rows; i++) {
+			double sum = s->beta != 0 ? s->beta * load(&s->c, s->type, i, j) : 0;
+			for (int64_t k = 0; k < s->a.cols; k++)
+				sum += s->alpha * load(&s->a, s->type, i, k) * load(&s->b, s->type, k, j);
+			fake_store((void *)(uintptr_t)s->c.data, s->type, j * s->c.ld + i, sum);
+		}
+}
+
+static cublasStatus_t queue(const char *call, cublasHandle_t handle, void (*run)(void *), sums *s, const void *alpha_at,
+							const void *beta_at) {
+	cudaDataType compute = s->type == CUDA_R_64F ? CUDA_R_64F : CUDA_R_32F;
+	size_t size = fake_size(compute);
+	REFUSE_IF(!fake_on_host(call, "alpha", alpha_at, size) || !fake_on_host(call, "beta", beta_at, size), call,
+			  CUBLAS_STATUS_INVALID_VALUE);
+	s->alpha = fake_load(alpha_at, compute, 0), s->beta = fake_load(beta_at, compute, 0);
+	const fake_object *o = fake_find(FAKE_CUBLAS, handle);
+	if (fake_captures(o->stream) && !o->buffer) {
+		fake_fault(call, "without cublasSetWorkspace() in a capture");
+		return CUBLAS_STATUS_EXECUTION_FAILED;
+	}
+	s->workspace = o->buffer, s->workspace_bytes = o->bytes;
+	if (!all_on_device(call, s))
+		return CUBLAS_STATUS_EXECUTION_FAILED;
+	return fake_enqueue(call, o->stream, run, s, sizeof *s) == cudaSuccess ? CUBLAS_STATUS_SUCCESS
+																		   : CUBLAS_STATUS_ALLOC_FAILED;
+}
+
 static cublasStatus_t gemm(const char *call, cudaDataType type, cublasHandle_t handle, operand a, operand b, operand c,
 						   const void *alpha_at, const void *beta_at) {
 	TAKE(call, CUBLAS_STATUS_EXECUTION_FAILED);
-	size_t size = fake_size(type);
 	REFUSE_IF(!good_handle(call, handle), call, CUBLAS_STATUS_NOT_INITIALIZED);
 	/* What k = 0 does is not in the manual. */
 	REFUSE_IF(c.rows < 0 || c.cols < 0 || a.cols < 1, call, CUBLAS_STATUS_INVALID_VALUE);
 	REFUSE_IF(!good_ld(&a) || !good_ld(&b) || !good_ld(&c), call, CUBLAS_STATUS_INVALID_VALUE);
-	REFUSE_IF(!fake_on_host(call, "alpha", alpha_at, size) || !fake_on_host(call, "beta", beta_at, size), call,
-			  CUBLAS_STATUS_INVALID_VALUE);
-	if (!on_device(call, "A", &a, type) || !on_device(call, "B", &b, type) || !on_device(call, "C", &c, type))
-		return CUBLAS_STATUS_EXECUTION_FAILED;
-	double alpha = fake_load(alpha_at, type, 0), beta = fake_load(beta_at, type, 0);
-	fake_map();
-	for (int64_t j = 0; j < c.cols; j++)
-		for (int64_t i = 0; i < c.rows; i++) {
-			double sum = beta != 0 ? beta * load(&c, type, i, j) : 0;
-			for (int64_t k = 0; k < a.cols; k++)
-				sum += alpha * load(&a, type, i, k) * load(&b, type, k, j);
-			fake_store((void *)(uintptr_t)c.data, type, j * c.ld + i, sum);
-		}
-	fake_unmap();
-	return CUBLAS_STATUS_SUCCESS;
+	sums s = {.a = a, .b = b, .c = c, .type = type};
+	return queue(call, handle, run_gemm, &s, alpha_at, beta_at);
+}
+
+/* One dtype for all, sums in float32: what the backend asks for. */
+cublasStatus_t CUBLASWINAPI cublasGemmEx_64(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,
+											int64_t m, int64_t n, int64_t k, const void *alpha, const void *a,
+											cudaDataType a_type, int64_t lda, const void *b, cudaDataType b_type,
+											int64_t ldb, const void *beta, void *c, cudaDataType c_type, int64_t ldc,
+											cublasComputeType_t compute, cublasGemmAlgo_t algorithm) {
+	static const char call[] = "cublasGemmEx";
+	REFUSE_IF(a_type != b_type || a_type != c_type || !fake_is_value(a_type), call, CUBLAS_STATUS_NOT_SUPPORTED);
+	REFUSE_IF(compute != (a_type == CUDA_R_64F ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F) &&
+				  !(a_type == CUDA_R_32F && compute == CUBLAS_COMPUTE_32F_FAST_TF32),
+			  call, CUBLAS_STATUS_NOT_SUPPORTED);
+	REFUSE_IF(algorithm != CUBLAS_GEMM_DEFAULT, call, CUBLAS_STATUS_NOT_SUPPORTED);
+	return gemm(call, a_type, handle, make_operand(a, op_a, m, k, lda), make_operand(b, op_b, k, n, ldb),
+				make_operand(c, CUBLAS_OP_N, m, n, ldc), alpha, beta);
 }
 
 cublasStatus_t CUBLASWINAPI cublasSgemm_64(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,
@@ -131,28 +192,27 @@ static bool in_place(const operand *o, const operand *c) {
 	return o->data != c->data || (!o->transpose && o->ld == c->ld);
 }
 
+static void run_geam(void *argument) {
+	const sums *s = argument;
+	if (!all_on_device("cublasGeam", s))
+		return;
+	for (int64_t j = 0; j < s->c.cols; j++)
+		for (int64_t i = 0; i < s->c.rows; i++) {
+			double sum = s->alpha != 0 ? s->alpha * load(&s->a, s->type, i, j) : 0;
+			sum += s->beta != 0 ? s->beta * load(&s->b, s->type, i, j) : 0;
+			fake_store((void *)(uintptr_t)s->c.data, s->type, j * s->c.ld + i, sum);
+		}
+}
+
 static cublasStatus_t geam(const char *call, cudaDataType type, cublasHandle_t handle, operand a, operand b, operand c,
 						   const void *alpha_at, const void *beta_at) {
 	TAKE(call, CUBLAS_STATUS_EXECUTION_FAILED);
-	size_t size = fake_size(type);
 	REFUSE_IF(!good_handle(call, handle), call, CUBLAS_STATUS_NOT_INITIALIZED);
 	REFUSE_IF(c.rows < 0 || c.cols < 0, call, CUBLAS_STATUS_INVALID_VALUE);
 	REFUSE_IF(!good_ld(&a) || !good_ld(&b) || !good_ld(&c), call, CUBLAS_STATUS_INVALID_VALUE);
 	REFUSE_IF(!in_place(&a, &c) || !in_place(&b, &c), call, CUBLAS_STATUS_INVALID_VALUE);
-	REFUSE_IF(!fake_on_host(call, "alpha", alpha_at, size) || !fake_on_host(call, "beta", beta_at, size), call,
-			  CUBLAS_STATUS_INVALID_VALUE);
-	if (!on_device(call, "A", &a, type) || !on_device(call, "B", &b, type) || !on_device(call, "C", &c, type))
-		return CUBLAS_STATUS_EXECUTION_FAILED;
-	double alpha = fake_load(alpha_at, type, 0), beta = fake_load(beta_at, type, 0);
-	fake_map();
-	for (int64_t j = 0; j < c.cols; j++)
-		for (int64_t i = 0; i < c.rows; i++) {
-			double sum = alpha != 0 ? alpha * load(&a, type, i, j) : 0;
-			sum += beta != 0 ? beta * load(&b, type, i, j) : 0;
-			fake_store((void *)(uintptr_t)c.data, type, j * c.ld + i, sum);
-		}
-	fake_unmap();
-	return CUBLAS_STATUS_SUCCESS;
+	sums s = {.a = a, .b = b, .c = c, .type = type};
+	return queue(call, handle, run_geam, &s, alpha_at, beta_at);
 }
 
 cublasStatus_t CUBLASWINAPI cublasSgeam_64(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cuSPARSE: CSR times dense, and gather. */
+/* cuSPARSE: CSR times dense, sampled products, and gather. */
 #include "state.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define TAKE(name, status)                                                                                             \
 	do {                                                                                                               \
@@ -21,6 +22,21 @@
 
 static long long widest;
 static bool falling;
+static int version = 120603;
+static long long entries = INT32_MAX;
+
+void fake_cuda_cusparse_version(int now) {
+	version = now;
+}
+
+void fake_cuda_cusparse_entries(long long most) {
+	entries = most;
+}
+
+/* Whether the fault of large matrices is in this version (cupy#9490). */
+static bool too_many(const fake_object *a) {
+	return version < 120709 && a->nnz > entries;
+}
 
 void fake_cuda_falling_buffers(bool on) {
 	falling = on;
@@ -49,6 +65,8 @@ const char *CUSPARSEAPI cusparseGetErrorString(cusparseStatus_t status) {
 
 cusparseStatus_t CUSPARSEAPI cusparseCreate(cusparseHandle_t *handle) {
 	TAKE("cusparseCreate", CUSPARSE_STATUS_ALLOC_FAILED);
+	if (fake_breaks_capture("cusparseCreate"))
+		return CUSPARSE_STATUS_INTERNAL_ERROR;
 	fake_object *o = fake_create(FAKE_CUSPARSE);
 	*handle = o ? (cusparseHandle_t)o->id : NULL;
 	return o ? CUSPARSE_STATUS_SUCCESS : CUSPARSE_STATUS_ALLOC_FAILED;
@@ -64,6 +82,13 @@ cusparseStatus_t CUSPARSEAPI cusparseSetStream(cusparseHandle_t handle, cudaStre
 	REFUSE_IF(!o, "cusparseSetStream", CUSPARSE_STATUS_NOT_INITIALIZED);
 	REFUSE_IF(!fake_stream("cusparseSetStream", stream), "cusparseSetStream", CUSPARSE_STATUS_INVALID_VALUE);
 	o->stream = stream;
+	return CUSPARSE_STATUS_SUCCESS;
+}
+
+cusparseStatus_t CUSPARSEAPI cusparseGetVersion(cusparseHandle_t handle, int *result) {
+	TAKE("cusparseGetVersion", CUSPARSE_STATUS_INTERNAL_ERROR);
+	REFUSE_IF(!fake_find(FAKE_CUSPARSE, handle), "cusparseGetVersion", CUSPARSE_STATUS_NOT_INITIALIZED);
+	*result = version;
 	return CUSPARSE_STATUS_SUCCESS;
 }
 
@@ -90,7 +115,7 @@ cusparseStatus_t CUSPARSEAPI cusparseCreateCsr(cusparseSpMatDescr_t *matrix, int
 	REFUSE_IF(offset_type != CUSPARSE_INDEX_32I || base != CUSPARSE_INDEX_BASE_ZERO, call,
 			  CUSPARSE_STATUS_NOT_SUPPORTED);
 	REFUSE_IF(nnz > INT32_MAX, call, CUSPARSE_STATUS_INVALID_VALUE);
-	REFUSE_IF(type != CUDA_R_32F && type != CUDA_R_64F, call, CUSPARSE_STATUS_NOT_SUPPORTED);
+	REFUSE_IF(!fake_is_value(type), call, CUSPARSE_STATUS_NOT_SUPPORTED);
 	fake_object *o = fake_create(FAKE_SPARSE_MATRIX);
 	if (!o)
 		return CUSPARSE_STATUS_ALLOC_FAILED;
@@ -111,7 +136,7 @@ cusparseStatus_t CUSPARSEAPI cusparseCreateDnMat(cusparseDnMatDescr_t *matrix, i
 	TAKE(call, CUSPARSE_STATUS_ALLOC_FAILED);
 	REFUSE_IF(!matrix || !values || rows < 0 || cols < 0, call, CUSPARSE_STATUS_INVALID_VALUE);
 	REFUSE_IF(ld < 1 || ld < (order == CUSPARSE_ORDER_ROW ? cols : rows), call, CUSPARSE_STATUS_INVALID_VALUE);
-	REFUSE_IF(type != CUDA_R_32F && type != CUDA_R_64F, call, CUSPARSE_STATUS_NOT_SUPPORTED);
+	REFUSE_IF(!fake_is_value(type), call, CUSPARSE_STATUS_NOT_SUPPORTED);
 	fake_object *o = fake_create(FAKE_DENSE_MATRIX);
 	if (!o)
 		return CUSPARSE_STATUS_ALLOC_FAILED;
@@ -126,41 +151,56 @@ cusparseStatus_t CUSPARSEAPI cusparseDestroyDnMat(cusparseConstDnMatDescr_t matr
 	return destroy("cusparseDestroyDnMat", FAKE_DENSE_MATRIX, matrix);
 }
 
-/* A product as it was asked for. */
+/* A product as it was asked for. The descriptors are copied: they may be gone when it runs. */
 typedef struct product {
-	const fake_object *a, *b, *c;
+	fake_object a, b, c;
 	bool transpose_a, transpose_b;
 	int64_t m, n, k; /* of op(A) op(B) */
 	double alpha, beta;
+	cudaDataType compute;
+	cusparseSpMMAlg_t algorithm;
+	void *buffer;
+	bool preprocessing;
 } product;
+
+static bool good_types(const product *p, cudaDataType compute) {
+	cudaDataType type = p->a.type;
+	return p->b.type == type && p->c.type == type && compute == (type == CUDA_R_64F ? CUDA_R_64F : CUDA_R_32F);
+}
+
+static cusparseStatus_t take_factors(const char *call, const void *alpha, const void *beta, cudaDataType compute,
+									 product *p) {
+	size_t size = fake_size(compute);
+	REFUSE_IF(!fake_on_host(call, "alpha", alpha, size) || !fake_on_host(call, "beta", beta, size), call,
+			  CUSPARSE_STATUS_INVALID_VALUE);
+	p->alpha = fake_load(alpha, compute, 0);
+	p->beta = fake_load(beta, compute, 0);
+	p->compute = compute;
+	return CUSPARSE_STATUS_SUCCESS;
+}
 
 static cusparseStatus_t take_product(const char *call, cusparseHandle_t handle, cusparseOperation_t op_a,
 									 cusparseOperation_t op_b, const void *alpha, cusparseConstSpMatDescr_t a,
 									 cusparseConstDnMatDescr_t b, const void *beta, cusparseConstDnMatDescr_t c,
 									 cudaDataType type, cusparseSpMMAlg_t algorithm, product *p) {
 	REFUSE_IF(!good_handle(call, handle), call, CUSPARSE_STATUS_NOT_INITIALIZED);
-	p->a = fake_find(FAKE_SPARSE_MATRIX, a);
-	p->b = fake_find(FAKE_DENSE_MATRIX, b);
-	p->c = fake_find(FAKE_DENSE_MATRIX, c);
-	REFUSE_IF(!p->a || !p->b || !p->c, call, CUSPARSE_STATUS_INVALID_VALUE);
+	const fake_object *of_a = fake_find(FAKE_SPARSE_MATRIX, a), *of_b = fake_find(FAKE_DENSE_MATRIX, b);
+	const fake_object *of_c = fake_find(FAKE_DENSE_MATRIX, c);
+	REFUSE_IF(!of_a || !of_b || !of_c, call, CUSPARSE_STATUS_INVALID_VALUE);
+	*p = (product){.a = *of_a, .b = *of_b, .c = *of_c, .algorithm = algorithm};
 	p->transpose_a = op_a != CUSPARSE_OPERATION_NON_TRANSPOSE;
 	p->transpose_b = op_b != CUSPARSE_OPERATION_NON_TRANSPOSE;
-	p->m = p->transpose_a ? p->a->cols : p->a->rows;
-	p->k = p->transpose_a ? p->a->rows : p->a->cols;
-	p->n = p->transpose_b ? p->b->rows : p->b->cols;
-	REFUSE_IF(p->k != (p->transpose_b ? p->b->cols : p->b->rows), call, CUSPARSE_STATUS_INVALID_VALUE);
-	REFUSE_IF(p->m != p->c->rows || p->n != p->c->cols, call, CUSPARSE_STATUS_INVALID_VALUE);
-	REFUSE_IF(p->a->type != type || p->b->type != type || p->c->type != type, call, CUSPARSE_STATUS_NOT_SUPPORTED);
+	p->m = p->transpose_a ? p->a.cols : p->a.rows;
+	p->k = p->transpose_a ? p->a.rows : p->a.cols;
+	p->n = p->transpose_b ? p->b.rows : p->b.cols;
+	REFUSE_IF(p->k != (p->transpose_b ? p->b.cols : p->b.rows), call, CUSPARSE_STATUS_INVALID_VALUE);
+	REFUSE_IF(p->m != p->c.rows || p->n != p->c.cols, call, CUSPARSE_STATUS_INVALID_VALUE);
+	REFUSE_IF(!good_types(p, type), call, CUSPARSE_STATUS_NOT_SUPPORTED);
 	REFUSE_IF(algorithm != CUSPARSE_SPMM_CSR_ALG1 && algorithm != CUSPARSE_SPMM_CSR_ALG2 &&
 				  algorithm != CUSPARSE_SPMM_CSR_ALG3,
 			  call, CUSPARSE_STATUS_NOT_SUPPORTED);
 	REFUSE_IF(algorithm == CUSPARSE_SPMM_CSR_ALG3 && p->transpose_a, call, CUSPARSE_STATUS_NOT_SUPPORTED);
-	REFUSE_IF(!fake_on_host(call, "alpha", alpha, fake_size(type)) ||
-				  !fake_on_host(call, "beta", beta, fake_size(type)),
-			  call, CUSPARSE_STATUS_INVALID_VALUE);
-	p->alpha = fake_load(alpha, type, 0);
-	p->beta = fake_load(beta, type, 0);
-	return CUSPARSE_STATUS_SUCCESS;
+	return take_factors(call, alpha, beta, type, p);
 }
 
 static size_t buffer_bytes(const product *p) {
@@ -202,26 +242,25 @@ static bool sparse_on_device(const char *call, const fake_object *a) {
 		   fake_on_device(call, "the values", a->values, (size_t)a->nnz * fake_size(a->type));
 }
 
-static bool good_structure(const fake_object *a) {
+static bool good_structure(const char *call, const fake_object *a) {
 	const int32_t *offsets = a->offsets, *indices = a->indices;
-	if (offsets[0] != 0 || offsets[a->rows] != a->nnz)
-		return false;
-	for (int64_t r = 0; r < a->rows; r++)
-		if (offsets[r] > offsets[r + 1] || offsets[r + 1] > a->nnz)
-			return false;
-	for (int64_t k = 0; k < a->nnz; k++)
-		if (indices[k] < 0 || indices[k] >= a->cols)
-			return false;
-	return true;
+	bool good = offsets[0] == 0 && offsets[a->rows] == a->nnz;
+	for (int64_t r = 0; r < a->rows && good; r++)
+		good = offsets[r] <= offsets[r + 1] && offsets[r + 1] <= a->nnz;
+	for (int64_t k = 0; k < a->nnz && good; k++)
+		good = indices[k] >= 0 && indices[k] < a->cols;
+	if (!good)
+		fake_fault(call, "the structure of the sparse matrix is not valid");
+	return good;
 }
 
 /* C = beta C, then C += alpha A B one entry of A at a time, summed in double. */
-static bool multiply(const product *p, bool silent_zeros) {
-	const fake_object *a = p->a, *b = p->b, *c = p->c;
+static void multiply(const product *p, bool silent_zeros) {
+	const fake_object *a = &p->a, *b = &p->b, *c = &p->c;
 	double *sums = calloc((size_t)(p->m * p->n) + 1, sizeof *sums);
 	const int32_t *offsets = a->offsets, *indices = a->indices;
 	if (!sums)
-		return false;
+		abort();
 	for (int64_t r = 0; r < a->rows && !silent_zeros; r++)
 		for (int64_t k = offsets[r]; k < offsets[r + 1]; k++) {
 			int64_t row = p->transpose_a ? indices[k] : r, inner = p->transpose_a ? r : indices[k];
@@ -237,34 +276,176 @@ static bool multiply(const product *p, bool silent_zeros) {
 			fake_store(c->values, c->type, i, old + sums[r * p->n + j]);
 		}
 	free(sums);
-	return true;
+}
+
+static const char spmm[] = "cusparseSpMM", preprocess[] = "cusparseSpMM_preprocess";
+
+static bool all_on_device(const product *p) {
+	const char *call = p->preprocessing ? preprocess : spmm;
+	return sparse_on_device(call, &p->a) && fake_on_device(call, "the buffer", p->buffer, buffer_bytes(p)) &&
+		   (p->preprocessing || (dense_on_device(call, "B", &p->b) && dense_on_device(call, "C", &p->c)));
+}
+
+/* What a preprocessing leaves in its buffer. */
+static unsigned char mark_of(const product *p) {
+	return (unsigned char)(0x40 + p->algorithm);
+}
+
+static void run_product(void *argument) {
+	const product *p = argument;
+	if (!all_on_device(p) || !good_structure(p->preprocessing ? preprocess : spmm, &p->a))
+		return;
+	unsigned char *buffer = p->buffer;
+	size_t bytes = buffer_bytes(p);
+	if (p->preprocessing) {
+		memset(buffer, mark_of(p), bytes);
+		return;
+	}
+	if (p->a.preprocessed && (buffer[0] != mark_of(p) || buffer[bytes - 1] != mark_of(p)))
+		fake_fault(spmm, "the preprocessed buffer was overwritten, or is another algorithm's");
+	if (!p->a.preprocessed)
+		memset(buffer, 0xff, bytes);
+	multiply(p, p->algorithm == CUSPARSE_SPMM_CSR_ALG1 && p->n > (int64_t)65535 * 16);
+}
+
+cusparseStatus_t CUSPARSEAPI cusparseSpMM_preprocess(cusparseHandle_t handle, cusparseOperation_t op_a,
+													 cusparseOperation_t op_b, const void *alpha,
+													 cusparseConstSpMatDescr_t a, cusparseConstDnMatDescr_t b,
+													 const void *beta, cusparseDnMatDescr_t c, cudaDataType type,
+													 cusparseSpMMAlg_t algorithm, void *buffer) {
+	product p;
+	TAKE(preprocess, CUSPARSE_STATUS_EXECUTION_FAILED);
+	cusparseStatus_t status = take_product(preprocess, handle, op_a, op_b, alpha, a, b, beta, c, type, algorithm, &p);
+	if (status != CUSPARSE_STATUS_SUCCESS)
+		return status;
+	fake_object *matrix = fake_find(FAKE_SPARSE_MATRIX, a);
+	p.buffer = buffer;
+	p.preprocessing = true;
+	if (too_many(&p.a))
+		return CUSPARSE_STATUS_INTERNAL_ERROR;
+	if (!all_on_device(&p))
+		return CUSPARSE_STATUS_EXECUTION_FAILED;
+	void *stream = fake_find(FAKE_CUSPARSE, handle)->stream;
+	/* What it does besides is not known to be capturable. */
+	if (fake_captures(stream)) {
+		fake_fault(preprocess, "called in a capture");
+		return CUSPARSE_STATUS_NOT_SUPPORTED;
+	}
+	matrix->preprocessed = (int)algorithm + 1;
+	matrix->buffer = buffer;
+	return fake_enqueue(preprocess, stream, run_product, &p, sizeof p) == cudaSuccess ? CUSPARSE_STATUS_SUCCESS
+																					  : CUSPARSE_STATUS_ALLOC_FAILED;
+}
+
+/* The names that costs are kept by, which differ by algorithm. */
+static const char *name_of(cusparseSpMMAlg_t algorithm) {
+	return algorithm == CUSPARSE_SPMM_CSR_ALG2   ? "cusparseSpMM ALG2"
+		   : algorithm == CUSPARSE_SPMM_CSR_ALG3 ? "cusparseSpMM ALG3"
+												 : "cusparseSpMM ALG1";
 }
 
 cusparseStatus_t CUSPARSEAPI cusparseSpMM(cusparseHandle_t handle, cusparseOperation_t op_a, cusparseOperation_t op_b,
 										  const void *alpha, cusparseConstSpMatDescr_t a, cusparseConstDnMatDescr_t b,
 										  const void *beta, cusparseDnMatDescr_t c, cudaDataType type,
 										  cusparseSpMMAlg_t algorithm, void *buffer) {
-	static const char call[] = "cusparseSpMM";
 	product p;
-	TAKE(call, CUSPARSE_STATUS_EXECUTION_FAILED);
-	cusparseStatus_t status = take_product(call, handle, op_a, op_b, alpha, a, b, beta, c, type, algorithm, &p);
+	TAKE(spmm, CUSPARSE_STATUS_EXECUTION_FAILED);
+	cusparseStatus_t status = take_product(spmm, handle, op_a, op_b, alpha, a, b, beta, c, type, algorithm, &p);
 	if (status != CUSPARSE_STATUS_SUCCESS)
 		return status;
-	if (!sparse_on_device(call, p.a) || !dense_on_device(call, "B", p.b) || !dense_on_device(call, "C", p.c) ||
-		!fake_on_device(call, "the buffer", buffer, buffer_bytes(&p)))
+	p.buffer = buffer;
+	REFUSE_IF(p.a.preprocessed && p.a.preprocessed != (int)algorithm + 1, spmm, CUSPARSE_STATUS_INVALID_VALUE);
+	REFUSE_IF(p.a.preprocessed && p.a.buffer != buffer, spmm, CUSPARSE_STATUS_INVALID_VALUE);
+	if (too_many(&p.a))
+		return CUSPARSE_STATUS_INTERNAL_ERROR;
+	if (!all_on_device(&p))
 		return CUSPARSE_STATUS_EXECUTION_FAILED;
 	widest = p.n > widest ? p.n : widest;
-	fake_map();
-	bool good = good_structure(p.a);
-	if (good) {
-		for (size_t i = 0; i < buffer_bytes(&p); i++)
-			((unsigned char *)buffer)[i] = 0xff;
-		good = multiply(&p, algorithm == CUSPARSE_SPMM_CSR_ALG1 && p.n > (int64_t)65535 * 16);
-	} else {
-		fake_fault(call, "the structure of A is not valid");
-	}
-	fake_unmap();
-	return good ? CUSPARSE_STATUS_SUCCESS : CUSPARSE_STATUS_EXECUTION_FAILED;
+	void *stream = fake_find(FAKE_CUSPARSE, handle)->stream;
+	return fake_enqueue(name_of(algorithm), stream, run_product, &p, sizeof p) == cudaSuccess
+			   ? CUSPARSE_STATUS_SUCCESS
+			   : CUSPARSE_STATUS_ALLOC_FAILED;
+}
+
+static const char sddmm[] = "cusparseSDDMM";
+
+/* c: sparse; a and b dense. Mixed precision is f16 in, and f16 or f32 out; bf16 is refused as the real one does. */
+static cusparseStatus_t take_sampled(const char *call, cusparseHandle_t handle, cusparseOperation_t op_a,
+									 cusparseOperation_t op_b, const void *alpha, cusparseConstDnMatDescr_t a,
+									 cusparseConstDnMatDescr_t b, const void *beta, cusparseSpMatDescr_t c,
+									 cudaDataType type, cusparseSDDMMAlg_t algorithm, product *p) {
+	REFUSE_IF(!good_handle(call, handle), call, CUSPARSE_STATUS_NOT_INITIALIZED);
+	const fake_object *of_a = fake_find(FAKE_DENSE_MATRIX, a), *of_b = fake_find(FAKE_DENSE_MATRIX, b);
+	const fake_object *of_c = fake_find(FAKE_SPARSE_MATRIX, c);
+	REFUSE_IF(!of_a || !of_b || !of_c, call, CUSPARSE_STATUS_INVALID_VALUE);
+	*p = (product){.a = *of_a, .b = *of_b, .c = *of_c};
+	REFUSE_IF(op_a != CUSPARSE_OPERATION_NON_TRANSPOSE || op_b != CUSPARSE_OPERATION_NON_TRANSPOSE, call,
+			  CUSPARSE_STATUS_NOT_SUPPORTED);
+	REFUSE_IF(algorithm != CUSPARSE_SDDMM_ALG_DEFAULT, call, CUSPARSE_STATUS_NOT_SUPPORTED);
+	REFUSE_IF(p->a.rows != p->c.rows || p->b.cols != p->c.cols || p->a.cols != p->b.rows, call,
+			  CUSPARSE_STATUS_INVALID_VALUE);
+	p->m = p->c.rows, p->n = p->c.cols, p->k = p->a.cols;
+	REFUSE_IF(p->a.type == CUDA_R_16BF, call, CUSPARSE_STATUS_NOT_SUPPORTED);
+	REFUSE_IF(!good_types(p, type), call, CUSPARSE_STATUS_NOT_SUPPORTED);
+	return take_factors(call, alpha, beta, type, p);
+}
+
+static size_t sampled_bytes(const product *p) {
+	return 32 + 4 * (size_t)p->m;
+}
+
+static bool sampled_on_device(const product *p) {
+	return sparse_on_device(sddmm, &p->c) && dense_on_device(sddmm, "A", &p->a) && dense_on_device(sddmm, "B", &p->b) &&
+		   fake_on_device(sddmm, "the buffer", p->buffer, sampled_bytes(p));
+}
+
+static void run_sampled(void *argument) {
+	const product *p = argument;
+	if (!sampled_on_device(p) || !good_structure(sddmm, &p->c))
+		return;
+	const int32_t *offsets = p->c.offsets, *indices = p->c.indices;
+	memset(p->buffer, 0xff, sampled_bytes(p));
+	for (int64_t r = 0; r < p->m; r++)
+		for (int64_t e = offsets[r]; e < offsets[r + 1]; e++) {
+			double sum = p->beta != 0 ? p->beta * fake_load(p->c.values, p->c.type, e) : 0;
+			for (int64_t i = 0; i < p->k; i++)
+				sum += p->alpha * fake_load(p->a.values, p->a.type, element(&p->a, r, i)) *
+					   fake_load(p->b.values, p->b.type, element(&p->b, i, indices[e]));
+			fake_store(p->c.values, p->c.type, e, sum);
+		}
+}
+
+cusparseStatus_t CUSPARSEAPI cusparseSDDMM_bufferSize(cusparseHandle_t handle, cusparseOperation_t op_a,
+													  cusparseOperation_t op_b, const void *alpha,
+													  cusparseConstDnMatDescr_t a, cusparseConstDnMatDescr_t b,
+													  const void *beta, cusparseSpMatDescr_t c, cudaDataType type,
+													  cusparseSDDMMAlg_t algorithm, size_t *bytes) {
+	static const char call[] = "cusparseSDDMM_bufferSize";
+	product p;
+	TAKE(call, CUSPARSE_STATUS_INTERNAL_ERROR);
+	cusparseStatus_t status = take_sampled(call, handle, op_a, op_b, alpha, a, b, beta, c, type, algorithm, &p);
+	if (status == CUSPARSE_STATUS_SUCCESS)
+		*bytes = sampled_bytes(&p);
+	return status;
+}
+
+cusparseStatus_t CUSPARSEAPI cusparseSDDMM(cusparseHandle_t handle, cusparseOperation_t op_a, cusparseOperation_t op_b,
+										   const void *alpha, cusparseConstDnMatDescr_t a, cusparseConstDnMatDescr_t b,
+										   const void *beta, cusparseSpMatDescr_t c, cudaDataType type,
+										   cusparseSDDMMAlg_t algorithm, void *buffer) {
+	product p;
+	TAKE(sddmm, CUSPARSE_STATUS_EXECUTION_FAILED);
+	cusparseStatus_t status = take_sampled(sddmm, handle, op_a, op_b, alpha, a, b, beta, c, type, algorithm, &p);
+	if (status != CUSPARSE_STATUS_SUCCESS)
+		return status;
+	p.buffer = buffer;
+	if (too_many(&p.c))
+		return CUSPARSE_STATUS_INTERNAL_ERROR;
+	if (!sampled_on_device(&p))
+		return CUSPARSE_STATUS_EXECUTION_FAILED;
+	void *stream = fake_find(FAKE_CUSPARSE, handle)->stream;
+	return fake_enqueue(sddmm, stream, run_sampled, &p, sizeof p) == cudaSuccess ? CUSPARSE_STATUS_SUCCESS
+																				 : CUSPARSE_STATUS_ALLOC_FAILED;
 }
 
 cusparseStatus_t CUSPARSEAPI cusparseCreateDnVec(cusparseDnVecDescr_t *vector, int64_t size, void *values,
@@ -291,12 +472,12 @@ cusparseStatus_t CUSPARSEAPI cusparseCreateSpVec(cusparseSpVecDescr_t *vector, i
 	TAKE(call, CUSPARSE_STATUS_ALLOC_FAILED);
 	REFUSE_IF(!vector || size < 0 || nnz < 0 || nnz > size, call, CUSPARSE_STATUS_INVALID_VALUE);
 	REFUSE_IF(!indices || !values, call, CUSPARSE_STATUS_INVALID_VALUE);
-	REFUSE_IF(index_type != CUSPARSE_INDEX_32I || base != CUSPARSE_INDEX_BASE_ZERO, call,
-			  CUSPARSE_STATUS_NOT_SUPPORTED);
+	REFUSE_IF(base != CUSPARSE_INDEX_BASE_ZERO, call, CUSPARSE_STATUS_NOT_SUPPORTED);
 	fake_object *o = fake_create(FAKE_SPARSE_VECTOR);
 	if (!o)
 		return CUSPARSE_STATUS_ALLOC_FAILED;
 	o->rows = size, o->nnz = nnz, o->indices = indices, o->values = values, o->type = type;
+	o->index_type = index_type;
 	*vector = (cusparseSpVecDescr_t)o->id;
 	return CUSPARSE_STATUS_SUCCESS;
 }
@@ -305,29 +486,45 @@ cusparseStatus_t CUSPARSEAPI cusparseDestroySpVec(cusparseConstSpVecDescr_t vect
 	return destroy("cusparseDestroySpVec", FAKE_SPARSE_VECTOR, vector);
 }
 
+typedef struct gathering {
+	fake_object from, to;
+} gathering;
+
+static const char gather[] = "cusparseGather";
+
+static bool gathered_on_device(const gathering *g) {
+	size_t size = fake_size(g->to.type), index = g->to.index_type == CUSPARSE_INDEX_64I ? 8 : 4;
+	return fake_on_device(gather, "the indices", g->to.indices, (size_t)g->to.nnz * index) &&
+		   fake_on_device(gather, "what is gathered", g->from.values, (size_t)g->from.rows * size) &&
+		   fake_on_device(gather, "the result", g->to.values, (size_t)g->to.nnz * size);
+}
+
+static void run_gather(void *argument) {
+	const gathering *g = argument;
+	if (!gathered_on_device(g))
+		return;
+	for (int64_t i = 0; i < g->to.nnz; i++) {
+		int64_t index = g->to.index_type == CUSPARSE_INDEX_64I ? ((const int64_t *)g->to.indices)[i]
+															   : ((const int32_t *)g->to.indices)[i];
+		if (index < 0 || index >= g->from.rows) {
+			fake_fault(gather, "index %lld of %lld", (long long)index, (long long)g->from.rows);
+			return;
+		}
+		fake_store(g->to.values, g->to.type, i, fake_load(g->from.values, g->from.type, index));
+	}
+}
+
 cusparseStatus_t CUSPARSEAPI cusparseGather(cusparseHandle_t handle, cusparseConstDnVecDescr_t from,
 											cusparseSpVecDescr_t to) {
-	static const char call[] = "cusparseGather";
-	TAKE(call, CUSPARSE_STATUS_EXECUTION_FAILED);
-	REFUSE_IF(!good_handle(call, handle), call, CUSPARSE_STATUS_NOT_INITIALIZED);
+	TAKE(gather, CUSPARSE_STATUS_EXECUTION_FAILED);
+	REFUSE_IF(!good_handle(gather, handle), gather, CUSPARSE_STATUS_NOT_INITIALIZED);
 	const fake_object *y = fake_find(FAKE_DENSE_VECTOR, from), *x = fake_find(FAKE_SPARSE_VECTOR, to);
-	REFUSE_IF(!x || !y, call, CUSPARSE_STATUS_INVALID_VALUE);
-	REFUSE_IF(x->rows != y->rows || x->type != y->type, call, CUSPARSE_STATUS_INVALID_VALUE);
-	size_t size = fake_size(x->type);
-	if (!fake_on_device(call, "the indices", x->indices, (size_t)x->nnz * 4) ||
-		!fake_on_device(call, "what is gathered", y->values, (size_t)y->rows * size) ||
-		!fake_on_device(call, "the result", x->values, (size_t)x->nnz * size))
+	REFUSE_IF(!x || !y, gather, CUSPARSE_STATUS_INVALID_VALUE);
+	REFUSE_IF(x->rows != y->rows || x->type != y->type, gather, CUSPARSE_STATUS_INVALID_VALUE);
+	gathering g = {*y, *x};
+	if (!gathered_on_device(&g))
 		return CUSPARSE_STATUS_EXECUTION_FAILED;
-	bool good = true;
-	fake_map();
-	for (int64_t i = 0; i < x->nnz && good; i++) {
-		int32_t index = ((const int32_t *)x->indices)[i];
-		good = index >= 0 && index < y->rows;
-		if (good)
-			fake_store(x->values, x->type, i, fake_load(y->values, y->type, index));
-		else
-			fake_fault(call, "index %d of %lld", index, (long long)y->rows);
-	}
-	fake_unmap();
-	return good ? CUSPARSE_STATUS_SUCCESS : CUSPARSE_STATUS_EXECUTION_FAILED;
+	void *stream = fake_find(FAKE_CUSPARSE, handle)->stream;
+	return fake_enqueue(gather, stream, run_gather, &g, sizeof g) == cudaSuccess ? CUSPARSE_STATUS_SUCCESS
+																				 : CUSPARSE_STATUS_ALLOC_FAILED;
 }

@@ -56,3 +56,32 @@ int fake_cuda_last_error(void) {
 long long fake_cuda_widest(void) {
 	return 0;
 }
+
+void fake_cuda_seed(unsigned seed) {
+	(void)seed;
+}
+
+void fake_cuda_cusparse_version(int version) {
+	(void)version;
+}
+
+void fake_cuda_cusparse_entries(long long most) {
+	(void)most;
+}
+
+void fake_cuda_pools(bool on) {
+	(void)on;
+}
+
+void fake_cuda_cost(const char *call, double microseconds) {
+	(void)call, (void)microseconds;
+}
+
+void fake_cuda_lose_at(long k) {
+	(void)k;
+}
+
+long fake_cuda_count(const char *call) {
+	(void)call;
+	return 0;
+}

@@ -1,25 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#define _GNU_SOURCE
+/* Objects, counts, planned failures and elements. */
 #include "state.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
-/* Address space for device memory, handed out once, from below. */
-#define REGION ((size_t)1 << 30)
-#define PAGE   ((size_t)4096)
+enum { NAMES = 128 };
 
 static struct {
 	fake_object *objects;
 	uintptr_t ids;
-	unsigned char *region;
-	size_t used;
 	long calls, until, live;
+	bool losing, lost;
 	char failed[64];
 	char fault[256];
+	struct {
+		char name[48];
+		long count;
+	} counts[NAMES];
 } fake = {.until = -1};
 
 bool fake_cuda_present(void) {
@@ -28,7 +28,13 @@ bool fake_cuda_present(void) {
 
 void fake_cuda_fail_at(long k) {
 	fake.until = k;
+	fake.losing = false;
 	fake.failed[0] = 0;
+}
+
+void fake_cuda_lose_at(long k) {
+	fake_cuda_fail_at(k);
+	fake.losing = true;
 }
 
 const char *fake_cuda_failed(void) {
@@ -48,36 +54,88 @@ const char *fake_cuda_fault(void) {
 }
 
 bool fake_cuda_take(const char *name) {
-	return fake_take(name);
+	bool lost = fake.lost; /* the test's own calls go on */
+	fake.lost = false;
+	bool taken = fake_take(name);
+	fake.lost |= lost;
+	return taken;
 }
 
 void fake_cuda_reset(void) {
 	fake.calls = 0;
 	fake.until = -1;
+	fake.lost = fake.losing = false;
 	fake.failed[0] = fake.fault[0] = 0;
+	memset(fake.counts, 0, sizeof fake.counts);
 	(void)cudaGetLastError();
 	fake_forget_widest();
 }
 
+static int from_environment(const char *name, int otherwise) {
+	const char *text = getenv(name);
+	return text && *text ? atoi(text) : otherwise;
+}
+
 void fake_cuda_discard(void) {
+	fake.lost = false;
+	for (fake_object *o = fake.objects; o; o = o->next)
+		if (o->kind == FAKE_STREAM)
+			o->capturing = false;
+	fake_drain_all();
 	while (fake.objects)
 		(void)fake_remove(fake.objects->kind, (void *)fake.objects->id);
+	fake_forget_memory();
 	fake_cuda_reset();
-	(void)cudaSetDevice(0);
-	fake_cuda_devices(2);
+	fake_set_current(0);
+	fake_cuda_devices(from_environment("FAKE_CUDA_DEVICES", 2));
+	fake_cuda_seed((unsigned)from_environment("FAKE_CUDA_SEED", 1));
 	fake_cuda_falling_buffers(false);
+	fake_cuda_cusparse_version(120603);
+	fake_cuda_cusparse_entries(INT32_MAX);
+	fake_cuda_pools(true);
+	fake_cuda_cost(NULL, 0);
 	fake.calls = 0;
+}
+
+static void count(const char *call) {
+	for (int i = 0; i < NAMES; i++) {
+		if (!fake.counts[i].name[0])
+			snprintf(fake.counts[i].name, sizeof fake.counts[i].name, "%.47s", call);
+		if (!strncmp(fake.counts[i].name, call, sizeof fake.counts[i].name - 1)) {
+			fake.counts[i].count++;
+			return;
+		}
+	}
+}
+
+long fake_cuda_count(const char *call) {
+	for (int i = 0; i < NAMES; i++)
+		if (!strcmp(fake.counts[i].name, call))
+			return fake.counts[i].count;
+	return 0;
 }
 
 bool fake_take(const char *call) {
 	fake.calls++;
+	count(call);
+	if (fake.lost)
+		return true;
 	if (fake.until < 0 || fake.until-- > 0)
 		return false;
 	snprintf(fake.failed, sizeof fake.failed, "%s", call);
+	fake.lost = fake.losing;
 	return true;
 }
 
-void fake_fault(const char *call, const char *format, ...) {
+bool fake_lost(void) {
+	return fake.lost;
+}
+
+cudaError_t fake_failure(void) {
+	return fake.lost ? cudaErrorIllegalAddress : cudaErrorUnknown;
+}
+
+void fake_cuda_misuse(const char *call, const char *format, ...) {
 	if (fake.fault[0])
 		return;
 	int n = snprintf(fake.fault, sizeof fake.fault, "%s: ", call);
@@ -87,6 +145,10 @@ void fake_fault(const char *call, const char *format, ...) {
 	va_end(list);
 }
 
+fake_object *fake_first(void) {
+	return fake.objects;
+}
+
 fake_object *fake_create(fake_kind kind) {
 	fake_object *object = calloc(1, sizeof *object);
 	if (!object)
@@ -94,6 +156,8 @@ fake_object *fake_create(fake_kind kind) {
 	object->kind = kind;
 	object->device = fake_current_device();
 	object->id = 0x10 + 0x10 * ++fake.ids; /* in no process's memory */
+	object->queue.tail = &object->queue.head;
+	object->captured.tail = &object->captured.head;
 	object->next = fake.objects;
 	fake.objects = object;
 	fake.live++;
@@ -113,9 +177,11 @@ bool fake_remove(fake_kind kind, const void *id) {
 		if (o->kind != kind || o->id != (uintptr_t)id)
 			continue;
 		if (kind == FAKE_DEVICE_MEMORY)
-			(void)madvise((void *)o->id, o->mapped, MADV_DONTNEED);
+			fake_unmap_object(o);
 		if (kind == FAKE_PINNED_MEMORY)
 			free((void *)o->id);
+		fake_queue_free(&o->queue);
+		fake_queue_free(&o->captured);
 		*at = o->next;
 		free(o);
 		fake.live--;
@@ -124,135 +190,60 @@ bool fake_remove(fake_kind kind, const void *id) {
 	return false;
 }
 
-static void protect(const fake_object *o, int access) {
-	if (mprotect((void *)o->id, o->mapped, access) != 0)
-		abort();
-}
-
-static void protect_all(int access) {
-	for (fake_object *o = fake.objects; o; o = o->next)
-		if (o->kind == FAKE_DEVICE_MEMORY)
-			protect(o, access);
-}
-
-void fake_map(void) {
-	protect_all(PROT_READ | PROT_WRITE);
-}
-
-void fake_unmap(void) {
-	protect_all(PROT_NONE);
-}
-
-static fake_object *device_memory(size_t bytes) {
-	size_t mapped = (bytes + PAGE - 1) / PAGE * PAGE;
-	if (!fake.region) {
-		void *region = mmap(NULL, REGION, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-		if (region == MAP_FAILED)
-			return NULL;
-		fake.region = region;
-	}
-	if (bytes > REGION || mapped > REGION - fake.used)
-		return NULL;
-	fake_object *o = fake_create(FAKE_DEVICE_MEMORY);
-	if (!o)
-		return NULL;
-	o->id = (uintptr_t)(fake.region + fake.used);
-	o->bytes = bytes;
-	o->mapped = mapped;
-	fake.used += mapped;
-	protect(o, PROT_READ | PROT_WRITE);
-	memset((void *)o->id, 0xff, mapped); /* NaN in every type of float */
-	protect(o, PROT_NONE);
-	return o;
-}
-
-static bool in_region(const void *pointer, size_t bytes) {
-	uintptr_t p = (uintptr_t)pointer, r = (uintptr_t)fake.region;
-	return fake.region && p < r + REGION && p + bytes > r;
-}
-
-bool fake_on_device(const char *call, const char *what, const void *pointer, size_t bytes) {
-	uintptr_t p = (uintptr_t)pointer;
-	for (fake_object *o = fake.objects; o; o = o->next) {
-		if (o->kind != FAKE_DEVICE_MEMORY || p < o->id || p >= o->id + o->mapped)
-			continue;
-		if (p - o->id > o->bytes || bytes > o->bytes - (p - o->id)) {
-			fake_fault(call, "%s: %zu bytes at offset %zu of an allocation of %zu", what, bytes, (size_t)(p - o->id),
-					   o->bytes);
-			return false;
-		}
-		if (o->device != fake_current_device())
-			fake_fault(call, "%s is memory of GPU %d; %d is current", what, o->device, fake_current_device());
-		return o->device == fake_current_device();
-	}
-	fake_fault(call,
-			   !pointer                ? "%s is null"
-			   : in_region(pointer, 1) ? "%s is device memory that was freed"
-									   : "%s is not device memory",
-			   what);
-	return false;
-}
-
-bool fake_on_host(const char *call, const char *what, const void *pointer, size_t bytes) {
-	if (pointer && !in_region(pointer, bytes))
-		return true;
-	fake_fault(call, pointer ? "%s is not host memory" : "%s is null", what);
-	return false;
-}
-
-bool fake_stream(const char *call, const void *stream) {
-	if (!stream)
-		return true;
-	const fake_object *o = fake_find(FAKE_STREAM, stream);
-	if (!o)
-		fake_fault(call, "the stream does not exist");
-	else if (o->device != fake_current_device())
-		fake_fault(call, "the stream belongs to GPU %d; %d is current", o->device, fake_current_device());
-	return o && o->device == fake_current_device();
-}
-
 size_t fake_span(int64_t lines, int64_t length, int64_t ld) {
 	return lines && length ? (size_t)((lines - 1) * ld + length) : 0;
 }
 
+bool fake_is_value(cudaDataType type) {
+	return type == CUDA_R_32F || type == CUDA_R_64F || type == CUDA_R_16F || type == CUDA_R_16BF;
+}
+
 size_t fake_size(cudaDataType type) {
-	return type == CUDA_R_64F ? 8 : 4;
+	return type == CUDA_R_64F ? 8 : type == CUDA_R_32F ? 4 : 2;
+}
+
+static float from_bf16(uint16_t half) {
+	uint32_t bits = (uint32_t)half << 16;
+	float value;
+	memcpy(&value, &bits, 4);
+	return value;
+}
+
+/* To nearest even; NaN stays one. */
+static uint16_t to_bf16(float value) {
+	uint32_t bits;
+	memcpy(&bits, &value, 4);
+	if (value != value)
+		return (uint16_t)(bits >> 16 | 0x40);
+	return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
 double fake_load(const void *data, cudaDataType type, int64_t i) {
-	return type == CUDA_R_64F ? ((const double *)data)[i] : (double)((const float *)data)[i];
-}
-
-void fake_store(void *data, cudaDataType type, int64_t i, double value) {
-	if (type == CUDA_R_64F)
-		((double *)data)[i] = value;
-	else
-		((float *)data)[i] = (float)value;
-}
-
-/* Memory, kept here beside its region. */
-cudaError_t CUDARTAPI cudaMalloc(void **pointer, size_t bytes) {
-	if (fake_take("cudaMalloc"))
-		return fake_report(cudaErrorMemoryAllocation);
-	if (!pointer)
-		return fake_report(cudaErrorInvalidValue);
-	fake_object *o = bytes ? device_memory(bytes) : NULL;
-	*pointer = o ? (void *)o->id : NULL;
-	return bytes && !o ? fake_report(cudaErrorMemoryAllocation) : cudaSuccess;
-}
-
-cudaError_t CUDARTAPI cudaMallocHost(void **pointer, size_t bytes) {
-	if (fake_take("cudaMallocHost"))
-		return fake_report(cudaErrorMemoryAllocation);
-	void *memory = malloc(bytes ? bytes : 1);
-	fake_object *o = memory ? fake_create(FAKE_PINNED_MEMORY) : NULL;
-	if (!o) {
-		free(memory);
-		return fake_report(cudaErrorMemoryAllocation);
+	switch (type) {
+	case CUDA_R_64F:
+		return ((const double *)data)[i];
+	case CUDA_R_16F:
+		return (double)((const _Float16 *)data)[i];
+	case CUDA_R_16BF:
+		return (double)from_bf16(((const uint16_t *)data)[i]);
+	default:
+		return (double)((const float *)data)[i];
 	}
-	memset(memory, 0xff, bytes);
-	o->id = (uintptr_t)memory;
-	o->bytes = bytes;
-	*pointer = memory;
-	return cudaSuccess;
+}
+
+/* 16 bits come from sums in float, as on the GPU. */
+void fake_store(void *data, cudaDataType type, int64_t i, double value) {
+	switch (type) {
+	case CUDA_R_64F:
+		((double *)data)[i] = value;
+		break;
+	case CUDA_R_16F:
+		((_Float16 *)data)[i] = (_Float16)(float)value;
+		break;
+	case CUDA_R_16BF:
+		((uint16_t *)data)[i] = to_bf16((float)value);
+		break;
+	default:
+		((float *)data)[i] = (float)value;
+	}
 }

@@ -154,7 +154,8 @@ static sl_status mirror_up(void *device, const view_block *v, mirror *m) {
 }
 
 static sl_status mirror_down(void *device, const view_block *v, const mirror *m) {
-	return backend()->copy(device, v->bytes, SL_MEMORY_HOST, m->base, SL_MEMORY_DEVICE, m->bytes);
+	SL_TRY(backend()->copy(device, v->bytes, SL_MEMORY_HOST, m->base, SL_MEMORY_DEVICE, m->bytes));
+	return backend()->synchronize(device);
 }
 
 static void mirror_free(void *device, mirror *m) {
@@ -698,6 +699,7 @@ SL_TEST(cuda_module, memory) {
 	GOOD(&h, b->copy(device, host, SL_MEMORY_HOST, q, SL_MEMORY_DEVICE, 100));
 	GOOD(&h, b->copy(device, back, SL_MEMORY_HOST, host, SL_MEMORY_HOST, 100));
 	GOOD(&h, b->copy(device, NULL, SL_MEMORY_HOST, NULL, SL_MEMORY_DEVICE, 0));
+	GOOD(&h, b->synchronize(device));
 	GOOD(&h, b->fill(device, NULL, 0, 0));
 	for (int i = 0; i < 100; i++)
 		CHECK_EQ(back[i], i >= 10 && i < 15 ? 0x5a : (char)(i * 3));
