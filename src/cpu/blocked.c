@@ -68,6 +68,21 @@ static size_t beside_bytes(const sl_op_desc *desc, int64_t width) {
 	return beside_in_panels(desc, width) ? 0 : sli_cpu_panel_bytes(m.rows, m.cols, width, SL_F32);
 }
 
+/* Whether a cell's values are gathered when its turn comes: with one tile no other would use them again, and they are
+ * read while they are in cache. */
+static bool gathers_cells(const sl_op_desc *desc, const sl_blocks *b) {
+	return b->gather && batch_of(desc) <= b->vectors * SL_VECTOR;
+}
+
+/* Of the values in the order of the blocks. */
+static size_t gathered_bytes(const sl_op_desc *desc, const sl_blocks *b) {
+	if (!b->gather)
+		return 0;
+	if (!gathers_cells(desc, b))
+		return sli_align64((size_t)b->nnz * sizeof(float));
+	return (size_t)b->groups * sli_align64((size_t)b->largest_cell * sizeof(float));
+}
+
 sl_status sli_cpu_blocked_plan(sl_cpu *cpu, const sl_kernel *kernel, sl_op_plan *plan) {
 	const sl_op_desc *desc = &plan->desc;
 	const sl_pattern_arrays *s = sli_cpu_structure(desc);
@@ -79,8 +94,7 @@ sl_status sli_cpu_blocked_plan(sl_cpu *cpu, const sl_kernel *kernel, sl_op_plan 
 	plan->kernel = kernel;
 	plan->state = b;
 	plan->workspace = b_bytes(desc, width) + beside_bytes(desc, width);
-	if (b->gather)
-		plan->workspace += sli_align64((size_t)s->nnz * sizeof(float));
+	plan->workspace += gathered_bytes(desc, b);
 	snprintf(plan->text, sizeof plan->text,
 			 "%s%s %lldx%lld nnz %lld batch %lld: %s, panels of %lld, tiles of %d, %lld blocks of %lld columns (%s)",
 			 desc->kind == SL_OP_SPMM ? "spmm" : "sddmm", desc->transpose ? " transposed" : "",
@@ -102,12 +116,24 @@ typedef struct blocked_job {
 	const sl_blocks *blocks;
 	sl_dense x, y; /* panels of one width: what is multiplied, what stands beside it */
 	float *values;
-	bool fused; /* the epilogue is the kernel's */
+	float *gathered; /* gathers_cells(): where a group's begin */
+	bool fused;      /* the epilogue is the kernel's */
 } blocked_job;
 
 static const float *vector_of(const sl_dense *m, int64_t row, int64_t vector) {
 	int64_t per = m->ld / SL_VECTOR;
 	return (const float *)m->data + vector / per * m->rows * m->ld + row * m->ld + vector % per * SL_VECTOR;
+}
+
+/* Where the entry of `start` 0 would lie. */
+static float *cell_values(const blocked_job *j, int64_t group, int64_t cell) {
+	const sl_blocks *b = j->blocks;
+	if (!j->gathered)
+		return j->values;
+	int64_t first = b->first_offset[cell], count = b->first_offset[cell + 1] - first;
+	float *to = j->gathered + group * (int64_t)(sli_align64((size_t)b->largest_cell * sizeof(float)) / sizeof(float));
+	sli_cpu_gather_words(j->args->values, to, b->gather + first, count);
+	return (float *)((uintptr_t)to - (uintptr_t)first * sizeof(float));
 }
 
 /* One tile of one group: all its blocks in turn. `beta` is for what the first one finds. */
@@ -124,7 +150,7 @@ static void run_group(const blocked_job *j, int64_t group, int64_t first, int ve
 		sl_block_task task = {.x = (const char *)copy,
 							  .offsets = (const char *)b->offsets + (size_t)b->first_offset[cell] * size,
 							  .wide = b->wide,
-							  .values = j->values,
+							  .values = cell_values(j, group, cell),
 							  .rows = b->row + b->first_row[cell],
 							  .starts = b->start + b->first_row[cell],
 							  .classes = b->classes + b->first_class[cell],
@@ -154,12 +180,10 @@ static void run_group(const blocked_job *j, int64_t group, int64_t first, int ve
 	}
 }
 
-/* Vectors from `first` on that one call takes: a tile, or what is left of it, four at most but for whole eights. */
+/* Vectors from `first` on that one call takes: a tile, or what is left of it. */
 static int step_of(const blocked_job *j, int64_t first, int64_t end) {
-	int64_t left = end - first, most = j->blocks->vectors;
-	if (most == 8 && left < 8)
-		most = 4;
-	return (int)(left < most ? left : most);
+	int64_t left = end - first;
+	return (int)(left < j->blocks->vectors ? left : j->blocks->vectors);
 }
 
 static int64_t vector_count(const blocked_job *j) {
@@ -200,8 +224,10 @@ static void run_spmm(sl_cpu *cpu, blocked_job *j, void *at, int64_t width) {
 	if (!args->c.rows || !args->c.cols)
 		return;
 	j->values = (float *)args->values;
-	if (j->blocks->gather) {
-		j->values = sli_carve(&at, sli_align64((size_t)j->blocks->nnz * sizeof(float)));
+	if (gathers_cells(desc, j->blocks)) {
+		j->gathered = sli_carve(&at, gathered_bytes(desc, j->blocks));
+	} else if (j->blocks->gather) {
+		j->values = sli_carve(&at, gathered_bytes(desc, j->blocks));
 		sli_cpu_gather(cpu, args->values, j->values, j->blocks->gather, SL_I32, sizeof(float), j->blocks->nnz);
 	}
 	j->x = args->b;

@@ -50,9 +50,11 @@ static void choose_shape(sl_blocks *b, const sl_pattern_arrays *s, int64_t width
 	bool samples = kernel->kind == SL_OP_SDDMM;
 	b->vectors = (int)(width / SL_VECTOR);
 	int64_t vectors = sli_ceil_div(n, SL_VECTOR);
-	if (avx512 && b->vectors == 4 && (vectors >= 16 || vectors % 8 == 0) && vectors &&
-		density >= (samples ? 0.2 : 0.28))
-		b->vectors = 8;
+	/* Tiles of up to two panels, where rows have so many entries that fewer of them a block do not matter. */
+	bool whole = vectors == 8 || vectors >= 16;
+	double enough = samples ? (whole ? 0.2 : 0.1) : (whole ? 0.28 : 0.35);
+	if (avx512 && b->vectors == 4 && vectors > 4 && (vectors < 8 || whole) && density >= enough)
+		b->vectors = (int)(vectors < 8 ? vectors : 8);
 	int64_t stride = b->vectors * SL_VECTOR * (int64_t)sizeof(float);
 	b->columns = bytes / stride;
 	b->wide = density * (double)b->columns < (samples ? ENTRIES_SDDMM : ENTRIES_SPMM) && s->cols > b->columns &&
@@ -163,7 +165,9 @@ static void cut(cutter *c, bool count_only) {
 				b->first_row[cell] = c->row;
 				b->first_class[cell] = c->class;
 			}
+			int64_t before = c->offset;
 			append_cell(c, g, block, block == 0 || block == b->blocks - 1, count_only);
+			b->largest_cell = c->offset - before > b->largest_cell ? c->offset - before : b->largest_cell;
 		}
 	}
 	if (!count_only) {

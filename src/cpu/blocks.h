@@ -8,7 +8,7 @@
 #include "cpu/cpu.h"
 
 /* A vector here is 16 columns of the batch. */
-enum { SL_VECTOR = 16, SL_MOST_VECTORS = 8 };
+enum { SL_VECTOR = 16 };
 
 /* Rows of one length, one after the other. */
 typedef struct sl_row_class {
@@ -36,7 +36,7 @@ struct sl_block_task {
 	int64_t row_count;
 	float *y; /* vectors of one panel are neighbours; the fifth is in the next panel */
 	int64_t ldy, y_panel;
-	int vectors; /* 1 to 4, or 8 */
+	int vectors; /* 1 to 4; with AVX-512 to 8 */
 	float alpha, beta;
 	const float *bias; /* by row; NULL: none. With the last block only */
 	bool relu;
@@ -54,7 +54,7 @@ typedef struct sl_blocks {
 	void *offsets;
 	int32_t *row, *start;
 	sl_row_class *classes;
-	int64_t class_count;
+	int64_t class_count, largest_cell; /* entries */
 	int32_t *gather; /* where each entry's value comes from, in order; NULL: starts point into the matrix' own */
 } sl_blocks;
 

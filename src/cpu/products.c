@@ -225,15 +225,28 @@ typedef struct gather_job {
 	int64_t count;
 } gather_job;
 
+/* Two indices a load and two words a store: the loads of the words themselves are what remains. */
+void sli_cpu_gather_words(const void *from, void *to, const int32_t *permutation, int64_t count) {
+	const uint32_t *words = from;
+	char *out = to;
+	int64_t i = 0;
+	for (; i + 8 <= count; i += 8)
+		for (int64_t k = i; k < i + 8; k += 2) {
+			uint64_t two, both;
+			memcpy(&two, permutation + k, sizeof two);
+			__asm__("" : "+r"(two)); /* else the compiler would load them one by one again */
+			both = words[(uint32_t)two] | (uint64_t)words[two >> 32] << 32;
+			memcpy(out + 4 * k, &both, sizeof both);
+		}
+	for (; i < count; i++)
+		memcpy(out + 4 * i, words + permutation[i], 4);
+}
+
 static void gather_chunk(void *argument, size_t index) {
 	const gather_job *j = argument;
 	int64_t begin = (int64_t)index * 16384, end = begin + 16384 < j->count ? begin + 16384 : j->count;
 	if (j->size == 4 && j->dtype == SL_I32) { /* f32 of less than 2^31 entries: nearly always */
-		const int32_t *permutation = j->permutation;
-		const float *from = (const float *)j->from;
-		float *to = (float *)j->to;
-		for (int64_t i = begin; i < end; i++)
-			to[i] = from[permutation[i]];
+		sli_cpu_gather_words(j->from, j->to + begin * 4, (const int32_t *)j->permutation + begin, end - begin);
 		return;
 	}
 	for (int64_t i = begin; i < end; i++)

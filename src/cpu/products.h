@@ -66,6 +66,7 @@ void sli_cpu_convert(sl_cpu *cpu, const sl_dense *from, const sl_dense *to);
 /* to[i] = from[permutation[i]] for i < count, elements of `size` bytes. */
 void sli_cpu_gather(sl_cpu *cpu, const void *from, void *to, const void *permutation, sl_dtype index_dtype, size_t size,
 					int64_t count);
+void sli_cpu_gather_words(const void *from, void *to, const int32_t *permutation, int64_t count);
 void sli_cpu_zero_padding(const sl_dense *m);
 /* C = activation(C + bias), pre-activation to D, for rows [begin, end) and columns [c0, c1). */
 void sli_cpu_epilogue(const sl_op_desc *desc, const sl_op_args *args, const sl_dense *c, int64_t begin, int64_t end,

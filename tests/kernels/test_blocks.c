@@ -121,12 +121,11 @@ static void try_block(sl_block_kernel kernel, sl_op_kind kind, int vectors, bool
 }
 
 static void try_kernel(sl_block_kernel kernel, sl_op_kind kind, sl_isa isa) {
-	static const int vectors[] = {1, 2, 3, 4, 8};
-	for (int v = 0; v < (isa == SL_ISA_AVX512 ? 5 : 4); v++)
-		for (int wide = 0; wide < (vectors[v] == 8 ? 1 : 2); wide++)
+	for (int vectors = 1; vectors <= (isa == SL_ISA_AVX512 ? 8 : 4); vectors++)
+		for (int wide = 0; wide < (vectors > 4 ? 1 : 2); wide++)
 			for (int64_t longest = 0; longest <= 34; longest += longest < 20 ? 1 : 7)
 				for (int s = 0; s < 4; s++)
-					try_block(kernel, kind, vectors[v], wide, longest, s & 1 ? 0.5 : 0, s & 2 && kind == SL_OP_SPMM);
+					try_block(kernel, kind, vectors, wide, longest, s & 1 ? 0.5 : 0, s & 2 && kind == SL_OP_SPMM);
 }
 
 SL_TEST(blocks, every_row_of_the_table) {
@@ -232,7 +231,8 @@ static void check_shape(const shape *s, int threads, float **bits) {
 	sl_context_destroy(context);
 }
 
-/* 112, 160 and 80 columns are a block of L1, 2048 one of L2; 1024 rows a group; 128 columns two panels. */
+/* 112, 160 and 80 columns are a block of L1, 91 of seven vectors, 2048 one of L2; 1024 rows a group; 128 columns two
+ * panels. */
 SL_TEST(blocks, shapes_on_both_sides_of_every_cut) {
 	static const shape shapes[] = {
 		{1, 1, 17, 32, 1},         {5, 111, 64, 64, 0.5},     {70, 112, 65, 64, 0.4},   {33, 113, 63, 64, 1},
@@ -240,7 +240,8 @@ SL_TEST(blocks, shapes_on_both_sides_of_every_cut) {
 		{40, 79, 127, 64, 0.7},    {300, 500, 100, 64, 0.1},  {300, 500, 30, 32, 0.1},  {200, 700, 40, 16, 0.1},
 		{1025, 300, 70, 64, 0.05}, {1023, 170, 66, 64, 0.04}, {64, 2047, 64, 64, 0.01}, {64, 2048, 130, 64, 0.01},
 		{50, 2049, 90, 64, 0.01},  {30, 4200, 32, 32, 0.005}, {2100, 40, 64, 64, 0.02}, {40, 40, 64, 64, 0},
-		{256, 256, 400, 64, 0.3},
+		{256, 256, 400, 64, 0.3},  {300, 128, 66, 64, 0.5},   {40, 106, 96, 64, 0.4},   {700, 91, 97, 64, 0.4},
+		{600, 92, 112, 64, 0.6},   {90, 90, 113, 64, 0.36},
 	};
 	static const int threads[] = {1, 2, 4, 7};
 	static const char *const sets[] = {"avx2", "avx512"};
