@@ -33,8 +33,7 @@ void sli_blocks_destroy(sl_cpu *cpu, sl_blocks *b) {
 	give(cpu, b->first_row, cells, sizeof *b->first_row);
 	give(cpu, b->first_class, cells, sizeof *b->first_class);
 	give(cpu, b->offsets, b->nnz, offset_size(b));
-	give(cpu, b->row, b->entries, sizeof *b->row);
-	give(cpu, b->start, b->entries, sizeof *b->start);
+	give(cpu, b->row, b->row_count + SL_ROWS_AHEAD, sizeof *b->row);
 	give(cpu, b->classes, b->class_count, sizeof *b->classes);
 	give(cpu, b->gather, b->nnz, sizeof *b->gather);
 	cpu->host->release(cpu->host->user, b, sizeof *b);
@@ -138,8 +137,7 @@ static void append_cell(cutter *c, int64_t g, int64_t block, bool keep_empty, bo
 	int64_t stride = b->vectors * SL_VECTOR * (int64_t)sizeof(float), base = block * b->columns;
 	for (int64_t i = 0; i < kept; i++) {
 		int64_t r = c->order[i], from = c->at[r] - c->length[r];
-		b->row[c->row] = (int32_t)(first + r);
-		b->start[c->row++] = (int32_t)(b->gather ? c->offset : from);
+		b->row[c->row++] = (sl_block_row){(int32_t)(first + r), (int32_t)(b->gather ? c->offset : from)};
 		for (int64_t k = from; k < c->at[r]; k++, c->offset++) {
 			int64_t bytes = (c->s->col_indices[k] - base) * stride;
 			if (b->wide)
@@ -182,15 +180,14 @@ static bool build(sl_cpu *cpu, cutter *c, const void *permutation, sl_dtype perm
 	sl_blocks *b = c->b;
 	int64_t cells = b->groups * b->blocks + 1;
 	cut(c, true);
-	b->entries = c->row;
+	b->row_count = c->row;
 	b->class_count = c->class;
 	b->first_offset = take(cpu, cells, sizeof *b->first_offset);
 	b->first_row = b->first_offset ? take(cpu, cells, sizeof *b->first_row) : NULL;
 	b->first_class = b->first_row ? take(cpu, cells, sizeof *b->first_class) : NULL;
 	b->offsets = b->first_class ? take(cpu, b->nnz, offset_size(b)) : NULL;
-	b->row = b->offsets ? take(cpu, b->entries, sizeof *b->row) : NULL;
-	b->start = b->row ? take(cpu, b->entries, sizeof *b->start) : NULL;
-	b->classes = b->start ? take(cpu, b->class_count, sizeof *b->classes) : NULL;
+	b->row = b->offsets ? take(cpu, b->row_count + SL_ROWS_AHEAD, sizeof *b->row) : NULL;
+	b->classes = b->row ? take(cpu, b->class_count, sizeof *b->classes) : NULL;
 	if (!b->classes)
 		return false;
 	if (permutation) {
@@ -199,6 +196,7 @@ static bool build(sl_cpu *cpu, cutter *c, const void *permutation, sl_dtype perm
 			return false;
 	}
 	cut(c, false);
+	memset(b->row + b->row_count, 0, SL_ROWS_AHEAD * sizeof *b->row);
 	for (int64_t i = 0; permutation && i < b->nnz; i++)
 		b->gather[i] = (int32_t)sli_cpu_offset(permutation, permutation_dtype, b->gather[i]);
 	return true;

@@ -10,6 +10,12 @@
 /* A vector here is 16 columns of the batch. */
 enum { SL_VECTOR = 16 };
 
+/* A row of y, and where the values of its entries begin. SL_ROWS_AHEAD more than there are can be read. */
+typedef struct sl_block_row {
+	int32_t row, start;
+} sl_block_row;
+enum { SL_ROWS_AHEAD = 4 };
+
 /* Rows of one length, one after the other. */
 typedef struct sl_row_class {
 	int32_t length, rows;
@@ -29,11 +35,9 @@ struct sl_block_task {
 	int64_t stride;      /* of its rows, in vectors */
 	const void *offsets; /* bytes, uint16_t or (wide) uint32_t, entry after entry in the order of `rows` */
 	bool wide;
-	float *values;         /* spmm only reads them */
-	const int32_t *rows;   /* rows of y, in the order of the classes */
-	const int32_t *starts; /* where the entries of each begin in values */
+	float *values;            /* spmm only reads them */
+	const sl_block_row *rows; /* in the order of the classes */
 	const sl_row_class *classes, *classes_end;
-	int64_t row_count;
 	float *y; /* vectors of one panel are neighbours; the fifth is in the next panel */
 	int64_t ldy, y_panel;
 	int vectors; /* 1 to 4; with AVX-512 to 8 */
@@ -44,15 +48,15 @@ struct sl_block_task {
 
 /* The matrix, cut. */
 typedef struct sl_blocks {
-	int64_t rows, nnz, columns;      /* `columns` a block */
-	int64_t groups, blocks, entries; /* entries of rows and starts */
-	int vectors;                     /* of a tile, and of the stride of a block's rows */
+	int64_t rows, nnz, columns;        /* `columns` a block */
+	int64_t groups, blocks, row_count; /* of `row` */
+	int vectors;                       /* of a tile, and of the stride of a block's rows */
 	bool wide;
 	int64_t *group; /* first row of each group, and the end */
 	/* By group and block, and the end: where offsets, rows and classes begin. */
 	int64_t *first_offset, *first_row, *first_class;
 	void *offsets;
-	int32_t *row, *start;
+	sl_block_row *row;
 	sl_row_class *classes;
 	int64_t class_count, largest_cell; /* entries */
 	int32_t *gather; /* where each entry's value comes from, in order; NULL: starts point into the matrix' own */

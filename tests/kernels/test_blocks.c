@@ -16,7 +16,8 @@ enum { ROWS = 9, COLS = 37, WIDTH = 8 * SL_VECTOR, GUARD = 16 };
 typedef struct block {
 	uint16_t narrow[ROWS * COLS];
 	uint32_t wide[ROWS * COLS];
-	int32_t column[ROWS * COLS], row[ROWS], start[ROWS];
+	int32_t column[ROWS * COLS];
+	sl_block_row row[ROWS + SL_ROWS_AHEAD];
 	sl_row_class classes[ROWS];
 	int64_t nnz;
 } block;
@@ -26,8 +27,7 @@ static void make_block(block *b, int stride, int64_t longest) {
 	b->nnz = 0;
 	for (int i = 0; i < ROWS - 1; i++) {
 		int64_t length = i == ROWS - 2 ? 0 : longest - i < 0 ? 0 : longest - i;
-		b->row[i] = (i * 3) % 8 + 1;
-		b->start[i] = (int32_t)b->nnz;
+		b->row[i] = (sl_block_row){(i * 3) % 8 + 1, (int32_t)b->nnz};
 		b->classes[i] = (sl_row_class){(int32_t)length, 1};
 		for (int64_t e = 0; e < length; e++, b->nnz++) {
 			b->column[b->nnz] = (int32_t)(e * COLS / (length + 1) + (i + e) % 2);
@@ -42,8 +42,8 @@ static int64_t place(int64_t r, int64_t c, int64_t panel, int64_t ld) {
 	return c / 64 * panel + r * ld + c % 64;
 }
 
-static void try_block(sl_block_kernel kernel, sl_op_kind kind, int vectors, bool wide, int64_t longest, double beta,
-					  bool finish) {
+static void try_block(sl_block_kernel kernel, sl_op_kind kind, int vectors, bool wide, int64_t longest, double alpha,
+					  double beta, bool finish) {
 	static block b;
 	static float x[2 * (COLS + 1) * 64], y[2 * ROWS * 64 + GUARD], before[2 * ROWS * 64 + GUARD], bias[ROWS];
 	static float values[ROWS * COLS + GUARD], old[ROWS * COLS + GUARD], copy[(COLS + 1) * WIDTH];
@@ -70,15 +70,13 @@ static void try_block(sl_block_kernel kernel, sl_op_kind kind, int vectors, bool
 					   .stride = vectors,
 					   .values = values,
 					   .rows = b.row,
-					   .starts = b.start,
 					   .classes = b.classes,
 					   .classes_end = b.classes + ROWS - 1,
-					   .row_count = ROWS - 1,
 					   .y = y,
 					   .ldy = 64,
 					   .y_panel = y_panel,
 					   .vectors = vectors,
-					   .alpha = 0.75f,
+					   .alpha = (float)alpha,
 					   .beta = (float)beta,
 					   .bias = finish ? bias : NULL,
 					   .relu = finish};
@@ -86,26 +84,26 @@ static void try_block(sl_block_kernel kernel, sl_op_kind kind, int vectors, bool
 	for (int i = 0; i < ROWS - 1; i++)
 		for (int64_t e = 0; !spmm && e < b.classes[i].length; e++) {
 			double sum = 0, mass = 0;
-			int64_t k = b.start[i] + e;
+			int64_t k = b.row[i].start + e;
 			for (int64_t c = 0; c < n; c++) {
-				double p = (double)y[place(b.row[i], c, y_panel, 64)] * x[place(b.column[k], c, x_panel, 64)];
+				double p = (double)y[place(b.row[i].row, c, y_panel, 64)] * x[place(b.column[k], c, x_panel, 64)];
 				sum += p, mass += fabs(p);
 			}
 			double kept = beta == 0 ? 0 : beta * old[k];
-			CHECK_NEAR(values[k], 0.75 * sum + kept, ((double)n + 4) * FLT_EPSILON * (mass + fabs(kept)));
+			CHECK_NEAR(values[k], alpha * sum + kept, ((double)n + 4) * FLT_EPSILON * (mass + fabs(kept)));
 		}
 	for (int i = 0; i < ROWS - 1; i++)
 		for (int64_t c = 0; spmm && c < n; c++) {
 			double sum = 0, mass = 0;
 			for (int64_t e = 0; e < b.classes[i].length; e++) {
-				int64_t k = b.start[i] + e;
+				int64_t k = b.row[i].start + e;
 				double p = (double)values[k] * x[place(b.column[k], c, x_panel, 64)];
 				sum += p, mass += fabs(p);
 			}
-			int64_t at = place(b.row[i], c, y_panel, 64);
-			double kept = beta == 0 ? 0 : beta * before[at], want = 0.75 * sum + kept;
+			int64_t at = place(b.row[i].row, c, y_panel, 64);
+			double kept = beta == 0 ? 0 : beta * before[at], want = alpha * sum + kept;
 			if (finish) {
-				want += bias[b.row[i]];
+				want += bias[b.row[i].row];
 				want = want < 0 ? 0 : want;
 			}
 			CHECK_NEAR(y[at], want, (double)(b.classes[i].length + 4) * FLT_EPSILON * (mass + fabs(kept) + 1));
@@ -124,8 +122,12 @@ static void try_kernel(sl_block_kernel kernel, sl_op_kind kind, sl_isa isa) {
 	for (int vectors = 1; vectors <= (isa == SL_ISA_AVX512 ? 8 : 4); vectors++)
 		for (int wide = 0; wide < (vectors > 4 ? 1 : 2); wide++)
 			for (int64_t longest = 0; longest <= 34; longest += longest < 20 ? 1 : 7)
-				for (int s = 0; s < 4; s++)
-					try_block(kernel, kind, vectors, wide, longest, s & 1 ? 0.5 : 0, s & 2 && kind == SL_OP_SPMM);
+				for (int s = 0; s < 8; s++)
+					try_block(kernel, kind, vectors, wide, longest, s & 4 ? 1 : 0.75,
+							  s & 4   ? s & 1
+							  : s & 1 ? 0.5
+									  : 0,
+							  s & 2 && kind == SL_OP_SPMM);
 }
 
 SL_TEST(blocks, every_row_of_the_table) {
