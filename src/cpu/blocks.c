@@ -50,9 +50,8 @@ static void choose_shape(sl_blocks *b, const sl_pattern_arrays *s, int64_t width
 	b->vectors = (int)(width / SL_VECTOR);
 	int64_t vectors = sli_ceil_div(n, SL_VECTOR);
 	/* Tiles of up to two panels, where rows have so many entries that fewer of them a block do not matter. */
-	bool whole = vectors == 8 || vectors >= 16;
-	double enough = samples ? (whole ? 0.2 : 0.1) : (whole ? 0.28 : 0.35);
-	if (avx512 && b->vectors == 4 && vectors > 4 && (vectors < 8 || whole) && density >= enough)
+	if (avx512 && b->vectors == 4 && vectors > 4 && (vectors <= 8 || vectors >= 16) &&
+		density >= (samples ? 0.1 : 0.28))
 		b->vectors = (int)(vectors < 8 ? vectors : 8);
 	int64_t stride = b->vectors * SL_VECTOR * (int64_t)sizeof(float);
 	b->columns = bytes / stride;
