@@ -4,9 +4,12 @@
 
 #include <stdio.h>
 
-/* cuSPARSE's ALG1 returned zeros without a word past this many columns (cupy#9850): more are given to it
- * in turns. The turns begin at fixed columns, so that results do not depend on how a caller cuts. */
-#define MAX_COLUMNS ((int64_t)65535 * 16)
+/* cuSPARSE's ALG1 returned zeros without a word past 65,535 x 16 columns (cupy#9850): more are given to it in turns.
+ * The turns begin at fixed columns, so that results do not depend on how a caller cuts. */
+void sli_cuda_limits(sl_cuda *cuda) {
+	cuda->most_columns = (int64_t)65535 * 16;
+	cuda->most_entries = INT32_MAX;
+}
 
 static const char *const op_names[SL_OP_COUNT] = {
 	"convert",   "spmm",        "sddmm", "gemm",  "gather", "activation", "activation gradient",
@@ -169,10 +172,10 @@ static sl_status buffer_size(const sl_cuda *cuda, const sl_op_desc *desc, int64_
 
 /* The most that any turn over `cols` columns wants. */
 static sl_status largest_buffer(const sl_cuda *cuda, const sl_op_desc *desc, int64_t cols, size_t *bytes) {
-	int64_t rest = cols % MAX_COLUMNS;
+	int64_t rest = cols % cuda->most_columns;
 	size_t full_bytes = 0, rest_bytes = 0;
-	if (cols >= MAX_COLUMNS)
-		SL_TRY(buffer_size(cuda, desc, MAX_COLUMNS, &full_bytes));
+	if (cols >= cuda->most_columns)
+		SL_TRY(buffer_size(cuda, desc, cuda->most_columns, &full_bytes));
 	if (rest)
 		SL_TRY(buffer_size(cuda, desc, rest, &rest_bytes));
 	*bytes = full_bytes > rest_bytes ? full_bytes : rest_bytes;
@@ -297,9 +300,9 @@ static sl_status run_spmm(const sl_cuda *cuda, const sl_op_plan *plan, const sl_
 	}
 	descriptors d = {0};
 	sl_status status = make_sparse(cuda, desc, values, &d);
-	for (int64_t first = 0; status == SL_OK && first < args->c.cols; first += MAX_COLUMNS) {
+	for (int64_t first = 0; status == SL_OK && first < args->c.cols; first += cuda->most_columns) {
 		int64_t left = args->c.cols - first;
-		status = multiply_columns(cuda, plan, args, first, left < MAX_COLUMNS ? left : MAX_COLUMNS, &d);
+		status = multiply_columns(cuda, plan, args, first, left < cuda->most_columns ? left : cuda->most_columns, &d);
 	}
 	destroy_descriptors(&d);
 	return status;

@@ -36,6 +36,21 @@ typedef struct sl_allocator {
 } sl_allocator;
 
 /**
+ * Allocator hooks for memory of a GPU: #SL_MEMORY_DEVICE, and #SL_MEMORY_PINNED on the host. Both follow the order of
+ * `stream`, the context's (a cudaStream_t): what is allocated is used on it alone, and what is released may still be in
+ * use by work queued there before. A pool such as cudaMallocFromPoolAsync() and the caching allocators of frameworks
+ * work so. Never called while the stream captures a graph. Leave both NULL for a pool of the context's own. Unread on
+ * the CPU.
+ */
+typedef struct sl_device_allocator {
+	void *user; /**< handed to both */
+	/** `bytes` > 0 on the context's GPU, aligned to 256, or NULL. The GPU is current. */
+	void *(*allocate)(void *user, size_t bytes, sl_memory kind, void *stream);
+	/** Free what allocate() gave; may come from any thread that drops the last reference to an object. */
+	void (*release)(void *user, void *pointer, size_t bytes, sl_memory kind, void *stream);
+} sl_device_allocator;
+
+/**
  * The caller's own parallel-for, used instead of a thread pool. `run` must call
  * `task(argument, i)` once for each i in [0, count), from any threads, and return when all have
  * returned. `threads` is how many run at once (a hint for splitting work). Results do not depend
@@ -102,13 +117,18 @@ typedef struct sl_context_options {
 	void *log_user;         /**< handed to `log` */
 	sl_progress_callback progress; /**< default: none */
 	void *progress_user;           /**< handed to `progress` */
-	void *stream;                  /**< a cudaStream_t to run on; default: an own stream. Ignored on the CPU */
-	char *error;                   /**< receives the message if creation fails; may be NULL */
-	size_t error_size;             /**< bytes at `error`, the terminating zero included */
-	sl_plan_mode plan_mode;        /**< default #SL_PLAN_AUTO */
+	void *stream; /**< a cudaStream_t to run on, which outlives the context and all made through it; default: an own
+					 stream. Ignored on the CPU */
+	char *error;  /**< receives the message if creation fails; may be NULL */
+	size_t error_size;       /**< bytes at `error`, the terminating zero included */
+	sl_plan_mode plan_mode;  /**< default #SL_PLAN_AUTO */
 	const char *calibration; /**< file of measured costs, copied; default: what SPARSELAYER_CALIBRATION names, else one
 								in the user's cache folder. "off": neither measure nor read any, as deterministic
 								contexts. See sl_calibrate() */
+	sl_device_allocator device_allocator; /**< default: a stream-ordered pool of the context's own; plain allocation
+											 where the driver has no pools */
+	size_t pool_keep;                     /**< bytes that the pool keeps when they are not in use; default: all, until
+											 sl_context_trim() */
 } sl_context_options;
 
 /** Begins an initializer of #sl_context_options. */
@@ -153,6 +173,12 @@ SL_API sl_status sl_context_set_progress(sl_context *context, sl_progress_callba
 
 /** Change how plans are made from now on; plans that exist stay. @return #SL_ERR_ARGUMENT */
 SL_API sl_status sl_context_set_plan_mode(sl_context *context, sl_plan_mode mode);
+
+/**
+ * Give back memory that is kept for later: workspace, and what the GPU's pool holds unused. The next calls allocate
+ * again. Waits for the device. @return #SL_ERR_STATE (the stream captures a graph)
+ */
+SL_API sl_status sl_context_trim(sl_context *context);
 
 /** Wait until everything asked of the context's device is done. On the CPU: returns at once. */
 SL_API sl_status sl_context_synchronize(sl_context *context);

@@ -44,7 +44,11 @@ SL_BEGIN_DECLS
 /**
  * What a call returns. Besides what its own text names, any call may return #SL_ERR_NULL (a pointer that
  * is needed is NULL), #SL_ERR_ARGUMENT (an unknown enumerator, a struct_size that was not set), and, where
- * it allocates, #SL_ERR_MEMORY and #SL_ERR_BUDGET. #SL_ERR_FORKED is reserved: contexts survive a fork.
+ * it allocates, #SL_ERR_MEMORY and #SL_ERR_BUDGET. On a GPU any call may also return #SL_ERR_BACKEND (with the text of the
+ * CUDA library that failed), #SL_ERR_STATE (it would allocate, plan or wait while the stream captures a graph: prepare
+ * first), #SL_ERR_FORKED (the process is a child of the one that made the context; CPU contexts survive a fork) and
+ * #SL_ERR_DEVICE_LOST: the driver reported an error that nothing in the process recovers from. The context is lost then;
+ * every later call says so, and destroying works.
  */
 typedef enum sl_status {
 /** @cond list */

@@ -19,6 +19,8 @@ static const char *wrong(const sl_context_options *o) {
 		return "threads must be in [0, 4096]";
 	if (!o->allocator.allocate != !o->allocator.release)
 		return "allocator needs both allocate and release, or neither";
+	if (!o->device_allocator.allocate != !o->device_allocator.release)
+		return "device_allocator needs both allocate and release, or neither";
 	if (!o->parallel_for.run && (o->parallel_for.user || o->parallel_for.threads))
 		return "parallel_for.run is null";
 	if (o->parallel_for.threads < 0)
@@ -120,6 +122,16 @@ sl_status sl_context_synchronize(sl_context *context) {
 	if (!context)
 		return SL_ERR_NULL;
 	return context->device->backend->synchronize(context->device->device);
+}
+
+sl_status sl_context_trim(sl_context *context) {
+	if (!context)
+		return SL_ERR_NULL;
+	const sl_backend *backend = context->device->backend;
+	if (backend->capturing && backend->capturing(context->device->device))
+		return sli_fail(context, SL_ERR_STATE, "the stream captures a graph: memory is given back after it");
+	sli_arena_trim(context);
+	return backend->trim ? backend->trim(context->device->device) : SL_OK;
 }
 
 static int list(const sl_backend *backend, sl_device_info *found, int capacity) {

@@ -18,7 +18,7 @@
 
 #include <sparselayer/sparselayer.h>
 
-#define SL_BACKEND_ABI 2u
+#define SL_BACKEND_ABI 3u
 
 /* What a backend may ask of its host. `user` is the host's. All host calls are thread-safe but
  * parallel() and fail(), which belong to the thread that uses the context. */
@@ -40,6 +40,8 @@ typedef struct sl_host {
 	bool deterministic;
 	void *stream; /* the caller's, or NULL */
 	int device_index;
+	sl_device_allocator device_allocator; /* the caller's, or NULLs */
+	size_t pool_keep;                     /* 0: all */
 } sl_host;
 
 typedef enum sl_op_kind {
@@ -298,6 +300,14 @@ typedef struct sl_backend {
 	sl_status (*event_record)(void *device, void *event);
 	sl_status (*event_wait)(void *device, void *event, bool on_host);
 	sl_status (*synchronize)(void *device);
+	/* NULL in a backend of host memory, all four. check(): whether what a caller handed in as `name` may be used as
+	 * memory of the device, aligned to `alignment`. trim(): give back what is kept for later. capturing(): whether work
+	 * is recorded, not run, so that nothing may be allocated, planned or waited for. time(): seconds that run() kept
+	 * the device busy. */
+	sl_status (*check)(void *device, const void *pointer, size_t alignment, const char *name);
+	sl_status (*trim)(void *device);
+	bool (*capturing)(void *device);
+	sl_status (*time)(void *device, sl_status (*run)(void *argument), void *argument, double *seconds);
 
 	/* Ops. supports() answers SL_OK or keeps a message and returns why not. */
 	sl_status (*supports)(void *device, const sl_op_desc *desc);

@@ -300,6 +300,10 @@ cudaError_t CUDARTAPI cudaFreeAsync(void *pointer, cudaStream_t stream) {
 		fake_fault(call, "what is to be destroyed does not exist");
 		return fake_report(cudaErrorInvalidValue);
 	}
+	if (fake_lost()) { /* no queue runs any more */
+		(void)fake_remove(FAKE_DEVICE_MEMORY, pointer);
+		return fake_report(fake_failure());
+	}
 	o->dying = true;
 	cudaError_t error = fake_enqueue(call, stream, die, &pointer, sizeof pointer);
 	return fake_report(failing ? fake_failure() : error);
