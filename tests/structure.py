@@ -7,11 +7,12 @@ import re
 import sys
 
 BELOW = {
-    "api": {"api", "layers", "train", "stream", "io", "ops", "sparse", "core", "backend"},
+    "api": {"api", "comm", "layers", "train", "stream", "io", "ops", "sparse", "core", "backend"},
+    "comm": {"comm", "core", "backend"},
     "layers": {"layers", "ops", "sparse", "core", "backend"},
-    "train": {"train", "layers", "ops", "sparse", "core", "backend"},
+    "train": {"train", "comm", "layers", "ops", "sparse", "core", "backend"},
     "stream": {"stream", "ops", "sparse", "core", "backend"},
-    "io": {"io", "train", "layers", "ops", "sparse", "core", "backend"},
+    "io": {"io", "train", "comm", "layers", "ops", "sparse", "core", "backend"},
     "ops": {"ops", "sparse", "core", "backend"},
     "sparse": {"sparse", "core", "backend"},
     "core": {"core", "backend"},

@@ -30,5 +30,6 @@
 #include "metrics.h"
 #include "stream.h"
 #include "store.h"
+#include "comm.h"
 
 #endif

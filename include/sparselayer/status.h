@@ -38,6 +38,8 @@ SL_BEGIN_DECLS
 	X(SL_ERR_LIMIT, 63, "the file declares more than the limits allow")                                                \
 	X(SL_ERR_NO_SPACE, 64, "no space is left on the device")                                                           \
 	X(SL_ERR_CANCELLED, 70, "cancelled by the caller")                                                                 \
+	X(SL_ERR_COMM, 80, "communication between ranks failed")                                                           \
+	X(SL_ERR_DISAGREE, 81, "ranks that must agree do not")                                                             \
 	X(SL_ERR_INTERNAL, 90, "an internal error; please report it")
 /** @endcond */
 

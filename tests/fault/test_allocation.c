@@ -187,6 +187,10 @@ static const int64_t entry_rows[] = {3, 0, 3, 1, 11}, entry_cols[] = {2, 5, 0, 1
 static const int32_t offsets[SIDE + 1] = {0, 1, 2, 2, 4, 4, 4, 4, 4, 4, 4, 4, 5}, columns[] = {5, 11, 2, 0, 1};
 static const float values[] = {1, 2, 3, 4, 5};
 
+static sl_status comm_create(things *t, void **left) {
+	MAKES(sl_comm, sl_comm_destroy,
+		  sl_comm_create(&made, t->context, &(sl_comm_options){SL_COMM_DEFAULTS, .kind = SL_COMM_SELF}));
+}
 static sl_status pattern_create(things *t, void **left) {
 	MAKES(sl_pattern, sl_pattern_release,
 		  sl_pattern_create(&made, t->context, SIDE, SIDE, 5, offsets, SL_I32, columns, SL_I32));
@@ -820,6 +824,7 @@ static const struct {
 			 CALL(csr_create_dense),
 			 CALL(csr_create_top_k),
 			 CALL(csr_create_pattern),
+			 CALL(comm_create),
 			 CALL(csr_wrap),
 			 CALL(csr_convert),
 			 CALL(csr_transpose),

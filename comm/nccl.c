@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Communicators over NCCL: device buffers, on the stream that the caller gave its context or on an own one. */
+#include <cuda_runtime_api.h>
+#include <nccl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "backend/comm.h"
+
+typedef struct nccl_link {
+	ncclComm_t comm;
+	cudaStream_t stream;
+	cudaEvent_t done;
+	bool own_comm, own_stream;
+	int rank, size, device;
+	double timeout;
+	sl_carrier_options host;
+} nccl_link;
+
+static sl_status fail_nccl(const sl_carrier_options *h, ncclResult_t error, const char *what) {
+	if (error == ncclSuccess)
+		return SL_OK;
+	return h->fail(h->user, error == ncclRemoteError || error == ncclSystemError ? SL_ERR_COMM : SL_ERR_BACKEND,
+				   "%s: %s", what, ncclGetErrorString(error));
+}
+
+static sl_status fail_cuda(const sl_carrier_options *h, cudaError_t error, const char *what) {
+	if (error == cudaSuccess)
+		return SL_OK;
+	cudaGetLastError(); /* not for the caller's next call to find */
+	return h->fail(h->user, SL_ERR_BACKEND, "%s: %s", what, cudaGetErrorString(error));
+}
+
+static sl_status nccl_unique_id(const sl_carrier_options *options, void *id) {
+	ncclUniqueId made;
+	_Static_assert(sizeof made == SL_COMM_ID_BYTES, "NCCL's ids have another size");
+	SL_TRY(fail_nccl(options, ncclGetUniqueId(&made), "ncclGetUniqueId"));
+	memcpy(id, &made, sizeof made);
+	return SL_OK;
+}
+
+static sl_status join(nccl_link *link, const sl_comm_options *o) {
+	const sl_carrier_options *h = &link->host;
+	ncclUniqueId id;
+	if (o->nccl_comm) {
+		link->comm = o->nccl_comm;
+		SL_TRY(fail_nccl(h, ncclCommUserRank(link->comm, &link->rank), "ncclCommUserRank"));
+		return fail_nccl(h, ncclCommCount(link->comm, &link->size), "ncclCommCount");
+	}
+	memcpy(&id, o->unique_id, sizeof id);
+	link->rank = o->rank;
+	link->size = o->size;
+	SL_TRY(fail_nccl(h, ncclCommInitRank(&link->comm, link->size, id, link->rank), "ncclCommInitRank"));
+	link->own_comm = true;
+	return SL_OK;
+}
+
+static void nccl_close(void *opaque, bool failed) {
+	nccl_link *link = opaque;
+	int previous;
+	bool entered = cudaGetDevice(&previous) == cudaSuccess && cudaSetDevice(link->device) == cudaSuccess;
+	if (link->own_comm) {
+		if (failed)
+			ncclCommAbort(link->comm);
+		else
+			ncclCommDestroy(link->comm);
+	}
+	if (link->done)
+		cudaEventDestroy(link->done);
+	if (link->own_stream)
+		cudaStreamDestroy(link->stream);
+	if (entered)
+		cudaSetDevice(previous);
+	free(link);
+}
+
+static sl_status open_on_device(nccl_link *link) {
+	const sl_carrier_options *h = &link->host;
+	if (!link->stream) {
+		SL_TRY(fail_cuda(h, cudaStreamCreateWithFlags(&link->stream, cudaStreamNonBlocking), "cudaStreamCreate"));
+		link->own_stream = true;
+	}
+	SL_TRY(fail_cuda(h, cudaEventCreateWithFlags(&link->done, cudaEventDisableTiming), "cudaEventCreate"));
+	return join(link, &h->options);
+}
+
+static sl_status nccl_open(const sl_carrier_options *o, void **result, sl_carrier_info *info) {
+	int version = 0, previous = 0;
+	nccl_link *link = calloc(1, sizeof *link);
+	if (!link)
+		return o->fail(o->user, SL_ERR_MEMORY, "no memory for an NCCL communicator");
+	link->host = *o;
+	link->timeout = o->options.timeout;
+	link->device = o->device_index;
+	link->stream = o->stream;
+	sl_status status = fail_cuda(o, cudaGetDevice(&previous), "cudaGetDevice");
+	if (status == SL_OK)
+		status = fail_cuda(o, cudaSetDevice(link->device), "cudaSetDevice");
+	if (status == SL_OK) {
+		status = open_on_device(link);
+		cudaSetDevice(previous);
+	}
+	if (status != SL_OK) {
+		nccl_close(link, true);
+		return status;
+	}
+	ncclGetVersion(&version);
+	*info = (sl_carrier_info){.rank = link->rank,
+							  .size = link->size,
+							  .device_buffers = true,
+							  .sixteen_bits = true,
+							  .unordered = link->own_stream};
+	snprintf(info->text, sizeof info->text, "NCCL %d, GPU %d", version, link->device);
+	*result = link;
+	return SL_OK;
+}
+
+static ncclDataType_t type_of(sl_dtype dtype) {
+	switch (dtype) {
+	case SL_F32:
+		return ncclFloat32;
+	case SL_F64:
+		return ncclFloat64;
+	case SL_BF16:
+		return ncclBfloat16;
+	case SL_F16:
+		return ncclFloat16;
+	case SL_I32:
+		return ncclInt32;
+	default:
+		return ncclInt64;
+	}
+}
+
+static size_t element_bytes(sl_dtype dtype) {
+	return dtype == SL_F64 || dtype == SL_I64 ? 8 : dtype == SL_F32 || dtype == SL_I32 ? 4 : 2;
+}
+
+static ncclResult_t exchange(nccl_link *link, const sl_comm_call *c) {
+	size_t block = (size_t)c->count * element_bytes(c->dtype);
+	ncclResult_t error = ncclGroupStart(), end;
+	for (int r = 0; r < link->size && error == ncclSuccess; r++) {
+		error = ncclSend((const char *)c->send + (size_t)r * block, (size_t)c->count, type_of(c->dtype), r, link->comm,
+						 link->stream);
+		if (error == ncclSuccess)
+			error = ncclRecv((char *)c->recv + (size_t)r * block, (size_t)c->count, type_of(c->dtype), r, link->comm,
+							 link->stream);
+	}
+	end = ncclGroupEnd();
+	return error == ncclSuccess ? end : error;
+}
+
+static ncclResult_t launch(nccl_link *link, const sl_comm_call *c) {
+	ncclRedOp_t op = c->op == SL_COMM_SUM ? ncclSum : c->op == SL_COMM_MAX ? ncclMax : ncclMin;
+	ncclDataType_t type = type_of(c->dtype);
+	size_t n = (size_t)c->count;
+	switch (c->kind) {
+	case SL_CALL_ALL_REDUCE:
+		return ncclAllReduce(c->send, c->recv, n, type, op, link->comm, link->stream);
+	case SL_CALL_ALL_GATHER:
+		return ncclAllGather(c->send, c->recv, n, type, link->comm, link->stream);
+	case SL_CALL_REDUCE_SCATTER:
+		return ncclReduceScatter(c->send, c->recv, n, type, op, link->comm, link->stream);
+	case SL_CALL_ALL_TO_ALL:
+		return exchange(link, c);
+	case SL_CALL_BROADCAST:
+		return ncclBroadcast(c->recv, c->recv, n, type, c->root, link->comm, link->stream);
+	default:
+		return ncclInvalidArgument;
+	}
+}
+
+/* NCCL has no barrier: a sum of nothing much is one. */
+static sl_status barrier(nccl_link *link) {
+	void *word = NULL;
+	SL_TRY(fail_cuda(&link->host, cudaMalloc(&word, 4), "cudaMalloc"));
+	ncclResult_t error = ncclAllReduce(word, word, 1, ncclInt32, ncclMax, link->comm, link->stream);
+	cudaError_t waited = cudaStreamSynchronize(link->stream);
+	cudaFree(word);
+	SL_TRY(fail_nccl(&link->host, error, "ncclAllReduce"));
+	return fail_cuda(&link->host, waited, "cudaStreamSynchronize");
+}
+
+static sl_status nccl_start(void *opaque, const sl_comm_call *call, int64_t number, void **ticket) {
+	nccl_link *link = opaque;
+	int previous;
+	(void)number;
+	*ticket = NULL;
+	SL_TRY(fail_cuda(&link->host, cudaGetDevice(&previous), "cudaGetDevice"));
+	SL_TRY(fail_cuda(&link->host, cudaSetDevice(link->device), "cudaSetDevice"));
+	sl_status status = call->kind == SL_CALL_BARRIER
+						   ? barrier(link)
+						   : fail_nccl(&link->host, launch(link, call), "an NCCL call could not be started");
+	cudaSetDevice(previous);
+	return status;
+}
+
+static double now(void) {
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* On the caller's stream what follows waits by itself. On an own one the host does. */
+static sl_status nccl_finish(void *opaque, void *ticket) {
+	nccl_link *link = opaque;
+	ncclResult_t error = ncclSuccess;
+	(void)ticket;
+	SL_TRY(fail_nccl(&link->host, ncclCommGetAsyncError(link->comm, &error), "ncclCommGetAsyncError"));
+	SL_TRY(fail_nccl(&link->host, error, "an NCCL call failed"));
+	if (!link->own_stream)
+		return SL_OK;
+	SL_TRY(fail_cuda(&link->host, cudaEventRecord(link->done, link->stream), "cudaEventRecord"));
+	double began = now();
+	for (cudaError_t state = cudaErrorNotReady; state == cudaErrorNotReady;) {
+		state = cudaEventQuery(link->done);
+		if (state != cudaErrorNotReady)
+			return fail_cuda(&link->host, state, "an NCCL call failed");
+		cudaGetLastError();
+		SL_TRY(fail_nccl(&link->host, ncclCommGetAsyncError(link->comm, &error), "ncclCommGetAsyncError"));
+		SL_TRY(fail_nccl(&link->host, error, "an NCCL call failed"));
+		if (now() - began > link->timeout)
+			return link->host.fail(link->host.user, SL_ERR_COMM, "rank %d of %d waited %g s for the others in vain",
+								   link->rank, link->size, link->timeout);
+		nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
+	}
+	return SL_OK;
+}
+
+/* NCCL knows of no job: the launcher sees this process fail. */
+static void nccl_abort(void *opaque, int exit_status) {
+	nccl_link *link = opaque;
+	ncclCommAbort(link->comm);
+	_Exit(exit_status);
+}
+
+static const sl_carrier carrier = {.abi = SL_CARRIER_ABI,
+								   .name = "nccl",
+								   .open = nccl_open,
+								   .close = nccl_close,
+								   .start = nccl_start,
+								   .finish = nccl_finish,
+								   .abort = nccl_abort,
+								   .unique_id = nccl_unique_id};
+
+__attribute__((visibility("default"))) const sl_carrier *sparselayer_carrier(uint32_t abi) {
+	return abi == SL_CARRIER_ABI ? &carrier : NULL;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ranks.h"
+
+sl_context *context;
+sl_comm *comm;
+int rank, size;
+
+/* Usage: ranks TEST TIMEOUT ARGUMENTS... */
+int main(int argc, char **argv) {
+	static const struct {
+		const char *name;
+		void (*run)(int argc, char **argv);
+	} tests[] = {{"collectives", test_collectives}};
+	char why[256] = "";
+	if (argc < 3)
+		return 2;
+	sl_status status = sl_context_create(
+		&context, &(sl_context_options){SL_CONTEXT_DEFAULTS, .device = SL_DEVICE_CPU, .threads = 1, .seed = 7,
+										.deterministic = getenv("SL_DETERMINISTIC") != NULL, .error = why,
+										.error_size = sizeof why});
+	if (status != SL_OK) {
+		fprintf(stderr, "no context: %s\n", why);
+		return 1;
+	}
+	status = sl_comm_create(&comm, context, &(sl_comm_options){SL_COMM_DEFAULTS, .timeout = atof(argv[2])});
+	if (status != SL_OK) {
+		fprintf(stderr, "no communicator: %s\n", sl_context_message(context));
+		return 1;
+	}
+	rank = sl_comm_rank(comm);
+	size = sl_comm_size(comm);
+	for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
+		if (!strcmp(argv[1], tests[i].name)) {
+			tests[i].run(argc - 3, argv + 3);
+			sl_comm_destroy(comm);
+			sl_context_destroy(context);
+			return 0;
+		}
+	fprintf(stderr, "there is no test %s\n", argv[1]);
+	sl_comm_abort(comm, 2);
+}
