@@ -57,6 +57,11 @@ typedef struct sl_sparsity_options {
 								NULL: from `density` */
 	bool keep_last;          /**< GMP, L1: leave the last layer alone */
 	uint64_t stream;         /**< SET: distinguishes the draws of models of one context */
+	double spread; /**< RigL: a neuron gains at most ceil(spread * m) weights in an edit, m being the mean of its
+					  layer (of all governed layers with #SL_BUDGET_GLOBAL); at least 1, default 1. Without a
+					  limit (INFINITY, as RigL is published) adaptive optimizers (Adam) let a few neurons with
+					  large gradients gain nearly all: their candidates are correlated and say the same. Where
+					  neurons are nearly full, fewer weights are moved than `drop` says */
 } sl_sparsity_options;
 /** Begins an initializer of #sl_sparsity_options. */
 #define SL_SPARSITY_DEFAULTS .struct_size = sizeof(sl_sparsity_options)

@@ -31,6 +31,7 @@ typedef struct sl_regrow_options {
 						   Evci et al. 2020; ties: lower row, then column). NULL: at random (SET, Mocanu et al. 2018) */
 	const sl_dense *dY; /**< [batch, out_features] gradient of that forward's output, with `saved` */
 	uint64_t stream;    /**< at random: distinguishes the draws; give each call its own */
+	double spread;      /**< with `saved`: as sl_sparsity_options.spread */
 } sl_regrow_options;
 /** Begins an initializer of #sl_regrow_options. */
 #define SL_REGROW_DEFAULTS .struct_size = sizeof(sl_regrow_options)

@@ -68,6 +68,8 @@ sl_status sl_layer_regrow(sl_context *context, sl_layer *layer, const sl_regrow_
 		SL_TRY(sli_take_struct(context, &o, sizeof o, options, "options"));
 	if (!(o.drop >= 0 && o.drop <= 1))
 		return sli_fail(context, SL_ERR_ARGUMENT, "drop is %g; it must be in (0, 1]", o.drop);
+	if (!(o.spread == 0 || o.spread >= 1))
+		return sli_fail(context, SL_ERR_ARGUMENT, "spread is %g; it must be at least 1", o.spread);
 	SL_TRY(check_layer(context, layer, optimizer));
 	if (layer->dense)
 		return sli_fail(context, SL_ERR_STATE, "layer \"%s\" is dense: there is nothing to grow", layer->name);
@@ -81,7 +83,8 @@ sl_status sl_layer_regrow(sl_context *context, sl_layer *layer, const sl_regrow_
 	int64_t count = (int64_t)llround((o.drop != 0 ? o.drop : 0.3) * (double)nnz);
 	count = count < missing ? count : missing;
 	if (count)
-		SL_TRY(sli_layer_regrow(context, layer, count, optimizer, o.saved, &dy, o.stream));
+		SL_TRY(
+			sli_layer_regrow(context, layer, &count, optimizer, o.saved, &dy, o.spread != 0 ? o.spread : 1, o.stream));
 	if (moved)
 		*moved = count;
 	return SL_OK;

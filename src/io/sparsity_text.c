@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "io/sparsity_text.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -18,10 +19,12 @@ json_t *sli_sparsity_describe(const sl_sparsity *s) {
 		json_decref(layers);
 		return NULL;
 	}
-	return json_pack("{s:s,s:i,s:I,s:I,s:I,s:f,s:i,s:s,s:I,s:I,s:o}", "method", sl_sparse_method_name(o->method),
+	/* JSON has no infinity: where there is no limit, none is written. */
+	double spread = o->spread < HUGE_VAL ? o->spread : 0;
+	return json_pack("{s:s,s:i,s:I,s:I,s:I,s:f,s:i,s:s,s:I,s:I,s:f,s:o}", "method", sl_sparse_method_name(o->method),
 					 "budget", (int)o->budget, "interval", (json_int_t)o->interval, "begin", (json_int_t)o->begin,
 					 "end", (json_int_t)o->end, "drop", o->drop, "decay", (int)o->decay, "stream", stream, "steps",
-					 (json_int_t)s->steps, "edits", (json_int_t)s->edits, "layers", layers);
+					 (json_int_t)s->steps, "edits", (json_int_t)s->edits, "spread", spread, "layers", layers);
 }
 
 static int64_t integer(const json_t *object, const char *key) {
@@ -65,6 +68,9 @@ sl_status sli_sparsity_parse(sl_context *context, const char *path, const json_t
 								 .decay = (sl_drop_decay)integer(json, "decay"),
 								 .stream = stream ? strtoull(stream, NULL, 10) : 0},
 						o;
+	/* A schedule of a file that knows of no limit had none. */
+	given.spread = json_number_value(json_object_get(json, "spread"));
+	given.spread = given.spread != 0 ? given.spread : HUGE_VAL;
 	for (int m = SL_SPARSE_STATIC; method && m <= SL_SPARSE_L1; m++)
 		if (!strcmp(method, sl_sparse_method_name((sl_sparse_method)m)))
 			given.method = (sl_sparse_method)m;

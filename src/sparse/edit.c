@@ -5,7 +5,7 @@
 #include "core/checked.h"
 #include "sparse/random.h"
 
-enum { ROWS = 32, CARRIED = 16384 };
+enum { ROWS = 32, RUN = 64, CARRIED = 4096 };
 
 typedef struct merge {
 	const sl_pattern_edit *edit;
@@ -34,41 +34,89 @@ static int64_t offset(const merge *m, int64_t row) {
 	return sli_index(m->a.row_offsets, m->a.offset_dtype, row);
 }
 
+/* Of marks, which are 0 or 1: eight at a time, summed in the uppermost byte of a product. */
+static int64_t count_marks(const uint8_t *marks, int64_t begin, int64_t end) {
+	int64_t count = 0, k = begin;
+	for (; k + 8 <= end; k += 8) {
+		uint64_t eight;
+		memcpy(&eight, marks + k, sizeof eight);
+		count += (int64_t)(eight * UINT64_C(0x0101010101010101) >> 56);
+	}
+	for (; k < end; k++)
+		count += marks[k];
+	return count;
+}
+
 static void count_rows(void *argument, size_t index) {
 	merge *m = argument;
 	int64_t begin = (int64_t)index * ROWS, end = begin + ROWS < m->a.rows ? begin + ROWS : m->a.rows;
 	int64_t cell = cell_from(m, begin);
 	for (int64_t r = begin; r < end; r++) {
 		int64_t k1 = offset(m, r + 1), count = k1 - offset(m, r), next = (r + 1) * m->a.cols;
-		for (int64_t k = offset(m, r); m->edit->marks && k < k1; k++)
-			count -= m->edit->marks[k];
+		if (m->edit->marks)
+			count -= count_marks(m->edit->marks, offset(m, r), k1);
 		for (; cell < m->edit->grown && m->edit->cells[cell] < next; cell++)
 			count++;
 		m->begins[r + 1] = count;
 	}
 }
 
+/* A run of a row's entries without those that go. Which go is as good as random: no branches. */
+typedef struct kept {
+	int32_t columns[RUN + 1];
+	int64_t entries[RUN + 1], count;
+} kept;
+
+static void keep(const merge *m, int64_t k, int64_t end, kept *to) {
+	const uint8_t *marks = m->edit->marks;
+	int64_t n = 0;
+	for (; k < end; k++) {
+		to->columns[n] = m->a.col_indices[k];
+		to->entries[n] = k;
+		n += !marks || !marks[k];
+	}
+	to->count = n;
+}
+
+static int64_t put_new(const merge *m, int64_t at, int64_t column) {
+	m->columns[at] = (int32_t)column;
+	m->map[at] = -1;
+	return at + 1;
+}
+
+/* The new entries of a row from `cell` on that come before what is kept, and that; `first` is the row's first cell.
+ * Returns the next cell. */
+static int64_t merge_run(const merge *m, const kept *run, int64_t cell, int64_t stop, int64_t first, int64_t *place) {
+	int64_t i = 0, at = *place;
+	while (i < run->count && cell < stop) {
+		int64_t next = m->edit->cells[cell] - first;
+		bool old = run->columns[i] < next;
+		m->columns[at] = old ? run->columns[i] : (int32_t)next;
+		m->map[at++] = old ? run->entries[i] : -1;
+		i += old;
+		cell += !old;
+	}
+	memcpy(m->columns + at, run->columns + i, (size_t)(run->count - i) * sizeof *run->columns);
+	memcpy(m->map + at, run->entries + i, (size_t)(run->count - i) * sizeof *run->entries);
+	*place = at + run->count - i;
+	return cell;
+}
+
 static void merge_rows(void *argument, size_t index) {
 	merge *m = argument;
 	int64_t begin = (int64_t)index * ROWS, end = begin + ROWS < m->a.rows ? begin + ROWS : m->a.rows;
 	int64_t cell = cell_from(m, begin), at = m->begins[begin];
+	kept run;
 	for (int64_t r = begin; r < end; r++) {
-		int64_t first = r * m->a.cols, next = first + m->a.cols;
-		for (int64_t k = offset(m, r); k < offset(m, r + 1); k++) {
-			int32_t column = m->a.col_indices[k];
-			for (; cell < m->edit->grown && m->edit->cells[cell] < first + column; cell++, at++) {
-				m->columns[at] = (int32_t)(m->edit->cells[cell] - first);
-				m->map[at] = -1;
-			}
-			if (m->edit->marks && m->edit->marks[k])
-				continue;
-			m->columns[at] = column;
-			m->map[at++] = k;
+		int64_t first = r * m->a.cols, stop = cell, k1 = offset(m, r + 1);
+		while (stop < m->edit->grown && m->edit->cells[stop] < first + m->a.cols)
+			stop++;
+		for (int64_t k = offset(m, r); k < k1; k += RUN) {
+			keep(m, k, k + RUN < k1 ? k + RUN : k1, &run);
+			cell = merge_run(m, &run, cell, stop, first, &at);
 		}
-		for (; cell < m->edit->grown && m->edit->cells[cell] < next; cell++, at++) {
-			m->columns[at] = (int32_t)(m->edit->cells[cell] - first);
-			m->map[at] = -1;
-		}
+		for (; cell < stop; cell++)
+			at = put_new(m, at, m->edit->cells[cell] - first);
 		sli_index_set(m->offsets, m->dtype, r + 1, at);
 	}
 }
@@ -98,37 +146,41 @@ sl_status sli_pattern_apply(sl_pattern **to, int64_t *map, sl_context *context, 
 
 typedef struct carrying {
 	const sl_carried *arrays;
+	int count;
 	sl_dtype dtype;
 	const int64_t *map;
-	int64_t nnz, pieces;
+	int64_t nnz;
 } carrying;
 
+/* One array. New entries come at random: no branches. */
+#define CARRY(type)                                                                                                    \
+	do {                                                                                                               \
+		const type *from = array->from;                                                                                \
+		type *to = array->to, fill = (type)array->fill;                                                                \
+		for (int64_t i = begin; i < end; i++) {                                                                        \
+			type old = from[map[i] & ~(map[i] >> 63)];                                                                 \
+			to[i] = map[i] < 0 ? fill : old;                                                                           \
+		}                                                                                                              \
+	} while (0)
+
+/* A stretch of the map for all arrays, while it is in the nearest cache. */
 static void carry_piece(void *argument, size_t index) {
 	const carrying *c = argument;
-	const sl_carried *array = &c->arrays[(int64_t)index / c->pieces];
-	int64_t begin = (int64_t)index % c->pieces * CARRIED, end = begin + CARRIED < c->nnz ? begin + CARRIED : c->nnz;
+	int64_t begin = (int64_t)index * CARRIED, end = begin + CARRIED < c->nnz ? begin + CARRIED : c->nnz;
 	const int64_t *map = c->map;
-	if (c->dtype == SL_F32) {
-		const float *from = array->from;
-		float *to = array->to, fill = (float)array->fill;
-		for (int64_t i = begin; i < end; i++) { /* new entries come at random: no branches */
-			float old = from[map[i] & ~(map[i] >> 63)];
-			to[i] = map[i] < 0 ? fill : old;
-		}
-	} else {
-		const double *from = array->from;
-		double *to = array->to;
-		for (int64_t i = begin; i < end; i++) {
-			double old = from[map[i] & ~(map[i] >> 63)];
-			to[i] = map[i] < 0 ? array->fill : old;
-		}
+	for (int a = 0; a < c->count; a++) {
+		const sl_carried *array = &c->arrays[a];
+		if (c->dtype == SL_F32)
+			CARRY(float);
+		else
+			CARRY(double);
 	}
 }
 
 void sli_carry(sl_context *context, const sl_carried *arrays, int count, sl_dtype dtype, const int64_t *map,
 			   int64_t nnz) {
-	carrying c = {arrays, dtype, map, nnz, sli_ceil_div(nnz, CARRIED)};
-	sli_parallel(context, (size_t)(c.pieces * count), carry_piece, &c);
+	carrying c = {arrays, count, dtype, map, nnz};
+	sli_parallel(context, (size_t)sli_ceil_div(nnz, CARRIED), carry_piece, &c);
 }
 
 enum { SUMS = 8 };

@@ -8,13 +8,15 @@ enum { DIGIT = 11, DIGITS = 1 << DIGIT, LEAST_PIECE = 16384, PIECES = 32, TOP = 
 
 typedef struct piece {
 	const sl_ranked *array;
-	int64_t begin, end, equal_before;
+	int64_t begin, end;
+	uint64_t *keys; /* those with the threshold's first digit; as many as the piece is long */
+	int64_t listed, equal, equal_before;
 	bool bad;
 } piece;
 
 typedef struct ranking {
 	piece *pieces;
-	int64_t (*counts)[DIGITS]; /* a row a piece */
+	int64_t (*counts)[DIGITS]; /* two rows a piece, of which the first is the result */
 	int shift;
 	uint64_t prefix, threshold; /* digits above the current one */
 	int64_t kept_equal;
@@ -25,54 +27,96 @@ static int width_at(int shift) {
 	return shift ? DIGIT : 8;
 }
 
-#define COUNT_KEYS(type, key_of)                                                                                       \
+/* Every other element is counted apart: neighbours often have the same first digit, and an increment waits for the one
+ * before it in the same place. */
+#define COUNT_FIRST(type, key_of)                                                                                      \
 	do {                                                                                                               \
 		const type *bits = a->values;                                                                                  \
 		for (int64_t i = p->begin; i < p->end; i++) {                                                                  \
 			uint64_t key = key_of(bits[i]);                                                                            \
 			bad |= key > infinity;                                                                                     \
-			if (key >> shift >> width == prefix)                                                                       \
-				counts[key >> shift & mask]++;                                                                         \
+			counts[i & 1][key >> TOP]++;                                                                               \
 		}                                                                                                              \
 	} while (0)
 
-static void count_piece(void *argument, size_t index) {
+static void count_first(void *argument, size_t index) {
 	ranking *r = argument;
 	piece *p = &r->pieces[index];
 	const sl_ranked *a = p->array;
-	int64_t *counts = r->counts[index];
-	int shift = r->shift, width = width_at(shift);
-	uint64_t prefix = r->prefix, mask = (UINT64_C(1) << width) - 1, infinity = sli_key_infinity(a->dtype);
+	int64_t(*counts)[DIGITS] = r->counts + 2 * index;
+	uint64_t infinity = sli_key_infinity(a->dtype);
 	bool bad = false;
-	memset(counts, 0, sizeof *r->counts);
+	memset(counts, 0, 2 * sizeof *counts);
 	if (a->dtype == SL_F32)
-		COUNT_KEYS(uint32_t, sli_key32);
+		COUNT_FIRST(uint32_t, sli_key32);
 	else
-		COUNT_KEYS(uint64_t, sli_key64);
+		COUNT_FIRST(uint64_t, sli_key64);
+	for (int d = 0; d < DIGITS; d++)
+		counts[0][d] += counts[1][d];
 	p->bad = bad;
 }
 
-#define MARK_KEYS(type, key_of)                                                                                        \
+/* Which elements have the first digit is as good as random: no branches. */
+#define LIST_KEYS(type, key_of)                                                                                        \
 	do {                                                                                                               \
 		const type *bits = a->values;                                                                                  \
 		for (int64_t i = p->begin; i < p->end; i++) {                                                                  \
 			uint64_t key = key_of(bits[i]);                                                                            \
-			bool smaller = key < r->threshold;                                                                         \
-			if (key == r->threshold)                                                                                   \
-				smaller = equal++ >= r->kept_equal;                                                                    \
-			a->marks[i] = smaller;                                                                                     \
+			to[used] = key;                                                                                            \
+			used += key >> TOP == first;                                                                               \
 		}                                                                                                              \
+	} while (0)
+
+/* The keys whose first digit is the threshold's: all that further digits are looked for in. */
+static void list_piece(void *argument, size_t index) {
+	const ranking *r = argument;
+	piece *p = &r->pieces[index];
+	const sl_ranked *a = p->array;
+	uint64_t *to = p->keys, first = r->prefix;
+	int64_t used = 0;
+	if (a->dtype == SL_F32)
+		LIST_KEYS(uint32_t, sli_key32);
+	else
+		LIST_KEYS(uint64_t, sli_key64);
+	p->listed = used;
+}
+
+static void count_listed(void *argument, size_t index) {
+	ranking *r = argument;
+	const piece *p = &r->pieces[index];
+	int64_t *counts = r->counts[2 * index];
+	int shift = r->shift, width = width_at(shift);
+	uint64_t prefix = r->prefix, mask = (UINT64_C(1) << width) - 1;
+	memset(counts, 0, sizeof *r->counts);
+	for (int64_t i = 0; i < p->listed; i++)
+		if (p->keys[i] >> shift >> width == prefix)
+			counts[p->keys[i] >> shift & mask]++;
+}
+
+/* Magnitudes as integers, of the numbers' own width: so a vector holds as many as it can. */
+#define MARK_KEYS(type, magnitude)                                                                                     \
+	do {                                                                                                               \
+		const type *bits = a->values;                                                                                  \
+		uint8_t *restrict marks = a->marks;                                                                            \
+		for (int64_t i = p->begin; i < p->end; i++)                                                                    \
+			marks[i] = (bits[i] & magnitude) < threshold;                                                              \
+		/* Of what equals the threshold the first are kept. */                                                         \
+		for (int64_t i = p->begin, equal = p->equal_before; i < p->end && p->equal; i++)                               \
+			if ((bits[i] & magnitude) == threshold)                                                                    \
+				marks[i] = equal++ >= r->kept_equal;                                                                   \
 	} while (0)
 
 static void mark_piece(void *argument, size_t index) {
 	const ranking *r = argument;
 	const piece *p = &r->pieces[index];
 	const sl_ranked *a = p->array;
-	int64_t equal = p->equal_before;
-	if (a->dtype == SL_F32)
-		MARK_KEYS(uint32_t, sli_key32);
-	else
-		MARK_KEYS(uint64_t, sli_key64);
+	if (a->dtype == SL_F32) {
+		int32_t threshold = (int32_t)(r->threshold >> 32);
+		MARK_KEYS(int32_t, INT32_MAX);
+	} else {
+		int64_t threshold = (int64_t)r->threshold;
+		MARK_KEYS(int64_t, INT64_MAX);
+	}
 }
 
 static sl_status name_nan(sl_context *context, const sl_ranked *arrays, int count) {
@@ -87,17 +131,25 @@ static sl_status name_nan(sl_context *context, const sl_ranked *arrays, int coun
 	return SL_OK;
 }
 
-/* Pieces depend on the counts alone. */
-static int64_t cut(const sl_ranked *arrays, int count, piece *pieces) {
-	int64_t total = 0, used = 0;
+static int64_t total_of(const sl_ranked *arrays, int count) {
+	int64_t total = 0;
 	for (int a = 0; a < count; a++)
 		total += arrays[a].count;
+	return total;
+}
+
+/* Pieces depend on the counts alone. */
+static int64_t cut(const sl_ranked *arrays, int count, piece *pieces, uint64_t *keys) {
+	int64_t total = total_of(arrays, count), used = 0;
 	int64_t size = sli_ceil_div(total, PIECES) > LEAST_PIECE ? sli_ceil_div(total, PIECES) : LEAST_PIECE;
 	for (int a = 0; a < count; a++)
-		for (int64_t begin = 0; begin < arrays[a].count; begin += size, used++)
-			if (pieces)
-				pieces[used] = (piece){&arrays[a], begin,
-									   begin + size < arrays[a].count ? begin + size : arrays[a].count, 0, false};
+		for (int64_t begin = 0; begin < arrays[a].count; begin += size, used++) {
+			int64_t end = begin + size < arrays[a].count ? begin + size : arrays[a].count;
+			if (pieces) {
+				pieces[used] = (piece){.array = &arrays[a], .begin = begin, .end = end, .keys = keys};
+				keys += end - begin;
+			}
+		}
 	return used;
 }
 
@@ -106,7 +158,7 @@ static uint64_t find_digit(const ranking *r, int64_t pieces, int64_t *wanted) {
 	for (uint64_t digit = 0;; digit++) {
 		int64_t here = 0;
 		for (int64_t p = 0; p < pieces; p++)
-			here += r->counts[p][digit];
+			here += r->counts[2 * p][digit];
 		if (here >= *wanted)
 			return digit;
 		*wanted -= here;
@@ -117,31 +169,47 @@ static sl_status mark(sl_context *context, const sl_ranked *arrays, int count, i
 					  int64_t pieces) {
 	/* A f32 has no digits below bit 32. */
 	int last = arrays[0].dtype == SL_F32 ? 30 : 0;
-	uint64_t digit = 0;
-	for (r->shift = TOP;; r->shift = r->shift > DIGIT ? r->shift - DIGIT : 0) {
-		sli_parallel(context, (size_t)pieces, count_piece, r);
-		for (int64_t p = 0; p < pieces; p++)
-			if (r->pieces[p].bad)
-				return name_nan(context, arrays, count);
+	sli_parallel(context, (size_t)pieces, count_first, r);
+	for (int64_t p = 0; p < pieces; p++)
+		if (r->pieces[p].bad)
+			return name_nan(context, arrays, count);
+	uint64_t digit = find_digit(r, pieces, &wanted);
+	r->prefix = digit;
+	sli_parallel(context, (size_t)pieces, list_piece, r);
+	for (r->shift = TOP; r->shift != last;) {
+		r->shift = r->shift > DIGIT ? r->shift - DIGIT : 0;
+		sli_parallel(context, (size_t)pieces, count_listed, r);
 		digit = find_digit(r, pieces, &wanted);
 		r->prefix = r->prefix << width_at(r->shift) | digit;
-		if (r->shift == last)
-			break;
 	}
 	r->threshold = r->prefix << last;
 	/* `wanted` of those that equal the threshold go: the last of them. */
 	int64_t equal = 0;
 	for (int64_t p = 0; p < pieces; p++) {
+		r->pieces[p].equal = r->counts[2 * p][digit];
 		r->pieces[p].equal_before = equal;
-		equal += r->counts[p][digit];
+		equal += r->pieces[p].equal;
 	}
 	r->kept_equal = equal - wanted;
 	sli_parallel(context, (size_t)pieces, mark_piece, r);
 	return SL_OK;
 }
 
+/* Workspace: pieces, counts, a list of keys. */
+static sl_status take_room(sl_context *context, int64_t pieces, int64_t total, ranking *r, uint64_t **keys) {
+	size_t listed, fixed = (size_t)pieces * (2 * sizeof *r->counts + sizeof *r->pieces);
+	void *memory;
+	if (!sli_bytes(total, sizeof **keys, &listed) || listed > SIZE_MAX - fixed)
+		return sli_fail(context, SL_ERR_OVERFLOW, "%lld weights to rank", (long long)total);
+	SL_TRY(sli_arena_take(context, fixed + listed, &memory));
+	r->counts = memory;
+	r->pieces = (piece *)(r->counts + 2 * pieces);
+	*keys = (uint64_t *)(r->pieces + pieces);
+	return SL_OK;
+}
+
 sl_status sli_mark_smallest(sl_context *context, const sl_ranked *arrays, int count, int64_t wanted) {
-	int64_t pieces = cut(arrays, count, NULL);
+	int64_t pieces = cut(arrays, count, NULL, NULL);
 	if (!pieces)
 		return SL_OK;
 	if (wanted <= 0) {
@@ -150,12 +218,10 @@ sl_status sli_mark_smallest(sl_context *context, const sl_ranked *arrays, int co
 		return name_nan(context, arrays, count);
 	}
 	ranking r = {0};
-	void *memory;
+	uint64_t *keys = NULL;
 	sl_arena_mark place = sli_arena_mark(context);
-	SL_TRY(sli_arena_take(context, (size_t)pieces * (sizeof *r.counts + sizeof *r.pieces), &memory));
-	r.counts = memory;
-	r.pieces = (piece *)(r.counts + pieces);
-	cut(arrays, count, r.pieces);
+	SL_TRY(take_room(context, pieces, total_of(arrays, count), &r, &keys));
+	cut(arrays, count, r.pieces, keys);
 	sl_status status = mark(context, arrays, count, wanted, &r, pieces);
 	sli_arena_reset(context, place);
 	return status;

@@ -46,15 +46,18 @@ typedef struct sl_scored_cell {
 typedef struct sl_selection {
 	sl_scored_cell *items;
 	int64_t want, have, capacity;
-	uint64_t least; /* keys up to this are not taken, once `full` */
+	int64_t row_limit; /* no more than so many of a row; 0: any number */
+	uint64_t least;    /* keys up to this are not taken, once `full` */
 	bool full;
 	sl_dtype dtype;
 	int64_t counts[SL_KEY_DIGITS]; /* of the items, by the upper bits of their keys */
 	sl_heap *heap;
 } sl_selection;
 
-/* Room for `want` of rows of `cols` scores. Keeps the room that is there where it is enough. */
-sl_status sli_selection_begin(sl_context *context, sl_selection *selection, int64_t want, int64_t cols, sl_dtype dtype);
+/* Room for `want` of rows of `cols` scores, at most `row_limit` (0: any number) of each row. Keeps the room that is
+ * there where it is enough. */
+sl_status sli_selection_begin(sl_context *context, sl_selection *selection, int64_t want, int64_t row_limit,
+							  int64_t cols, sl_dtype dtype);
 void sli_selection_free(sl_selection *selection);
 /* Offer rows [row, row + tile->rows) of scores [.., cols], row-major, f32 or f64, but for what is in `pattern`.
  * Cells are counted from `base`. Overwrites the tile. Takes workspace from the arena. */

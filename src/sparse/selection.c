@@ -7,9 +7,10 @@
 #include "core/checked.h"
 #include "sparse/rank.h"
 
-enum { GROUP = 8, BLOCK = 16, PARTS = 8 };
+enum { GROUP = 8, BLOCK = 16, PARTS = 8, LANES = 64 };
 
-sl_status sli_selection_begin(sl_context *context, sl_selection *s, int64_t want, int64_t cols, sl_dtype dtype) {
+sl_status sli_selection_begin(sl_context *context, sl_selection *s, int64_t want, int64_t row_limit, int64_t cols,
+							  sl_dtype dtype) {
 	int64_t spare = 2 * want > cols ? 2 * want : cols, capacity;
 	size_t bytes;
 	if (!sli_add(want, spare, &capacity) || !sli_bytes(capacity, sizeof *s->items, &bytes))
@@ -22,6 +23,7 @@ sl_status sli_selection_begin(sl_context *context, sl_selection *s, int64_t want
 	}
 	s->have = 0;
 	s->want = want;
+	s->row_limit = row_limit;
 	s->dtype = dtype;
 	s->full = want == 0;
 	s->least = want == 0 ? UINT64_MAX : 0;
@@ -124,6 +126,7 @@ typedef struct offer {
 	int64_t base, row;
 	int64_t *count, *place; /* by row of the tile */
 	int64_t *digits;        /* PARTS rows of SL_KEY_DIGITS */
+	char *rows;             /* GROUPS' worth of one row, where rows are limited */
 } offer;
 
 static int32_t least32(const sl_selection *s) {
@@ -132,6 +135,108 @@ static int32_t least32(const sl_selection *s) {
 static int64_t least64(const sl_selection *s) {
 	return s->full ? (int64_t)(s->least & INT64_MAX) : -1;
 }
+
+static uint32_t above_in_tail(const int32_t *bits, int64_t count, int32_t least) {
+	uint32_t mask = 0;
+	for (int64_t i = 0; i < count; i++)
+		mask |= (uint32_t)(bits[i] > least) << i;
+	return mask;
+}
+
+/* Which of BLOCK numbers are greater: few are, and a branch for each would be missed as often. */
+static uint32_t above_in_block(const int32_t *bits, int32_t least) {
+#if defined(__SSE2__)
+	const __m128i *from = (const __m128i *)bits;
+	__m128i bound = _mm_set1_epi32(least);
+	__m128i a = _mm_cmpgt_epi32(_mm_loadu_si128(from), bound), b = _mm_cmpgt_epi32(_mm_loadu_si128(from + 1), bound);
+	__m128i c = _mm_cmpgt_epi32(_mm_loadu_si128(from + 2), bound),
+			d = _mm_cmpgt_epi32(_mm_loadu_si128(from + 3), bound);
+	return (uint32_t)_mm_movemask_epi8(_mm_packs_epi16(_mm_packs_epi32(a, b), _mm_packs_epi32(c, d)));
+#else
+	return above_in_tail(bits, BLOCK, least);
+#endif
+}
+
+/*
+ * All but the `keep` largest of a row become -1, and their number is returned; of equal ones the first stay. The
+ * maximum of each lane is an element, so the keep-th largest of those is a bound that little is above.
+ */
+#define KEEP_BEST(suffix, type, list_from)                                                                             \
+	static void select_##suffix(type *list, int64_t n, int64_t k) {                                                    \
+		int64_t low = 0, high = n - 1;                                                                                 \
+		while (low < high) {                                                                                           \
+			type pivot = list[low + (high - low) / 2];                                                                 \
+			int64_t i = low, j = high;                                                                                 \
+			while (i <= j) {                                                                                           \
+				while (list[i] > pivot)                                                                                \
+					i++;                                                                                               \
+				while (pivot > list[j])                                                                                \
+					j--;                                                                                               \
+				if (i <= j) {                                                                                          \
+					type other = list[i];                                                                              \
+					list[i++] = list[j];                                                                               \
+					list[j--] = other;                                                                                 \
+				}                                                                                                      \
+			}                                                                                                          \
+			if (k <= j)                                                                                                \
+				high = j;                                                                                              \
+			else if (k >= i)                                                                                           \
+				low = i;                                                                                               \
+			else                                                                                                       \
+				return;                                                                                                \
+		}                                                                                                              \
+	}                                                                                                                  \
+	static type bound_##suffix(const type *bits, int64_t cols, int64_t keep) {                                         \
+		type most[LANES];                                                                                              \
+		int64_t whole = cols / LANES * LANES;                                                                          \
+		if (keep > LANES / 2 || whole < 2 * LANES)                                                                     \
+			return 0;                                                                                                  \
+		memcpy(most, bits, sizeof most);                                                                               \
+		for (int64_t c = LANES; c < whole; c += LANES)                                                                 \
+			for (int j = 0; j < LANES; j++)                                                                            \
+				most[j] = bits[c + j] > most[j] ? bits[c + j] : most[j];                                               \
+		select_##suffix(most, LANES, keep - 1);                                                                        \
+		return most[keep - 1] > 0 ? most[keep - 1] : 0;                                                                \
+	}                                                                                                                  \
+	static void keep_best_##suffix(type *bits, int64_t cols, int64_t keep, type *list) {                               \
+		type least = bound_##suffix(bits, cols, keep);                                                                 \
+		int64_t n = list_from(bits, cols, least, list), above = 0, equal = 0;                                          \
+		if (n > keep) {                                                                                                \
+			select_##suffix(list, n, keep - 1);                                                                        \
+			least = list[keep - 1];                                                                                    \
+		}                                                                                                              \
+		for (int64_t i = 0; i < n; i++) {                                                                              \
+			above += list[i] > least;                                                                                  \
+			equal += list[i] == least;                                                                                 \
+		}                                                                                                              \
+		for (int64_t c = 0; c < cols; c++)                                                                             \
+			bits[c] = bits[c] >= least ? bits[c] : -1;                                                                 \
+		for (int64_t c = 0, left = keep - above; c < cols && equal > keep - above; c++)                                \
+			if (bits[c] == least && left-- <= 0)                                                                       \
+				bits[c] = -1;                                                                                          \
+	}
+
+static int64_t list_i32(const int32_t *bits, int64_t cols, int32_t least, int32_t *list) {
+	int64_t n = 0;
+	for (int64_t c0 = 0; c0 < cols; c0 += BLOCK) {
+		uint32_t few =
+			c0 + BLOCK <= cols ? above_in_block(bits + c0, least - 1) : above_in_tail(bits + c0, cols - c0, least - 1);
+		for (; few; few &= few - 1)
+			list[n++] = bits[c0 + __builtin_ctz(few)];
+	}
+	return n;
+}
+
+static int64_t list_i64(const int64_t *bits, int64_t cols, int64_t least, int64_t *list) {
+	int64_t n = 0;
+	for (int64_t c = 0; c < cols; c++)
+		if (bits[c] >= least)
+			list[n++] = bits[c];
+	return n;
+}
+
+KEEP_BEST(i32, int32_t, list_i32)
+KEEP_BEST(i64, int64_t, list_i64)
 
 /* Magnitudes of a row in place of its scores, -1 where the pattern has entries. */
 static void prepare_row(const offer *o, int64_t r) {
@@ -171,6 +276,21 @@ static int64_t count_row(const offer *o, int64_t r) {
 
 typedef void (*by_row)(const offer *o, int64_t r);
 
+static void limit_rows(const offer *o, size_t index) {
+	int64_t begin = (int64_t)index * GROUP, end = begin + GROUP < o->tile->rows ? begin + GROUP : o->tile->rows;
+	int64_t cols = o->tile->cols, keep = o->selection->row_limit;
+	for (int64_t r = begin; r < end; r++) {
+		prepare_row(o, r);
+		char *row = (char *)o->tile->data + (size_t)(r * o->tile->ld) * sl_dtype_size(o->tile->dtype);
+		void *list = o->rows + index * (size_t)cols * sl_dtype_size(o->tile->dtype);
+		if (o->tile->dtype == SL_F32)
+			keep_best_i32((int32_t *)(void *)row, cols, keep, list);
+		else
+			keep_best_i64((int64_t *)(void *)row, cols, keep, list);
+		o->count[r] = count_row(o, r);
+	}
+}
+
 static void each_row(const offer *o, size_t index, by_row work) {
 	int64_t begin = (int64_t)index * GROUP, end = begin + GROUP < o->tile->rows ? begin + GROUP : o->tile->rows;
 	for (int64_t r = begin; r < end; r++)
@@ -187,7 +307,11 @@ static void count_again(const offer *o, int64_t r) {
 }
 
 static void prepare_rows(void *argument, size_t index) {
-	each_row(argument, index, prepare_and_count);
+	const offer *o = argument;
+	if (o->rows)
+		limit_rows(o, index);
+	else
+		each_row(o, index, prepare_and_count);
 }
 
 static void count_rows(void *argument, size_t index) {
@@ -215,27 +339,6 @@ static void count_digits(void *argument, size_t index) {
 				if (bits[c] > least)
 					counts[bits[c] >> SL_KEY_SHIFT]++;
 		}
-}
-
-static uint32_t above_in_tail(const int32_t *bits, int64_t count, int32_t least) {
-	uint32_t mask = 0;
-	for (int64_t i = 0; i < count; i++)
-		mask |= (uint32_t)(bits[i] > least) << i;
-	return mask;
-}
-
-/* Which of BLOCK numbers are greater: few are, and a branch for each would be missed as often. */
-static uint32_t above_in_block(const int32_t *bits, int32_t least) {
-#if defined(__SSE2__)
-	const __m128i *from = (const __m128i *)bits;
-	__m128i bound = _mm_set1_epi32(least);
-	__m128i a = _mm_cmpgt_epi32(_mm_loadu_si128(from), bound), b = _mm_cmpgt_epi32(_mm_loadu_si128(from + 1), bound);
-	__m128i c = _mm_cmpgt_epi32(_mm_loadu_si128(from + 2), bound),
-			d = _mm_cmpgt_epi32(_mm_loadu_si128(from + 3), bound);
-	return (uint32_t)_mm_movemask_epi8(_mm_packs_epi16(_mm_packs_epi32(a, b), _mm_packs_epi32(c, d)));
-#else
-	return above_in_tail(bits, BLOCK, least);
-#endif
 }
 
 /* Candidates of a row that beat the least, to items[at] and on. */
@@ -329,7 +432,24 @@ sl_status sli_selection_offer(sl_context *context, sl_selection *s, const sl_pat
 		return SL_OK;
 	sl_arena_mark mark = sli_arena_mark(context);
 	SL_TRY(sli_arena_take(context, ((size_t)tile->rows * 2 + PARTS * SL_KEY_DIGITS) * sizeof(int64_t), &memory));
-	offer o = {pattern, tile, s, base, row, memory, (int64_t *)memory + tile->rows, (int64_t *)memory + 2 * tile->rows};
+	int64_t *counts = memory;
+	offer o = {.pattern = pattern,
+			   .tile = tile,
+			   .selection = s,
+			   .base = base,
+			   .row = row,
+			   .count = counts,
+			   .place = counts + tile->rows,
+			   .digits = counts + 2 * tile->rows};
+	if (s->row_limit > 0 && s->row_limit < tile->cols) {
+		size_t groups = (size_t)sli_ceil_div(tile->rows, GROUP);
+		sl_status status = sli_arena_take(context, groups * (size_t)tile->cols * sl_dtype_size(tile->dtype), &memory);
+		if (status != SL_OK) {
+			sli_arena_reset(context, mark);
+			return status;
+		}
+		o.rows = memory;
+	}
 	take_tile(context, &o);
 	sli_arena_reset(context, mark);
 	return SL_OK;

@@ -35,9 +35,13 @@ void sli_edit_end(sl_layer_edit *edit);
 
 /* Keep the `keep` largest weights, checked by the caller; see sl_layer_prune(). */
 sl_status sli_layer_prune(sl_context *context, sl_layer *layer, int64_t keep, sl_optimizer *optimizer);
-/* Drop `count` weights and grow as many; see sl_layer_regrow(). `saved` NULL: grow at random. */
-sl_status sli_layer_regrow(sl_context *context, sl_layer *layer, int64_t count, sl_optimizer *optimizer,
-						   sl_saved *saved, const sl_dense *dy, uint64_t stream);
+/* Drop *moves weights and grow as many; see sl_layer_regrow(). `saved` NULL: grow at random. Receives how many there
+ * was room for. */
+sl_status sli_layer_regrow(sl_context *context, sl_layer *layer, int64_t *moves, sl_optimizer *optimizer,
+						   sl_saved *saved, const sl_dense *dy, double spread, uint64_t stream);
+
+/* The most weights that a neuron may gain of `count` that `neurons` gain together; 0: any number. */
+int64_t sli_growth_limit(double spread, int64_t count, int64_t neurons);
 
 /* Offer the magnitudes of dZ X^T, but for what the layer has, to a selection: a tile of rows at a time. */
 sl_status sli_offer_gradient(sl_context *context, const sl_layer *layer, const sl_dense *dz, const sl_dense *x,

@@ -128,7 +128,15 @@ static sl_status drop_and_grow(evolution *e, int64_t *moves) {
 		moves[i] = together(e) ? 0 : sli_sparsity_moves(s, layer_of(e, i), e->step);
 	if (together(e))
 		moves[0] = sli_sparsity_moves(s, NULL, e->step);
-	SL_TRY(s->options.method == SL_SPARSE_RIGL ? grow_largest(e) : grow_random(e, moves));
+	if (s->options.method != SL_SPARSE_RIGL) {
+		SL_TRY(grow_random(e, moves));
+		return drop_smallest(e, moves);
+	}
+	SL_TRY(grow_largest(e));
+	/* Where neurons are nearly full there are fewer candidates than were wanted. */
+	memset(moves, 0, (size_t)s->count * sizeof *moves);
+	for (int i = 0; i < s->count; i++)
+		moves[together(e) ? 0 : i] += e->edits[i].change.grown;
 	return drop_smallest(e, moves);
 }
 

@@ -3,11 +3,18 @@
  * Scores for growth by gradient (Evci et al. 2020): |dL/dW| = |dZ X^T| where there is no weight yet. The dense
  * gradient never exists: rows of it are made a tile at a time, and what is not among the best so far is forgotten.
  */
+#include <math.h>
+
 #include "core/checked.h"
 #include "layers/linear.h"
 #include "train/edit.h"
 
 enum { TILE = 1 << 17, LEAST_ROWS = 16 };
+
+int64_t sli_growth_limit(double spread, int64_t count, int64_t neurons) {
+	double limit = neurons ? ceil(spread * (double)count / (double)neurons) : 0;
+	return limit < (double)INT64_MAX ? (int64_t)limit : 0;
+}
 
 static sl_status whole(sl_context *context, const sl_dense *panels, sl_dense *rows) {
 	size_t bytes;

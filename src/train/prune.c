@@ -42,10 +42,11 @@ static sl_status offer(void *argument, sl_context *context, const sl_layer *laye
 	return sli_offer_gradient(context, layer, dz, x, ((offering *)argument)->selection, 0);
 }
 
-static sl_status candidates(sl_context *context, sl_layer *layer, int64_t count, sl_saved *saved, const sl_dense *dy,
-							sl_selection *s) {
+static sl_status candidates(sl_context *context, sl_layer *layer, int64_t count, double spread, sl_saved *saved,
+							const sl_dense *dy, sl_selection *s) {
 	offering o = {s};
-	SL_TRY(sli_selection_begin(context, s, count, layer->in_features, layer->dtype));
+	int64_t limit = sli_growth_limit(spread, count, layer->out_features);
+	SL_TRY(sli_selection_begin(context, s, count, limit, layer->in_features, layer->dtype));
 	SL_TRY(sli_layer_watch(context, layer, saved, dy, &(sl_gradient_watch){offer, &o}));
 	return sli_selection_finish(context, s);
 }
@@ -68,16 +69,18 @@ static sl_status regrow(sl_context *context, sl_layer_edit *e, int64_t count, sl
 	return finish(context, e);
 }
 
-sl_status sli_layer_regrow(sl_context *context, sl_layer *layer, int64_t count, sl_optimizer *optimizer,
-						   sl_saved *saved, const sl_dense *dy, uint64_t stream) {
+sl_status sli_layer_regrow(sl_context *context, sl_layer *layer, int64_t *moves, sl_optimizer *optimizer,
+						   sl_saved *saved, const sl_dense *dy, double spread, uint64_t stream) {
 	sl_layer_edit e = {0};
 	sl_selection s = {0};
 	sl_arena_mark mark = sli_arena_mark(context);
-	sl_status status = saved ? candidates(context, layer, count, saved, dy, &s) : SL_OK;
+	sl_status status = saved ? candidates(context, layer, *moves, spread, saved, dy, &s) : SL_OK;
+	if (status == SL_OK && saved)
+		*moves = s.have;
 	if (status == SL_OK)
 		status = sli_edit_begin(context, &e, layer, optimizer);
 	if (status == SL_OK)
-		status = regrow(context, &e, count, &s, !saved, stream);
+		status = regrow(context, &e, *moves, &s, !saved, stream);
 	sli_edit_end(&e);
 	sli_selection_free(&s);
 	sli_arena_reset(context, mark);

@@ -34,6 +34,8 @@ sl_status sli_sparsity_resolve(sl_context *context, const sl_model *model, const
 		return refuse(context, "end", (double)o.end, "beyond begin");
 	if (!(o.drop >= 0 && o.drop <= 1))
 		return refuse(context, "drop", o.drop, "in (0, 1]");
+	if (!(o.spread == 0 || o.spread >= 1))
+		return refuse(context, "spread", o.spread, "at least 1");
 	if (!(o.density >= 0 && o.density <= 1))
 		return refuse(context, "density", o.density, "in [0, 1]");
 	if ((o.density != 0 || o.densities) && !prunes(o.method))
@@ -44,6 +46,7 @@ sl_status sli_sparsity_resolve(sl_context *context, const sl_model *model, const
 			return refuse(context, "one of densities", o.densities[i], "in [0, 1]");
 	o.interval = o.interval ? o.interval : 100;
 	o.drop = o.drop != 0 ? o.drop : 0.3;
+	o.spread = o.spread != 0 ? o.spread : 1;
 	*options = o;
 	return SL_OK;
 }
@@ -208,22 +211,32 @@ static sl_governed *find(sl_sparsity *s, const sl_layer *layer) {
 	return NULL;
 }
 
+/* For the candidates of a layer, or (NULL) of all together. */
+static sl_status begin_selection(sl_sparsity *s, sl_context *context, sl_selection *selection, const sl_layer *layer) {
+	int64_t widest = 0, neurons = 0, moves = sli_sparsity_moves(s, layer, s->steps + 1);
+	const sl_layer *any = NULL;
+	for (int i = 0; i < s->count; i++) {
+		const sl_layer *one = s->model->layers[s->layers[i].index];
+		if (layer && one != layer)
+			continue;
+		widest = one->in_features > widest ? one->in_features : widest;
+		neurons += one->out_features;
+		any = one;
+	}
+	int64_t limit = sli_growth_limit(s->options.spread, moves, neurons);
+	return sli_selection_begin(context, selection, moves, limit, widest, any->dtype);
+}
+
 /* A layer's gradient on its way. Layers of one budget share the last layer's selection, which comes first. */
 static sl_status see(void *self, sl_context *context, const sl_layer *layer, const sl_dense *dz, const sl_dense *x) {
 	sl_sparsity *s = self;
 	sl_governed *g = find(s, layer), *last = &s->layers[s->count - 1];
 	bool together = s->options.budget == SL_BUDGET_GLOBAL;
 	sl_governed *holder = together ? last : g;
-	int64_t widest = 0;
 	if (!g || layer->dense)
 		return SL_OK;
-	for (int i = 0; i < s->count; i++) {
-		int64_t in = s->model->layers[s->layers[i].index]->in_features;
-		widest = in > widest ? in : widest;
-	}
 	if (holder == g)
-		SL_TRY(sli_selection_begin(context, &g->selection, sli_sparsity_moves(s, together ? NULL : layer, s->steps + 1),
-								   widest, layer->dtype));
+		SL_TRY(begin_selection(s, context, &g->selection, together ? NULL : layer));
 	g->seen = -1;
 	SL_TRY(sli_offer_gradient(context, layer, dz, x, &holder->selection, together ? g->base : 0));
 	g->seen = s->steps;

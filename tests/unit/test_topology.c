@@ -261,47 +261,82 @@ static const struct {
 } shapes[] = {{1, 1, 1, 1},       {7, 1, 3, 0.5},      {1, 9, 2, 0.4},       {33, 40, 17, 0.02},
 			  {130, 70, 64, 0.1}, {300, 257, 33, 0.3}, {1000, 300, 70, 0.9}, {64, 64, 8, 0}};
 
+/* What may be grown where a row gains at most `limit`: the best of each row, then of all, best first. `rows` receives
+ * the least of each row that may; returns how many there are. */
+static int64_t best_missing(const one_layer *l, const copy *before, const double *g, int64_t limit, double *best,
+							double *rows) {
+	int64_t count = 0;
+	for (int64_t o = 0; o < l->out; o++) {
+		int64_t first = count;
+		for (int64_t i = o * l->in; i < (o + 1) * l->in; i++)
+			if (isnan(before->value[i]))
+				best[count++] = g[i];
+		qsort(best + first, (size_t)(count - first), sizeof *best, descending);
+		count = count - first > limit ? first + limit : count;
+		rows[o] = count > first ? best[count - 1] : INFINITY;
+	}
+	qsort(best, (size_t)count, sizeof *best, descending);
+	return count;
+}
+
+static void regrow_and_check(one_layer *l, double drop, double spread) {
+	double *g = dense_gradient(l, true), *best = malloc((size_t)(l->in * l->out + 1) * sizeof *g);
+	double *rows = malloc((size_t)l->out * sizeof *rows);
+	copy before = take_copy(l->context, l->layer, l->optimizer);
+	int64_t moved, wanted = llround(drop * (double)before.nnz), limit = l->in;
+	int64_t missing = l->in * l->out - before.nnz;
+	wanted = wanted < missing ? wanted : missing;
+	if (isfinite(spread))
+		limit = (int64_t)ceil((spread != 0 ? spread : 1) * (double)wanted / (double)l->out);
+	const void *place = sl_csr_values(sl_layer_weights(l->layer));
+	CHECK_OK(l->context, sl_layer_regrow(l->context, l->layer,
+										 &(sl_regrow_options){SL_REGROW_DEFAULTS, .drop = drop, .saved = l->saved,
+															  .dY = &l->dY, .spread = spread},
+										 l->optimizer, &moved));
+	copy after = take_copy(l->context, l->layer, l->optimizer);
+	CHECK(place == sl_csr_values(sl_layer_weights(l->layer))); /* in place */
+	check_regrown(&before, &after, moved);
+	int64_t count = best_missing(l, &before, g, limit, best, rows);
+	CHECK_EQ(moved, wanted < count ? wanted : count);
+	/* Scores of the library are within batch * eps * sum |dZ||X| <= batch^2 eps of the exact. */
+	double bound = 2 * (double)(l->batch * l->batch) * (l->dtype == SL_F32 ? 0x1p-24 : 0x1p-53);
+	for (int64_t o = 0; o < l->out; o++) {
+		int64_t gained = 0;
+		for (int64_t i = o * l->in; i < (o + 1) * l->in; i++)
+			if (isnan(before.value[i]) && !isnan(after.value[i])) {
+				CHECK(g[i] >= best[moved - 1] - bound && g[i] >= rows[o] - bound);
+				gained++;
+			}
+		CHECK(gained <= limit);
+	}
+	free_copy(&before);
+	free_copy(&after);
+	free(g);
+	free(best);
+	free(rows);
+	/* And it still trains, in its new pattern. */
+	CHECK_STATUS(l->context, sl_layer_backward(l->context, l->layer, l->saved, &l->dY, NULL, SL_OVERWRITE),
+				 moved ? SL_ERR_STATE : SL_OK, moved ? "edited" : "");
+	CHECK_OK(l->context, sl_layer_forward(l->context, l->layer, &l->X, &l->Y, l->saved));
+	CHECK_OK(l->context, sl_layer_backward(l->context, l->layer, l->saved, &l->dY, NULL, SL_OVERWRITE));
+	CHECK_OK(l->context, sl_optimizer_step(l->context, l->optimizer));
+}
+
 SL_TEST(topology, regrow_by_gradient_takes_the_largest) {
+	static const double drops[] = {0.4, 1}, spreads[] = {INFINITY, 0, 1.5, 7};
 	for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
-		for (int dtype = SL_F32; dtype <= SL_F64; dtype++) {
-			sl_activation act = s % 2 ? SL_RELU : SL_IDENTITY;
-			if (shapes[s].density == 0)
-				continue;
-			one_layer l = make(shapes[s].in, shapes[s].out, shapes[s].batch, shapes[s].density, (sl_dtype)dtype, act);
-			double *g = dense_gradient(&l, act == SL_RELU), *missing = malloc((size_t)(l.in * l.out + 1) * sizeof *g);
-			copy before = take_copy(l.context, l.layer, l.optimizer);
-			int64_t moved, count = 0;
-			const void *place = sl_csr_values(sl_layer_weights(l.layer));
-			CHECK_OK(l.context, sl_layer_regrow(l.context, l.layer,
-												&(sl_regrow_options){SL_REGROW_DEFAULTS, .drop = 0.4, .saved = l.saved,
-																	 .dY = &l.dY},
-												l.optimizer, &moved));
-			copy after = take_copy(l.context, l.layer, l.optimizer);
-			CHECK(place == sl_csr_values(sl_layer_weights(l.layer))); /* in place */
-			check_regrown(&before, &after, moved);
-			for (int64_t i = 0; i < l.in * l.out; i++)
-				if (isnan(before.value[i]))
-					missing[count++] = g[i];
-			int64_t wanted = llround(0.4 * (double)before.nnz);
-			CHECK_EQ(moved, wanted < count ? wanted : count);
-			qsort(missing, (size_t)count, sizeof *missing, descending);
-			/* Scores of the library are within batch * eps * sum |dZ||X| <= batch^2 eps of the exact. */
-			double bound = 2 * (double)(l.batch * l.batch) * (dtype == SL_F32 ? 0x1p-24 : 0x1p-53);
-			for (int64_t i = 0; moved && i < l.in * l.out; i++)
-				if (isnan(before.value[i]) && !isnan(after.value[i]))
-					CHECK(g[i] >= missing[moved - 1] - bound);
-			free_copy(&before);
-			free_copy(&after);
-			free(g);
-			free(missing);
-			/* And it still trains, in its new pattern. */
-			CHECK_STATUS(l.context, sl_layer_backward(l.context, l.layer, l.saved, &l.dY, NULL, SL_OVERWRITE),
-						 moved ? SL_ERR_STATE : SL_OK, moved ? "edited" : "");
-			CHECK_OK(l.context, sl_layer_forward(l.context, l.layer, &l.X, &l.Y, l.saved));
-			CHECK_OK(l.context, sl_layer_backward(l.context, l.layer, l.saved, &l.dY, NULL, SL_OVERWRITE));
-			CHECK_OK(l.context, sl_optimizer_step(l.context, l.optimizer));
+		/* Half of them for the large ones, which take long. */
+		for (size_t k = 0; k < 8 && shapes[s].density != 0; k += shapes[s].in >= 300 ? 3 : 1) {
+			sl_dtype dtype = (s + k) % 2 ? SL_F32 : SL_F64;
+			one_layer l = make(shapes[s].in, shapes[s].out, shapes[s].batch, shapes[s].density, dtype, SL_RELU);
+			regrow_and_check(&l, drops[k / 4], spreads[k % 4]);
 			destroy(&l);
 		}
+	for (int dtype = SL_F32; dtype <= SL_F64; dtype++) {
+		one_layer l = make(130, 70, 64, 0.1, (sl_dtype)dtype, SL_RELU);
+		regrow_and_check(&l, 0.3, 1);
+		destroy(&l);
+	}
 }
 
 SL_TEST(topology, regrow_at_random) {
@@ -326,10 +361,10 @@ SL_TEST(topology, ties_go_to_the_lower_cell) {
 	memset(l.dy, 0, (size_t)(l.out * l.batch) * 4);
 	copy before = take_copy(l.context, l.layer, l.optimizer);
 	int64_t moved, left;
-	CHECK_OK(l.context,
-			 sl_layer_regrow(l.context, l.layer,
-							 &(sl_regrow_options){SL_REGROW_DEFAULTS, .drop = 1, .saved = l.saved, .dY = &l.dY},
-							 l.optimizer, &moved));
+	CHECK_OK(l.context, sl_layer_regrow(l.context, l.layer,
+										&(sl_regrow_options){SL_REGROW_DEFAULTS, .drop = 1, .saved = l.saved,
+															 .dY = &l.dY, .spread = INFINITY},
+										l.optimizer, &moved));
 	copy after = take_copy(l.context, l.layer, l.optimizer);
 	check_regrown(&before, &after, moved);
 	left = moved;
@@ -356,6 +391,8 @@ SL_TEST(topology, regrow_refuses) {
 	CHECK_STATUS(l.context, sl_layer_regrow(l.context, l.layer, &o, NULL, NULL), SL_ERR_ARGUMENT, "drop is 1.5");
 	o.drop = NAN;
 	CHECK_STATUS(l.context, sl_layer_regrow(l.context, l.layer, &o, NULL, NULL), SL_ERR_ARGUMENT, "drop is");
+	o = (sl_regrow_options){SL_REGROW_DEFAULTS, .spread = 0.5};
+	CHECK_STATUS(l.context, sl_layer_regrow(l.context, l.layer, &o, NULL, NULL), SL_ERR_ARGUMENT, "spread is 0.5");
 	o = (sl_regrow_options){SL_REGROW_DEFAULTS, .saved = l.saved};
 	CHECK_STATUS(l.context, sl_layer_regrow(l.context, l.layer, &o, NULL, NULL), SL_ERR_NULL, "dY");
 	o.saved = other.saved;
@@ -587,18 +624,19 @@ SL_TEST(topology, runs_are_the_same_whatever_the_threads_and_the_interruptions) 
 	int file = mkstemp(path);
 	CHECK(file >= 0);
 	close(file);
+	static const double spreads[] = {1.5, INFINITY};
 	for (int method = SL_SPARSE_SET; method <= SL_SPARSE_L1; method++)
 		for (int budget = 0; budget < 2; budget++) {
 			uint64_t prints[3];
 			for (int run = 0; run < 3; run++) {
 				net n = make_net(run == 1 ? 1 : 2, 0.3, method == SL_SPARSE_L1 ? 0.5 : 0);
 				bool prunes = method >= SL_SPARSE_GMP;
-				CHECK_OK(n.context,
-						 sl_model_set_sparsity(
-							 n.context, n.model,
-							 &(sl_sparsity_options){SL_SPARSITY_DEFAULTS, .method = (sl_sparse_method)method,
-													.budget = (sl_budget)budget, .interval = 5, .end = 33,
-													.density = prunes ? 0.1 : 0, .keep_last = prunes, .stream = 3}));
+				CHECK_OK(n.context, sl_model_set_sparsity(
+										n.context, n.model,
+										&(sl_sparsity_options){SL_SPARSITY_DEFAULTS, .method = (sl_sparse_method)method,
+															   .budget = (sl_budget)budget, .interval = 5, .end = 33,
+															   .density = prunes ? 0.1 : 0, .keep_last = prunes,
+															   .stream = 3, .spread = spreads[budget]}));
 				if (run == 2) {
 					CHECK_OK(n.context, fit(&n, 0, 0, 2));
 					sl_checkpoint c = {SL_CHECKPOINT_DEFAULTS, .epochs_done = 2, .batch = BATCH};
@@ -643,6 +681,7 @@ SL_TEST(topology, schedules_refuse) {
 	REFUSED(end, 0, "end is 0");
 	REFUSED(drop, 1.5, "drop is 1.5");
 	REFUSED(drop, NAN, "drop is");
+	REFUSED(spread, 0.9, "spread is 0.9");
 	REFUSED(density, -0.5, "density is -0.5");
 	REFUSED(density, 0.5, "method rigl keeps");
 	CHECK_OK(n.context, sl_model_set_sparsity(n.context, n.model, &o));
