@@ -51,7 +51,7 @@ sanitize: deps ## the tests under ASan with leaks, UBSan and TSan
 fuzz: deps ## each file reader for a minute
 	scripts/fuzz.sh
 format: ## clang-format
-	clang-format -i $$(git ls-files '*.c' '*.h' '*.cpp')
+	clang-format -i $$(git ls-files '*.c' '*.h' '*.cpp' '*.hpp' '*.cu' '*.cuh')
 docs: ## API reference into build/docs
 	@command -v doxygen >/dev/null || { echo "The reference is made by Doxygen: apt-get install doxygen" >&2; exit 1; }
 	@mkdir -p build && doxygen docs/Doxyfile && echo "build/docs/html/index.html"

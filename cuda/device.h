@@ -14,6 +14,14 @@
 
 typedef struct sl_cuda_block sl_cuda_block;
 
+/* The library's own are not to be had: a module leans on nobody's symbols. */
+static inline size_t sli_size_of(sl_dtype dtype) {
+	return dtype == SL_F64 || dtype == SL_I64 ? 8 : dtype == SL_BF16 || dtype == SL_F16 ? 2 : 4;
+}
+static inline const char *sli_name_of(sl_dtype dtype) {
+	return dtype == SL_F64 ? "f64" : dtype == SL_BF16 ? "bf16" : dtype == SL_F16 ? "f16" : "f32";
+}
+
 typedef struct sl_cuda {
 	const sl_host *host;
 	int index;
@@ -90,6 +98,11 @@ sl_status sli_cuda_plan(void *device, const sl_op_desc *desc, sl_op_plan *plan);
 sl_status sli_cuda_execute(void *device, const sl_op_plan *plan, const sl_op_args *args);
 void sli_cuda_destroy(void *device, sl_op_plan *plan);
 int sli_cuda_candidates(void *device, const sl_op_desc *desc, sl_candidate *out, int capacity);
+
+/* ops_vector.c: what is no product, by own kernels. plan() is supports() as well. */
+bool sli_cuda_is_vector(sl_op_kind kind);
+sl_status sli_cuda_vector_plan(sl_cuda *cuda, const sl_op_desc *desc, sl_op_plan *plan);
+sl_status sli_cuda_vector_execute(sl_cuda *cuda, const sl_op_plan *plan, const sl_op_args *args);
 
 /* What is known of the version of cuSPARSE that was found. */
 void sli_cuda_limits(sl_cuda *cuda);

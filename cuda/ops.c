@@ -3,11 +3,14 @@
 #include "device.h"
 
 sl_status sli_cuda_supports(void *device, const sl_op_desc *desc) {
-	return sli_cuda_product_supports(device, desc);
+	sl_op_plan plan;
+	return sli_cuda_is_vector(desc->kind) ? sli_cuda_vector_plan(device, desc, &plan)
+										  : sli_cuda_product_supports(device, desc);
 }
 
 sl_status sli_cuda_plan(void *device, const sl_op_desc *desc, sl_op_plan *plan) {
-	return sli_cuda_product_plan(device, desc, plan);
+	return sli_cuda_is_vector(desc->kind) ? sli_cuda_vector_plan(device, desc, plan)
+										  : sli_cuda_product_plan(device, desc, plan);
 }
 
 size_t sli_cuda_workspace(void *device, const sl_op_plan *plan) {
@@ -16,7 +19,8 @@ size_t sli_cuda_workspace(void *device, const sl_op_plan *plan) {
 }
 
 sl_status sli_cuda_execute(void *device, const sl_op_plan *plan, const sl_op_args *args) {
-	return sli_cuda_product_execute(device, plan, args);
+	return sli_cuda_is_vector(plan->desc.kind) ? sli_cuda_vector_execute(device, plan, args)
+											   : sli_cuda_product_execute(device, plan, args);
 }
 
 void sli_cuda_destroy(void *device, sl_op_plan *plan) {

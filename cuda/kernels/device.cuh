@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What kernels are written in. nvcc compiles them for GPUs; the host compiler compiles the same source for the tests,
+ * where tests/fake_cuda/fibers stands for the GPU (docs/decisions/kernels-on-fibers.md). So a kernel uses what is
+ * here, barriers, shuffles and ballots with masks, and nothing that only nvcc knows: that belongs into ptx.cuh.
+ */
+#ifndef SL_CUDA_KERNELS_DEVICE_CUH
+#define SL_CUDA_KERNELS_DEVICE_CUH
+
+#include <stdint.h>
+
+#include <sparselayer/sparselayer.h>
+
+#ifdef __CUDACC__
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+/* Shared memory of a block. On the host every access to it is checked, so it is passed on as SL_SHARED_ARRAY(type)
+ * and read and written by [] alone. */
+#define SL_SHARED(type, name, count) __shared__ type name[count]
+#define SL_SHARED_ARRAY(type)        type *
+#define SL_CHECK_ALIGNMENT(V, address)
+#else
+#include "fibers.hpp"
+#endif
+
+#define SL_DEVICE        static __device__ __forceinline__
+#define SL_DEVICE_MEMBER static __device__ __forceinline__
+#define SL_WARP_MASK     0xffffffffu
+
+template <class T> struct sl_same { typedef T type; };
+
+/* SL_LAUNCH((kernel<arguments>), grid, block, stream, parameters...): the launch's cudaError_t. */
+#ifdef __CUDACC__
+template <class... P>
+static cudaError_t sl_launch(void (*kernel)(P...), dim3 grid, dim3 block, void *stream,
+							 typename sl_same<P>::type... parameters) {
+	void *pointers[] = {(void *)&parameters...};
+	return cudaLaunchKernel((const void *)kernel, grid, block, pointers, 0, (cudaStream_t)stream);
+}
+#define SL_LAUNCH(kernel, grid, block, stream, ...) ((int)sl_launch(kernel, grid, block, stream, __VA_ARGS__))
+#else
+template <class... P>
+static int sl_launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, void *stream,
+					 typename sl_same<P>::type... parameters) {
+	return sl_fibers::launch(name, grid, block, stream, [=] { kernel(parameters...); });
+}
+#define SL_LAUNCH(kernel, grid, block, stream, ...) sl_launch(#kernel, kernel, grid, block, stream, __VA_ARGS__)
+#endif
+
+/* N neighbours that are moved in one instruction; the address is a multiple of their bytes. */
+template <class T, int N> struct alignas(sizeof(T) * N) sl_vector { T at[N]; };
+template <int N, class T> SL_DEVICE sl_vector<T, N> sl_load_vector(const T *from) {
+	typedef sl_vector<T, N> vector;
+	SL_CHECK_ALIGNMENT(vector, from);
+	return *(const vector *)from;
+}
+template <int N, class T> SL_DEVICE void sl_store_vector(T *to, const sl_vector<T, N> &value) {
+	typedef sl_vector<T, N> vector;
+	SL_CHECK_ALIGNMENT(vector, to);
+	*(vector *)to = value;
+}
+
+static inline unsigned sl_blocks(int64_t count, int64_t each) {
+	int64_t blocks = (count + each - 1) / each;
+	return (unsigned)(blocks < 1 ? 1 : blocks > 0x7fffffff ? 0x7fffffff : blocks);
+}
+/* The same for kernels that walk on by the grid's size: some waves of a large GPU. */
+static inline unsigned sl_strided_blocks(int64_t count, int64_t each) {
+	int64_t blocks = (count + each - 1) / each;
+	return (unsigned)(blocks < 1 ? 1 : blocks > 2048 ? 2048 : blocks);
+}
+
+/* The sum over a block of 256 threads, in a fixed order, in thread 0. */
+template <class A> SL_DEVICE A sl_block_sum(A value) {
+	SL_SHARED(A, warps, 8);
+	unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+	for (int by = 16; by; by /= 2)
+		value += __shfl_down_sync(SL_WARP_MASK, value, by, 32);
+	__syncthreads(); /* of an earlier sum */
+	if (lane == 0)
+		warps[warp] = value;
+	__syncthreads();
+	if (threadIdx.x == 0)
+		for (int i = 1; i < 8; i++)
+			value += warps[i];
+	return value;
+}
+
+#endif
