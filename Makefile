@@ -40,6 +40,9 @@ bench-peers: ## install the libraries to compare with
 	@bench/peers/install.sh
 bench-svmlight: build ## reading svmlight text, beside scikit-learn (PYTHON: one that has it)
 	@$(or $(PYTHON),python3) bench/peers/svmlight.py build/$(PRESET)/bench/bench-svmlight
+.PHONY: wheel
+wheel: deps ## a wheel of the Python package with the libraries it needs in it, in build/dist
+	@scripts/python-wheel.sh
 test-python: deps ## the Python package with PyTorch, JAX and Keras, in a fresh virtual environment
 	@scripts/test-python.sh
 bench-python: ## Keras epochs against keras.layers.Dense on BACKEND (default jax), in that environment

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE /* dladdr */
 #include "bridge.h"
 #include "pool.h"
 
@@ -12,6 +13,11 @@ static __thread char message[768];
 
 const char *slb_message(void) {
 	return message;
+}
+
+const char *slb_library_path(void) {
+	Dl_info info;
+	return dladdr((const void *)(uintptr_t)sl_version_string, &info) && info.dli_fname ? info.dli_fname : "";
 }
 
 static sl_status fail(sl_status status, const char *format, ...) {

@@ -16,6 +16,9 @@ typedef struct slb_runtime slb_runtime;
 /* The message of the last call of this thread that failed. */
 SL_API const char *slb_message(void);
 
+/* The file of libsparselayer, whose folder its CUDA module is looked for in; "" where that is not known. */
+SL_API const char *slb_library_path(void);
+
 /*
  * A context with a lock. `threads` 0: all cores. `openmp`: path or soname of an OpenMP runtime that is loaded
  * already, whose threads shall do the work (NULL: an own pool), so that two pools do not fight for the cores.

@@ -9,6 +9,8 @@ import weakref
 
 import numpy as np
 
+from . import _cuda
+
 c = ctypes
 I64, PTR, INT = c.c_int64, c.c_void_p, c.c_int
 
@@ -146,6 +148,7 @@ _PROTOTYPES = {
     "sl_plan_destroy": (None, [PTR]),
     "sl_sddmm": (INT, [PTR, c.c_double, PTR, PTR, c.c_double, PTR]),
     "slb_message": (c.c_char_p, []),
+    "slb_library_path": (c.c_char_p, []),
     "slb_runtime_create": (INT, [PTR, INT, INT, INT, c.c_uint64, c.c_char_p]),
     "slb_runtime_destroy": (None, [PTR]),
     "slb_runtime_context": (PTR, [PTR]),
@@ -196,6 +199,8 @@ class Runtime:
         kinds = {"auto": AUTO, "cpu": CPU, "cuda": CUDA}
         if device not in kinds:
             raise ArgumentError(f"device is {device!r}; it is one of {', '.join(map(repr, kinds))}", "SL_ERR_ARGUMENT")
+        if device != "cpu":
+            _cuda.prepare(bridge.slb_library_path().decode())
         handle = PTR()
         check_bridge(bridge.slb_runtime_create(c.byref(handle), kinds[device], device_index, threads, seed,
                                                openmp.encode() if openmp else None))
@@ -302,11 +307,12 @@ def address_view(address, count, dtype, owner):
 
 def devices():
     """What could be computed on, and why not: a list of dicts with device, index, usable, name, detail, memory."""
+    why = _cuda.prepare(bridge.slb_library_path().decode())
     count = INT(16)
     infos = (DeviceInfo * 16)()
     for info in infos:
         info.struct_size = c.sizeof(DeviceInfo)
     sl.sl_devices(infos, c.byref(count))
     return [dict(device={CPU: "cpu", CUDA: "cuda"}.get(i.device, "?"), index=i.index, usable=i.usable,
-                 name=i.name.decode(), detail=i.detail.decode(), memory=i.memory)
+                 name=i.name.decode(), detail=why if why and i.device == CUDA else i.detail.decode(), memory=i.memory)
             for i in infos[:min(count.value, 16)]]

@@ -4,6 +4,7 @@ import gc
 import os
 import pickle
 import resource
+import shutil
 import subprocess
 import sys
 import threading
@@ -288,6 +289,40 @@ def test_topology(rng):
         topology.grow_random(small, 60 * 40, rng)
     assert topology.cosine_fraction(0, 100) == 0.3 and topology.cosine_fraction(100, 100) == 0
     assert topology.cubic_density(0, 0, 10, 1, 0.1) == 1 and topology.cubic_density(10, 0, 10, 1, 0.1) == 0.1
+
+
+CUDA_FAKES = {"libfakejit.so.1": ("int jit(void) { return 3; }", []),
+              "libfakesparse.so.12": ("int jit(void); int product(void) { return jit() + 4; }", ["libfakejit.so.1"]),
+              "libsparselayer_cuda.so": ("int product(void); int answer(void) { return product(); }", ["libfakesparse.so.12"])}
+
+
+def build_cuda_fakes(folder):
+    for name, (source, needs) in CUDA_FAKES.items():
+        (folder / "fake.c").write_text(source)
+        subprocess.run(["cc", "-shared", "-fPIC", f"-Wl,-soname,{name}", "-o", folder / name, folder / "fake.c",
+                        *(folder / need for need in needs)], check=True)
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler")
+@pytest.mark.parametrize("layout", ["site/nvidia/cu13/lib", "home/lib64", "nowhere"])
+def test_cuda_libraries_are_found_where_wheels_or_a_toolkit_have_them(tmp_path, layout):
+    """A module that is linked as the CUDA module is, to libraries that the loader does not find by itself."""
+    folder = tmp_path / layout
+    package = tmp_path / "package"
+    folder.mkdir(parents=True)
+    package.mkdir()
+    build_cuda_fakes(folder)
+    (folder / "libsparselayer_cuda.so").rename(package / "libsparselayer_cuda.so")
+    code = ("import ctypes, sys, sparselayer._cuda as cuda\n"
+            "why = cuda.prepare(sys.argv[1] + '/libsparselayer.so')\n"
+            "print(why or ctypes.CDLL(sys.argv[1] + '/libsparselayer_cuda.so').answer())")
+    env = {**os.environ, "CUDA_HOME": str(tmp_path / "home"),
+           "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])}
+    got = subprocess.run([sys.executable, "-c", code, str(package)], env=env, check=True, capture_output=True, text=True)
+    if layout == "nowhere":
+        assert "libfakesparse.so.12 was not found" in got.stdout and str(tmp_path / "home") not in got.stdout
+    else:
+        assert got.stdout.strip() == "7"
 
 
 def test_import_needs_numpy_alone():
