@@ -70,6 +70,15 @@ SL_API sl_status sl_function_kept_layout(sl_context *context, const sl_function 
 SL_API sl_status sl_function_forward(sl_context *context, sl_function *function, const void *values, const void *bias,
 									 const sl_dense *X, sl_dense *Y, void *kept);
 
+/**
+ * The same of sparse X, at the cost of its entries. The first such call makes the pattern's transpose.
+ * @param X [batch, in_features]; CSR with int32 columns is read where it lies. Values of the function's dtype
+ * @param Y [batch, out_features], any order but #SL_COL_PANELS
+ * @return as sl_layer_forward_sparse(), and #SL_ERR_NULL, #SL_ERR_UNSUPPORTED (not on the CPU)
+ */
+SL_API sl_status sl_function_forward_sparse(sl_context *context, sl_function *function, const void *values,
+											const void *bias, const sl_sparse *X, sl_dense *Y);
+
 /** The gradients of one forward, and what they are made from. */
 typedef struct sl_function_gradients {
 	size_t struct_size;   /**< sizeof(sl_function_gradients) */
@@ -82,6 +91,9 @@ typedef struct sl_function_gradients {
 	void *value_gradient; /**< nnz elements, in the pattern's order; NULL: not wanted */
 	void *bias_gradient;  /**< out_features elements; NULL: not wanted */
 	sl_write write;       /**< what becomes of the old content of the two above; default #SL_OVERWRITE */
+	/** The input of sl_function_forward_sparse(), instead of X; `kept` and `dX` must be NULL then, `values` is unread.
+	 * `value_gradient` has all nnz elements, zero where the batch has no entry for the feature. */
+	const sl_sparse *sparse_X;
 } sl_function_gradients;
 /** Begins an initializer of #sl_function_gradients. */
 #define SL_FUNCTION_GRADIENTS .struct_size = sizeof(sl_function_gradients)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "layers/function.h"
+#include "sparse/view.h"
 
 static sl_status check_options(sl_context *context, const sl_function_options *given, sl_linear_options *o) {
 	sl_function_options options;
@@ -64,6 +65,7 @@ SL_API void sl_function_destroy(sl_function *function) {
 	if (!function)
 		return;
 	sl_heap *heap = function->heap;
+	sli_function_drop_input(function);
 	for (int i = 0; i < SL_FUNCTION_WIDTHS; i++) {
 		sli_layer_drop_plans(&function->layers[i]);
 		sl_pattern_release(function->weights[i].pattern);
@@ -88,6 +90,7 @@ SL_API sl_status sl_function_set_pattern(sl_context *context, sl_function *funct
 		return sli_fail(context, SL_ERR_SHAPE, "pattern is %lldx%lld; the function's is %lldx%lld",
 						(long long)arrays.rows, (long long)arrays.cols, (long long)layer->out_features,
 						(long long)layer->in_features);
+	sli_function_drop_input(function);
 	for (int i = 0; i < SL_FUNCTION_WIDTHS; i++) {
 		sli_layer_drop_plans(&function->layers[i]);
 		sl_pattern *old = function->weights[i].pattern;
@@ -181,6 +184,45 @@ SL_API sl_status sl_function_forward(sl_context *context, sl_function *function,
 	return sli_function_forward(context, function, &call);
 }
 
+/* Of sparse inputs: X, and the matrices beside it, which are not turned. */
+static sl_status check_sparse(sl_context *context, const sl_function *function, const sl_sparse *x,
+							  const sl_dense *view, const char *name, sl_dense *taken) {
+	const sl_layer *layer = &function->layers[0];
+	if (sl_context_device(context) != SL_DEVICE_CPU)
+		return sli_fail(context, SL_ERR_UNSUPPORTED, "sparse inputs are computed on the CPU alone so far");
+	SL_TRY(sli_check_sparse(context, x, "X", layer->dtype));
+	if (x->cols != layer->in_features)
+		return sli_fail(context, SL_ERR_SHAPE, "X has %lld columns; a pattern of %lldx%lld has %lld inputs",
+						(long long)x->cols, (long long)layer->out_features, (long long)layer->in_features,
+						(long long)layer->in_features);
+	sl_dense turned;
+	SL_TRY(turn(context, function, view, layer->out_features, x->rows, name, &turned));
+	*taken = *view;
+	return SL_OK;
+}
+
+SL_API sl_status sl_function_forward_sparse(sl_context *context, sl_function *function, const void *values,
+											const void *bias, const sl_sparse *X, sl_dense *Y) {
+	if (!context)
+		return SL_ERR_NULL;
+	if (!function)
+		return sli_fail(context, SL_ERR_NULL, "function is null");
+	SL_TRY(check_arrays(context, function, values, bias, NULL));
+	sl_function_call call = {.values = values, .bias = function->layers[0].has_bias ? bias : NULL};
+	SL_TRY(check_sparse(context, function, X, Y, "Y", &call.y));
+	return sli_function_forward_sparse(context, function, &call, X);
+}
+
+static sl_status backward_sparse(sl_context *context, sl_function *function, const sl_function_gradients *g) {
+	sl_function_call call = {.value_gradient = g->value_gradient, .bias_gradient = g->bias_gradient, .write = g->write};
+	if (g->dX || g->kept)
+		return sli_fail(context, SL_ERR_ARGUMENT, "%s is given; sparse inputs have none", g->dX ? "dX" : "kept");
+	SL_TRY(check_sparse(context, function, g->sparse_X, g->dY, "dY", &call.dy));
+	if (function->layers[0].activation != SL_IDENTITY)
+		SL_TRY(check_sparse(context, function, g->sparse_X, g->Y, "Y", &call.y));
+	return sli_function_backward_sparse(context, function, &call, g->sparse_X);
+}
+
 SL_API sl_status sl_function_backward(sl_context *context, sl_function *function, const sl_function_gradients *given) {
 	if (!context)
 		return SL_ERR_NULL;
@@ -191,6 +233,8 @@ SL_API sl_status sl_function_backward(sl_context *context, sl_function *function
 	const sl_layer *layer = &function->layers[0];
 	if (g.write != SL_OVERWRITE && g.write != SL_ACCUMULATE)
 		return sli_fail(context, SL_ERR_ARGUMENT, "write is %d; it is 0 (overwrite) or 1 (accumulate)", (int)g.write);
+	if (g.sparse_X)
+		return backward_sparse(context, function, &g);
 	static const char none = 0; /* backward reads no bias */
 	SL_TRY(check_arrays(context, function, g.values, &none, g.kept));
 	sl_function_call call = {.values = g.values,

@@ -347,6 +347,33 @@ static sl_status function_forward_backward(things *t, void **left) {
 	sl_function_destroy(function);
 	return status;
 }
+static sl_status function_sparse(things *t, void **left) {
+	static int64_t sparse_rows[] = {0, 4, 2}, sparse_cols[] = {3, 1, 11};
+	static float out[SIDE * BATCH], gradient[SIDE * SIDE], ones[] = {1, 1, 1};
+	sl_sparse x = {.format = SL_SPARSE_COO,
+				   .rows = BATCH,
+				   .cols = SIDE,
+				   .nnz = 3,
+				   .row_indices = sparse_rows,
+				   .col_indices = sparse_cols,
+				   .index_dtype = SL_I64,
+				   .values = ones,
+				   .dtype = SL_F32};
+	sl_dense y = sl_dense_view(out, SL_F32, BATCH, SIDE);
+	sl_function *function;
+	*left = NULL;
+	SL_TRY(make_function(t->context, t->pattern, &function));
+	sl_status status = sl_function_forward_sparse(t->context, function, dense_data, NULL, &x, &y);
+	sl_function_gradients g;
+	SL_OPTIONS_INIT(g);
+	g.sparse_X = &x;
+	g.Y = g.dY = &y;
+	g.value_gradient = gradient;
+	if (status == SL_OK)
+		status = sl_function_backward(t->context, function, &g);
+	sl_function_destroy(function);
+	return status;
+}
 /* Sparse inputs that need room for another form, gradients of two batches, and a step. */
 static sl_status train_sparse(things *t, void **left) {
 	static int64_t sparse_rows[] = {0, 4, 2, 0, 7}, sparse_cols[] = {3, 1, 11, 5, 3};
@@ -838,6 +865,7 @@ static const struct {
 			 CALL(layer_forward_backward),
 			 CALL(function_create),
 			 CALL(function_forward_backward),
+			 CALL(function_sparse),
 			 CALL(model_create),
 			 CALL(optimizer_create),
 			 CALL(model_train_batch),

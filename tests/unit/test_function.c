@@ -337,3 +337,123 @@ SL_TEST(function, misuse) {
 				 "does not fit");
 	close_fixture(&f);
 }
+
+/* X with two of three entries gone, as COO of int64 in reverse or as CSR of int32. */
+typedef struct sparse_x {
+	sl_sparse view;
+	int64_t *rows, *columns;
+	int32_t *offsets, *narrow;
+	float *values;
+} sparse_x;
+
+static sparse_x make_sparse(const fixture *f, bool coo) {
+	int64_t cols = f->at.cols, cells = f->batch * cols, n = 0;
+	sparse_x s = {.rows = malloc((size_t)(cells + 1) * 8),
+				  .columns = malloc((size_t)(cells + 1) * 8),
+				  .offsets = calloc((size_t)f->batch + 1, 4),
+				  .narrow = malloc((size_t)(cells + 1) * 4),
+				  .values = malloc((size_t)(cells + 1) * 4)};
+	for (int64_t at = 0; at < cells; at++) {
+		int64_t cell = coo ? cells - 1 - at : at;
+		if ((cell * 7 + cell / cols) % 3) {
+			f->x[cell] = 0;
+			continue;
+		}
+		s.rows[n] = cell / cols;
+		s.columns[n] = s.narrow[n] = (int32_t)(cell % cols);
+		s.values[n++] = f->x[cell];
+		s.offsets[cell / cols + 1]++;
+	}
+	for (int64_t r = 0; r < f->batch; r++)
+		s.offsets[r + 1] += s.offsets[r];
+	s.view = (sl_sparse){.format = coo ? SL_SPARSE_COO : SL_SPARSE_CSR,
+						 .rows = f->batch,
+						 .cols = cols,
+						 .nnz = n,
+						 .offsets = coo ? NULL : s.offsets,
+						 .offset_dtype = SL_I32,
+						 .row_indices = coo ? s.rows : NULL,
+						 .col_indices = coo ? (void *)s.columns : (void *)s.narrow,
+						 .index_dtype = coo ? SL_I64 : SL_I32,
+						 .values = s.values,
+						 .dtype = SL_F32};
+	return s;
+}
+
+static void free_sparse(sparse_x *s) {
+	void *all[] = {s->rows, s->columns, s->offsets, s->narrow, s->values};
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		free(all[i]);
+}
+
+/* Against the same double sums as dense X. */
+static void check_sparse_case(fixture *f, bool coo) {
+	sl_dense v[4];
+	sparse_x s = make_sparse(f, coo);
+	sl_function_gradients g = gradients(f, v, NULL);
+	CHECK_OK(f->context, sl_function_forward_sparse(f->context, f->function, f->values, f->bias, &s.view, &v[1]));
+	check_forward(f);
+	CHECK_OK(f->context, sl_function_backward(f->context, f->function, &g)); /* dX, which sparse inputs have none of */
+	g.X = NULL;
+	g.dX = NULL;
+	g.sparse_X = &s.view;
+	for (int64_t k = 0; k < f->at.nnz; k++)
+		f->dw[k] = NAN;
+	for (int64_t r = 0; r < f->at.rows; r++)
+		f->db[r] = NAN;
+	CHECK_OK(f->context, sl_function_backward(f->context, f->function, &g));
+	check_backward(f, 1);
+	g.write = SL_ACCUMULATE;
+	CHECK_OK(f->context, sl_function_backward(f->context, f->function, &g));
+	check_backward(f, 2);
+	g.value_gradient = g.bias_gradient = NULL;
+	CHECK_OK(f->context, sl_function_backward(f->context, f->function, &g));
+	free_sparse(&s);
+}
+
+SL_TEST(function, sparse_inputs) {
+	const int64_t batches[] = {0, 1, 33, 200};
+	for (size_t i = 0; i < 2 * sizeof batches / sizeof *batches; i++) {
+		fixture f;
+		open_fixture(&f, 37, 153, 0.2, batches[i / 2], i % 2 ? SL_RELU : SL_IDENTITY, i % 3 != 0);
+		check_sparse_case(&f, i % 2);
+		close_fixture(&f);
+	}
+	const double densities[] = {0, 0.5, 1};
+	for (size_t i = 0; i < sizeof densities / sizeof *densities; i++) {
+		fixture f;
+		open_fixture(&f, 9, 300, densities[i], 20, SL_TANH, true);
+		check_sparse_case(&f, false);
+		sl_pattern *other;
+		CHECK_OK(f.context, sl_pattern_random(&other, f.context, 9, 300, densities[i], 6));
+		CHECK_OK(f.context, sl_function_set_pattern(f.context, f.function, other));
+		sl_pattern_release(f.pattern);
+		f.pattern = other;
+		CHECK_OK(f.context, sl_pattern_get(f.context, other, &f.at));
+		check_sparse_case(&f, true);
+		close_fixture(&f);
+	}
+}
+
+SL_TEST(function, sparse_misuse) {
+	fixture f;
+	sl_dense v[4];
+	open_fixture(&f, 12, 10, 0.5, 4, SL_RELU, true);
+	sparse_x s = make_sparse(&f, false);
+	sl_function_gradients g = gradients(&f, v, NULL);
+	g.sparse_X = &s.view;
+	CHECK_STATUS(f.context, sl_function_backward(f.context, f.function, &g), SL_ERR_ARGUMENT, "dX is given");
+	s.narrow[2] = 10;
+	CHECK_STATUS(f.context, sl_function_forward_sparse(f.context, f.function, f.values, f.bias, &s.view, &v[1]),
+				 SL_ERR_STRUCTURE, "X: column 10");
+	s.narrow[2] = 9;
+	s.view.cols = 11;
+	CHECK_STATUS(f.context, sl_function_forward_sparse(f.context, f.function, f.values, f.bias, &s.view, &v[1]),
+				 SL_ERR_SHAPE, "11 columns");
+	s.view.cols = 10;
+	s.view.dtype = SL_F64;
+	CHECK_STATUS(f.context, sl_function_forward_sparse(f.context, f.function, f.values, f.bias, &s.view, &v[1]),
+				 SL_ERR_DTYPE, "f64");
+	free_sparse(&s);
+	close_fixture(&f);
+}
