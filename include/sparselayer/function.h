@@ -22,14 +22,17 @@ typedef struct sl_function_options {
 	bool bias;                /**< whether calls give a bias */
 	sl_activation activation; /**< default #SL_IDENTITY; one whose gradient follows from its output, so not #SL_GELU */
 	double activation_parameter; /**< as in #sl_linear_options */
-	sl_dtype dtype;              /**< of all arrays: #SL_F32 (default) or #SL_F64 */
+	/** of all arrays: #SL_F32 (default), #SL_F64; or #SL_BF16 or #SL_F16 of X, Y and their gradients, the parameters
+	 * and their gradients being f32: values are rounded for the products, whose sums are f32; dW is rounded once. */
+	sl_dtype dtype;
 } sl_function_options;
 /** Begins an initializer of #sl_function_options. */
 #define SL_FUNCTION_DEFAULTS .struct_size = sizeof(sl_function_options)
 
 /**
  * Create a function. Plans are made by the first call of a batch size and kept for it and smaller ones.
- * @return #SL_ERR_UNSUPPORTED (#SL_GELU, or an op that the device's backend lacks), and as sl_linear_create()
+ * @return #SL_ERR_UNSUPPORTED (#SL_GELU, halves not on the CPU, or an op that the device's backend lacks), and as
+ * sl_linear_create()
  */
 SL_API sl_status sl_function_create(sl_function **function, sl_context *context, const sl_function_options *options);
 /** Destroy. NULL is allowed. */

@@ -2,7 +2,8 @@
 #include "layers/function.h"
 #include "sparse/view.h"
 
-static sl_status check_options(sl_context *context, const sl_function_options *given, sl_linear_options *o) {
+static sl_status check_options(sl_context *context, const sl_function_options *given, sl_linear_options *o,
+							   sl_dtype *dtype) {
 	sl_function_options options;
 	SL_TRY(sli_take_struct(context, &options, sizeof options, given, "options"));
 	if (!options.pattern)
@@ -11,6 +12,10 @@ static sl_status check_options(sl_context *context, const sl_function_options *g
 		return sli_fail(context, SL_ERR_UNSUPPORTED,
 						"activation %s needs its input in backward, which a function does not keep; apply it outside",
 						sl_activation_name(options.activation));
+	*dtype = options.dtype ? options.dtype : SL_F32;
+	if (sli_bias_dtype(*dtype) != *dtype && sl_context_device(context) != SL_DEVICE_CPU)
+		return sli_fail(context, SL_ERR_UNSUPPORTED, "functions of %s are computed on the CPU alone so far",
+						sl_dtype_name(*dtype));
 	sl_pattern_arrays arrays;
 	SL_TRY(sl_pattern_get(context, options.pattern, &arrays));
 	*o = (sl_linear_options){SL_LINEAR_DEFAULTS,
@@ -21,7 +26,7 @@ static sl_status check_options(sl_context *context, const sl_function_options *g
 							 .init = SL_INIT_ZERO,
 							 .activation = options.activation,
 							 .activation_parameter = options.activation_parameter,
-							 .dtype = options.dtype,
+							 .dtype = sli_bias_dtype(options.dtype), /* layers know no halves, functions do */
 							 .name = "function"};
 	return SL_OK;
 }
@@ -36,7 +41,8 @@ SL_API sl_status sl_function_create(sl_function **result, sl_context *context, c
 	sl_linear_options o;
 	sl_layer *model;
 	void *memory;
-	SL_TRY(check_options(context, options, &o));
+	sl_dtype dtype = 0;
+	SL_TRY(check_options(context, options, &o, &dtype));
 	/* A layer like this one has all its options checked and its defaults filled in. */
 	SL_TRY(sl_linear_create(&model, context, &o));
 	sl_status status = sli_allocate_zeroed(context, sizeof(sl_function), "a function", &memory);
@@ -53,7 +59,7 @@ SL_API sl_status sl_function_create(sl_function **result, sl_context *context, c
 		layer->name = "function";
 		layer->weights = &function->weights[i];
 		layer->weights->pattern = sl_pattern_retain(model->weights->pattern);
-		layer->weights->dtype = model->dtype;
+		layer->dtype = layer->weights->dtype = dtype;
 		layer->bias = (sl_buffer){0};
 	}
 	sl_layer_destroy(model);
@@ -190,6 +196,9 @@ static sl_status check_sparse(sl_context *context, const sl_function *function, 
 	const sl_layer *layer = &function->layers[0];
 	if (sl_context_device(context) != SL_DEVICE_CPU)
 		return sli_fail(context, SL_ERR_UNSUPPORTED, "sparse inputs are computed on the CPU alone so far");
+	if (sli_bias_dtype(layer->dtype) != layer->dtype)
+		return sli_fail(context, SL_ERR_UNSUPPORTED, "sparse inputs are computed in f32 and f64; the function is %s",
+						sl_dtype_name(layer->dtype));
 	SL_TRY(sli_check_sparse(context, x, "X", layer->dtype));
 	if (x->cols != layer->in_features)
 		return sli_fail(context, SL_ERR_SHAPE, "X has %lld columns; a pattern of %lldx%lld has %lld inputs",
