@@ -44,7 +44,8 @@ SL_API sl_status slb_function_set_pattern(int64_t number, sl_pattern *pattern);
 /* Shape and element counts, for those who must check their arrays first. */
 typedef struct slb_shape {
 	int64_t in_features, out_features, nnz;
-	sl_dtype dtype;
+	sl_dtype dtype;       /* of x, y and their gradients */
+	sl_dtype value_dtype; /* of values, bias and their gradients: f32 beside bf16 and f16 */
 	int bias;
 } slb_shape;
 SL_API sl_status slb_function_shape(int64_t number, slb_shape *shape);
@@ -61,10 +62,27 @@ SL_API sl_status slb_backward(int64_t number, int64_t batch, const void *x, int6
 							  const void *kept, const void *dy, int64_t lddy, const void *values, void *dx,
 							  void *dvalues, int64_t values_count, void *dbias);
 
+/* A sparse batch: CSR (`offsets`, `columns`) or entries in any order, `stride` indices apart. */
+typedef struct slb_entries {
+	int64_t batch, count;
+	const void *offsets; /* batch + 1; NULL: `rows` is there */
+	sl_dtype offset_dtype;
+	const void *rows, *columns; /* entry i's at [i * stride]; of CSR: stride 1 */
+	sl_dtype index_dtype;
+	int64_t stride;
+	const void *values;
+	int padded; /* entries outside the matrix are padding, as in JAX's BCOO; else they are an error */
+} slb_entries;
+/* slb_forward() and slb_backward() of sparse X, at the cost of its entries. There is no dX. */
+SL_API sl_status slb_forward_sparse(int64_t number, const slb_entries *x, const void *values, const void *bias,
+									void *y);
+SL_API sl_status slb_backward_sparse(int64_t number, const slb_entries *x, const void *y, const void *dy, void *dvalues,
+									 int64_t values_count, void *dbias);
+
 /*
- * The next backward keeps copies of its X, Y and dY, for growing a pattern by gradient; batches of chunks: those of the
- * first chunk. slb_captured() gives their size and pointers (NULL: there was no backward since), valid until the next
- * slb_capture() or slb_function_destroy(). slb_capture() with `on` 0 frees them.
+ * The next backward keeps copies, of the values' dtype, of its X, Y and dY, for growing a pattern by gradient; batches
+ * of chunks: those of the first chunk. slb_captured() gives their size and pointers (NULL: there was no backward
+ * since), valid until the next slb_capture() or slb_function_destroy(). slb_capture() with `on` 0 frees them.
  */
 SL_API sl_status slb_capture(int64_t number, int on);
 SL_API sl_status slb_captured(int64_t number, int64_t *batch, const void **x, const void **y, const void **dy);

@@ -47,8 +47,17 @@ ffi::Error CheckVector(const ffi::AnyBuffer &v, const char *name, int64_t least,
 	return ffi::Error::Success();
 }
 
-ffi::DataType TypeOf(const slb_shape &shape) {
-	return shape.dtype == SL_F64 ? ffi::DataType::F64 : ffi::DataType::F32;
+ffi::DataType TypeOf(sl_dtype dtype) {
+	switch (dtype) {
+	case SL_F64:
+		return ffi::DataType::F64;
+	case SL_BF16:
+		return ffi::DataType::BF16;
+	case SL_F16:
+		return ffi::DataType::F16;
+	default:
+		return ffi::DataType::F32;
+	}
 }
 
 #define TRY(call)                                                                                                      \
@@ -64,13 +73,13 @@ ffi::Error Forward(ffi::AnyBuffer x, ffi::AnyBuffer values, ffi::AnyBuffer bias,
 				   ffi::Result<ffi::AnyBuffer> kept, int64_t number) {
 	slb_shape shape;
 	TRY(Status(slb_function_shape(number, &shape)));
-	ffi::DataType type = TypeOf(shape);
+	ffi::DataType type = TypeOf(shape.dtype), value_type = TypeOf(shape.value_dtype);
 	TRY(CheckMatrix(x, "x", -1, shape.in_features, type));
 	int64_t batch = x.dimensions()[0];
 	TRY(CheckMatrix(*y, "y", batch, shape.out_features, type));
-	TRY(CheckVector(values, "values", shape.nnz, type));
+	TRY(CheckVector(values, "values", shape.nnz, value_type));
 	if (shape.bias)
-		TRY(CheckVector(bias, "bias", shape.out_features, type));
+		TRY(CheckVector(bias, "bias", shape.out_features, value_type));
 	return Status(slb_forward(number, batch, x.untyped_data(), 0, values.untyped_data(),
 							  shape.bias ? bias.untyped_data() : nullptr, y->untyped_data(), 0, Wanted(kept)));
 }
@@ -80,7 +89,7 @@ ffi::Error Backward(ffi::AnyBuffer x, ffi::AnyBuffer y, ffi::AnyBuffer kept, ffi
 					ffi::Result<ffi::AnyBuffer> dbias, int64_t number) {
 	slb_shape shape;
 	TRY(Status(slb_function_shape(number, &shape)));
-	ffi::DataType type = TypeOf(shape);
+	ffi::DataType type = TypeOf(shape.dtype), value_type = TypeOf(shape.value_dtype);
 	TRY(CheckMatrix(dy, "dy", -1, shape.out_features, type));
 	int64_t batch = dy.dimensions()[0];
 	bool has_kept = kept.element_count() > 0;
@@ -90,14 +99,67 @@ ffi::Error Backward(ffi::AnyBuffer x, ffi::AnyBuffer y, ffi::AnyBuffer kept, ffi
 	TRY(Status(slb_kept_bytes(number, batch, &bytes)));
 	if (has_kept && static_cast<int64_t>(kept.size_bytes()) < bytes)
 		return Fail("what the forward kept is too small");
-	TRY(CheckVector(values, "values", shape.nnz, type));
-	TRY(CheckVector(*dvalues, "the gradient of values", shape.nnz, type));
+	TRY(CheckVector(values, "values", shape.nnz, value_type));
+	TRY(CheckVector(*dvalues, "the gradient of values", shape.nnz, value_type));
 	if (y.element_count())
 		TRY(CheckMatrix(y, "y", batch, shape.out_features, type));
 	return Status(slb_backward(number, batch, x.untyped_data(), 0, y.untyped_data(),
 							   has_kept ? kept.untyped_data() : nullptr, dy.untyped_data(), 0, values.untyped_data(),
 							   Wanted(dx), dvalues->untyped_data(), static_cast<int64_t>(dvalues->element_count()),
 							   Wanted(dbias)));
+}
+
+// BCOO: [entries, 2] indices and their values; those outside the matrix are padding.
+ffi::Error TakeEntries(const ffi::AnyBuffer &indices, const ffi::AnyBuffer &entries, int64_t batch, ffi::DataType type,
+					   slb_entries *x) {
+	auto dims = indices.dimensions();
+	bool wide = indices.element_type() == ffi::DataType::S64;
+	if (dims.size() != 2 || dims[1] != 2 || (!wide && indices.element_type() != ffi::DataType::S32))
+		return Fail("the indices of x have shape " + Text(dims) + "; (entries, 2) of int32 or int64 is needed");
+	TRY(CheckVector(entries, "x", dims[0], type));
+	size_t size = wide ? 8 : 4;
+	const char *data = static_cast<const char *>(indices.untyped_data());
+	*x = slb_entries();
+	x->batch = batch;
+	x->count = dims[0];
+	x->rows = data;
+	x->columns = data + size;
+	x->index_dtype = wide ? SL_I64 : SL_I32;
+	x->stride = 2;
+	x->values = entries.untyped_data();
+	x->padded = 1;
+	return ffi::Error::Success();
+}
+
+ffi::Error ForwardSparse(ffi::AnyBuffer indices, ffi::AnyBuffer entries, ffi::AnyBuffer values, ffi::AnyBuffer bias,
+						 ffi::Result<ffi::AnyBuffer> y, int64_t number) {
+	slb_shape shape;
+	slb_entries x;
+	TRY(Status(slb_function_shape(number, &shape)));
+	ffi::DataType type = TypeOf(shape.dtype);
+	TRY(CheckMatrix(*y, "y", -1, shape.out_features, type));
+	TRY(TakeEntries(indices, entries, y->dimensions()[0], type, &x));
+	TRY(CheckVector(values, "values", shape.nnz, type));
+	if (shape.bias)
+		TRY(CheckVector(bias, "bias", shape.out_features, type));
+	return Status(slb_forward_sparse(number, &x, values.untyped_data(), shape.bias ? bias.untyped_data() : nullptr,
+									 y->untyped_data()));
+}
+
+ffi::Error BackwardSparse(ffi::AnyBuffer indices, ffi::AnyBuffer entries, ffi::AnyBuffer y, ffi::AnyBuffer dy,
+						  ffi::Result<ffi::AnyBuffer> dvalues, ffi::Result<ffi::AnyBuffer> dbias, int64_t number) {
+	slb_shape shape;
+	slb_entries x;
+	TRY(Status(slb_function_shape(number, &shape)));
+	ffi::DataType type = TypeOf(shape.dtype);
+	TRY(CheckMatrix(dy, "dy", -1, shape.out_features, type));
+	int64_t batch = dy.dimensions()[0];
+	TRY(TakeEntries(indices, entries, batch, type, &x));
+	if (y.element_count())
+		TRY(CheckMatrix(y, "y", batch, shape.out_features, type));
+	TRY(CheckVector(*dvalues, "the gradient of values", shape.nnz, type));
+	return Status(slb_backward_sparse(number, &x, y.untyped_data(), dy.untyped_data(), dvalues->untyped_data(),
+									  static_cast<int64_t>(dvalues->element_count()), Wanted(dbias)));
 }
 
 } // namespace
@@ -119,6 +181,23 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(sparselayer_xla_backward, Backward,
 								  .Arg<ffi::AnyBuffer>()
 								  .Arg<ffi::AnyBuffer>()
 								  .Ret<ffi::AnyBuffer>()
+								  .Ret<ffi::AnyBuffer>()
+								  .Ret<ffi::AnyBuffer>()
+								  .Attr<int64_t>("number"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(sparselayer_xla_forward_sparse, ForwardSparse,
+							  ffi::Ffi::Bind()
+								  .Arg<ffi::AnyBuffer>()
+								  .Arg<ffi::AnyBuffer>()
+								  .Arg<ffi::AnyBuffer>()
+								  .Arg<ffi::AnyBuffer>()
+								  .Ret<ffi::AnyBuffer>()
+								  .Attr<int64_t>("number"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(sparselayer_xla_backward_sparse, BackwardSparse,
+							  ffi::Ffi::Bind()
+								  .Arg<ffi::AnyBuffer>()
+								  .Arg<ffi::AnyBuffer>()
+								  .Arg<ffi::AnyBuffer>()
+								  .Arg<ffi::AnyBuffer>()
 								  .Ret<ffi::AnyBuffer>()
 								  .Ret<ffi::AnyBuffer>()
 								  .Attr<int64_t>("number"));

@@ -10,12 +10,17 @@ from ._sparse import Pattern
 
 
 class Function:
-    """sl_function under a runtime's lock. Its `number` is what calls name it by; it lives until this object goes."""
+    """sl_function under a runtime's lock. Its `number` is what calls name it by; it lives until this object goes.
+
+    `dtype` is that of inputs and outputs; values and bias are of `value_dtype`: float32 beside bfloat16 and float16.
+    """
 
     def __init__(self, pattern, runtime, bias=False, activation=None, dtype="float32", chunk=0, parameter=0.0):
         self.pattern, self.runtime, self.dtype, self.activation = pattern, runtime, dtype, activation
-        self.parameter, self.chunk = parameter, chunk
+        self.parameter, self.chunk, self.bias = parameter, chunk, bias
+        self.value_dtype = dtype if dtype == "float64" else "float32"
         self._kept = {}
+        self._twins = {dtype: self}
         if activation not in n.ACTIVATIONS:
             raise n.ArgumentError(f"activation is {activation!r}; fused are {sorted(filter(None, n.ACTIVATIONS))}",
                                   "SL_ERR_ARGUMENT")
@@ -23,17 +28,24 @@ class Function:
         n.check_bridge(n.bridge.slb_function_create(c.byref(number), runtime._handle, pattern._handle, int(bias),
                                                     n.ACTIVATIONS[activation], parameter, n.DTYPES[dtype], chunk))
         self.number = number.value
+        # Whether an activation is applied inside, so that backward needs the output.
+        self.fused = n.ACTIVATIONS[activation] != 0
         self._finalizer = weakref.finalize(self, n.bridge.slb_function_destroy, self.number)
+
+    def to(self, dtype):
+        """The same function of inputs of another dtype. Twins share the pattern and its edits."""
+        twin = self._twins.get(dtype)
+        if twin is None:
+            twin = type(self)(self.pattern, self.runtime, self.bias, self.activation, dtype, self.chunk, self.parameter)
+            twin._twins = self._twins
+            self._twins[dtype] = twin
+        return twin
 
     def set_pattern(self, pattern):
         """Exchange the pattern; calls that are under way end first."""
-        n.check_bridge(n.bridge.slb_function_set_pattern(self.number, pattern._handle))
-        self.pattern = pattern
-
-    @property
-    def fused(self):
-        """Whether an activation is applied inside, so that backward needs the output."""
-        return n.ACTIVATIONS[self.activation] != 0
+        for twin in self._twins.values():
+            n.check_bridge(n.bridge.slb_function_set_pattern(twin.number, pattern._handle))
+            twin.pattern = pattern
 
     def kept(self, batch):
         """Elements of what a forward of `batch` rows keeps for its backward; 0 for one of chunks."""
@@ -43,27 +55,94 @@ class Function:
             n.check_bridge(n.bridge.slb_kept_bytes(self.number, batch, c.byref(size)))
             if len(self._kept) > 64:
                 self._kept.clear()
-            count = self._kept[batch] = size.value // np.dtype(self.dtype).itemsize
+            count = self._kept[batch] = size.value // n.ITEMSIZE[self.dtype]
         return count
 
     def capture(self, on=True):
         """Have the next backward keep what a gradient outside the pattern is made of."""
-        n.check_bridge(n.bridge.slb_capture(self.number, int(on)))
+        for twin in self._twins.values():
+            n.check_bridge(n.bridge.slb_capture(twin.number, int(on)))
 
     def captured(self):
         """(x, dz) of the backward since capture(), as NumPy arrays: input [batch, in] and gradient of the sums
         [batch, out]. None where there was no backward."""
+        for twin in self._twins.values():
+            found = twin._captured()
+            if found is not None:
+                self.capture(False)
+                return found
+        return None
+
+    def _captured(self):
         batch, x, y, dy = n.I64(), c.c_void_p(), c.c_void_p(), c.c_void_p()
         n.check_bridge(n.bridge.slb_captured(self.number, c.byref(batch), c.byref(x), c.byref(y), c.byref(dy)))
         if not x.value:
             return None
         rows, (outputs, inputs) = batch.value, self.pattern.shape
-        take = lambda at, columns: n.address_view(at.value, rows * columns, self.dtype, None).reshape(rows, columns).copy()
-        x, dz = take(x, inputs), take(dy, outputs)
+
+        def take(at, columns):
+            return n.address_view(at.value, rows * columns, self.value_dtype, None).reshape(rows, columns).copy()
+
+        dz = take(dy, outputs)
         if self.fused:
             dz *= _slope(self.activation, self.parameter, take(y, outputs))
-        self.capture(False)
-        return x, dz
+        return take(x, inputs), dz
+
+
+def cached(pattern, make, x_dtype, has_bias, activation):
+    """The Function of class `make` of a pattern for calls of these dtypes: made by the first, kept with the pattern."""
+    functions = pattern.__dict__.setdefault("_functions", {})
+    key = make, "float64" if x_dtype == "float64" else "float32", has_bias, activation
+    function = functions.get(key)
+    if function is None:
+        function = functions[key] = make(pattern, bias=has_bias, activation=activation, dtype=key[1])
+    return function
+
+
+def check_pattern(pattern):
+    if not isinstance(pattern, Pattern):
+        raise n.ArgumentError(f"pattern is a {type(pattern).__name__}; a sparselayer.Pattern is needed", "SL_ERR_ARGUMENT")
+
+
+def check_call(pattern, x, values, bias=None, sparse=False):
+    """Shapes and dtypes of a call; each argument is (shape, name of its dtype). Unknown dimensions are None."""
+    outputs, inputs = pattern.shape
+    (x_shape, x_dtype), (shape, dtype) = x, values
+    if dtype not in ("float32", "float64"):
+        raise n.DtypeError(f"values are {dtype}; float32 or float64 is needed", "SL_ERR_DTYPE")
+    fine = (dtype,) if dtype == "float64" or sparse else (dtype, "bfloat16", "float16")
+    if x_dtype not in fine:
+        raise n.DtypeError(f"x is {x_dtype}, values are {dtype}; x must be {' or '.join(fine)} beside them", "SL_ERR_DTYPE")
+    if not x_shape or x_shape[-1] not in (inputs, None):
+        raise n.ShapeError(f"x has shape {tuple(x_shape)}; the layer has {inputs} inputs, which must be its last dimension",
+                           "SL_ERR_SHAPE")
+    if sparse and len(x_shape) != 2:
+        raise n.ShapeError(f"x has shape {tuple(x_shape)}; sparse inputs have two dimensions", "SL_ERR_SHAPE")
+    if len(shape) != 1 or (shape[0] is not None and shape[0] < pattern.nnz):
+        raise n.ShapeError(f"values has shape {tuple(shape)}; the pattern has {pattern.nnz} entries", "SL_ERR_SHAPE")
+    if bias is None:
+        return
+    if bias[1] != dtype:
+        raise n.DtypeError(f"bias is {bias[1]}, values are {dtype}; they must be the same", "SL_ERR_DTYPE")
+    if tuple(bias[0]) != (outputs,):
+        raise n.ShapeError(f"bias has shape {tuple(bias[0])}; the layer has {outputs} outputs", "SL_ERR_SHAPE")
+
+
+# What sparse_linear of the frameworks says of itself, but for what differs.
+SPARSE_LINEAR_DOC = """activation(x Wᵀ + bias), W being `values` at the entries of `pattern`; differentiable once, in x, values
+    and bias.
+
+    Args:
+        x: [..., in_features]; or {sparse}, [batch, in_features], which costs what its entries cost and has no
+            gradient itself. Of the dtype of `values`, or dense in bfloat16 or float16 beside float32 values: then
+            products run on 16 bits with sums in float32, and the result has x's dtype.
+        values: [pattern.nnz], in the pattern's order, float32 or float64.
+        pattern: a sparselayer.Pattern of [out_features, in_features].{pattern}
+        bias: [out_features] of the dtype of `values`, or None.
+        activation: None, "relu", "leaky_relu", "relu6", "sigmoid" or "tanh", applied inside the product.
+    Returns:
+        [..., out_features]
+    """
 
 
 def _slope(activation, parameter, y):

@@ -18,6 +18,7 @@ F32, F64, BF16, F16, I32_DTYPE, I64_DTYPE = 1, 2, 3, 4, 16, 17
 ROW_MAJOR, COL_MAJOR = 0, 1
 AUTO, CPU, CUDA = 0, 1, 2
 DTYPES = {"float32": F32, "float64": F64, "bfloat16": BF16, "float16": F16, "int32": I32_DTYPE, "int64": I64_DTYPE}
+ITEMSIZE = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
 NAMES = {number: name for name, number in DTYPES.items()}
 ACTIVATIONS = {None: 0, "linear": 0, "identity": 0, "relu": 1, "clipped_relu": 2, "relu6": 2, "leaky_relu": 3,
                "sigmoid": 4, "tanh": 5}
@@ -70,6 +71,12 @@ class Dense(c.Structure):
     """sl_dense"""
     _fields_ = [("data", PTR), ("dtype", INT), ("order", INT), ("device", INT), ("device_index", INT), ("rows", I64),
                 ("cols", I64), ("ld", I64)]
+
+
+class Entries(c.Structure):
+    """slb_entries"""
+    _fields_ = [("batch", I64), ("count", I64), ("offsets", PTR), ("offset_dtype", INT), ("rows", PTR), ("columns", PTR),
+                ("index_dtype", INT), ("stride", I64), ("values", PTR), ("padded", INT)]
 
 
 class PatternArrays(c.Structure):
@@ -161,6 +168,8 @@ _PROTOTYPES = {
     "slb_capture": (INT, [I64, INT]),
     "slb_captured": (INT, [I64, PTR, PTR, PTR, PTR]),
     "slb_kept_bytes": (INT, [I64, I64, PTR]),
+    "slb_forward_sparse": (INT, [I64, PTR, PTR, PTR, PTR]),
+    "slb_backward_sparse": (INT, [I64, PTR, PTR, PTR, PTR, I64, PTR]),
     "slb_forward": (INT, [I64, I64, PTR, I64, PTR, PTR, PTR, I64, PTR]),
     "slb_backward": (INT, [I64, I64, PTR, I64, PTR, PTR, PTR, I64, PTR, PTR, PTR, I64, PTR]),
 }

@@ -3,11 +3,11 @@
 
 `SparseLinear` is `torch.nn.Linear` whose weight is sparse: its parameter is the vector of nonzeros, so stock
 optimizers, regularizers and DistributedDataParallel work on it, and forward and backward take time and memory in
-proportion to the nonzeros. `sparse_linear` is the function underneath.
+proportion to the nonzeros. `sparse_linear` is the function underneath. Inputs are dense, or sparse CSR or COO tensors.
 
-Tensors are used where they lie, on the CPU, in float32 or float64; under autocast the layer computes in float32. The
-work is done by the threads of PyTorch's own OpenMP runtime where it has one, as many as `torch.get_num_threads()` was
-when this module was first used.
+Tensors are used where they lie, on the CPU: parameters in float32 or float64, inputs in the same dtype or, beside float32
+parameters and under autocast, in bfloat16 or float16. The work is done by the threads of PyTorch's own OpenMP runtime
+where it has one, as many as `torch.get_num_threads()` was when this module was first used.
 """
 import math
 import pathlib
@@ -16,12 +16,13 @@ import numpy as np
 import torch
 
 from . import _native as n
-from ._function import Function, make_pattern
+from ._function import SPARSE_LINEAR_DOC, Function, cached, check_call, check_pattern, make_pattern
 from ._sparse import Pattern
 
 __all__ = ["SparseLinear", "sparse_linear", "from_linear", "runtime"]
 
-_DTYPES = {torch.float32: "float32", torch.float64: "float64"}
+_DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16", torch.float16: "float16"}
+_PARAMETERS = (torch.float32, torch.float64)
 
 
 def _openmp():
@@ -46,25 +47,28 @@ def runtime():
     return found
 
 
+class _Torch(Function):
+    def __init__(self, pattern, shared=None, bias=False, activation=None, dtype="float32", chunk=0, parameter=0.0):
+        super().__init__(pattern, shared or runtime(), bias, activation, dtype, chunk, parameter)
+
+
+def _described(tensor):
+    return None if tensor is None else (tensor.shape, _DTYPES.get(tensor.dtype) or str(tensor.dtype))
+
+
 def _check(x, values, bias, pattern):
+    """Only what may be wrong in detail; what is right passes fast."""
+    outputs, inputs = pattern.shape
+    if not (x.is_cpu and values.is_cpu and (bias is None or bias.is_cpu)):
+        for tensor, name in ((x, "input"), (values, "values"), (bias, "bias")):
+            if tensor is not None and not tensor.is_cpu:
+                raise n.DeviceError(f"{name} is on {tensor.device}; sparselayer.torch computes on the CPU: move it with "
+                                    ".cpu()", "SL_ERR_DEVICE")
     dtype = values.dtype
-    for tensor, name in ((x, "input"), (values, "values"), (bias, "bias")):
-        if tensor is None:
-            continue
-        if tensor.device.type != "cpu":
-            raise n.DeviceError(f"{name} is on {tensor.device}; sparselayer.torch computes on the CPU: move it with .cpu()",
-                                "SL_ERR_DEVICE")
-        if tensor.dtype != dtype or dtype not in _DTYPES:
-            raise n.DtypeError(f"{name} is {tensor.dtype}, values are {dtype}; both must be float32 or both float64",
-                               "SL_ERR_DTYPE")
-    if x.dim() == 0 or x.shape[-1] != pattern.shape[1]:
-        raise n.ShapeError(f"input has shape {tuple(x.shape)}; the layer has {pattern.shape[1]} inputs, which must be its "
-                           "last dimension", "SL_ERR_SHAPE")
-    if values.dim() != 1 or values.shape[0] < pattern.nnz:
-        raise n.ShapeError(f"values has shape {tuple(values.shape)}; the pattern has {pattern.nnz} entries",
-                           "SL_ERR_SHAPE")
-    if bias is not None and bias.shape != (pattern.shape[0],):
-        raise n.ShapeError(f"bias has shape {tuple(bias.shape)}; the layer has {pattern.shape[0]} outputs", "SL_ERR_SHAPE")
+    if not (x.dtype is dtype and dtype in _PARAMETERS and x.dim() and x.shape[-1] == inputs and values.dim() == 1
+            and values.shape[0] >= pattern.nnz and x.layout is torch.strided
+            and (bias is None or (bias.dtype is dtype and bias.shape == (outputs,)))):
+        check_call(pattern, _described(x), _described(values), _described(bias), x.layout is not torch.strided)
 
 
 def _forward(number, x, values, bias, outputs, kept=None):
@@ -83,9 +87,10 @@ def _backward(number, x, y, dy, values, wants_x, wants_values, wants_bias, kept=
     batch = dy.shape[0]
     dx = dy.new_empty((batch, inputs or x.shape[1])) if wants_x else None
     dvalues = torch.empty_like(values) if wants_values else None
-    dbias = dy.new_empty(dy.shape[1]) if wants_bias else None
+    dbias = values.new_empty(dy.shape[1]) if wants_bias else None
     status = n.backward(number, batch, None if x is None else x.data_ptr(), 0, None if y is None else y.data_ptr(),
-                        None if kept is None else kept.data_ptr(), dy.data_ptr(), 0, values.data_ptr(), dx.data_ptr() if wants_x else None,
+                        None if kept is None else kept.data_ptr(), dy.data_ptr(), 0, values.data_ptr(),
+                        dx.data_ptr() if wants_x else None,
                         dvalues.data_ptr() if wants_values else None, values.shape[0],
                         dbias.data_ptr() if wants_bias else None)
     if status:
@@ -119,6 +124,56 @@ class _SparseLinear(torch.autograd.Function):
                            kept, ctx.inputs), None, None)
 
 
+_INDEX = {torch.int32: n.I32_DTYPE, torch.int64: n.I64_DTYPE}
+
+
+def _entries(x):
+    """(slb_entries of a sparse tensor, the tensors it borrows)."""
+    if x.layout is torch.sparse_csr:
+        offsets, columns = x.crow_indices().contiguous(), x.col_indices().contiguous()
+        values = x.values().contiguous()
+        return n.Entries(x.shape[0], values.shape[0], offsets.data_ptr(), _INDEX[offsets.dtype], None, columns.data_ptr(),
+                         _INDEX[columns.dtype], 1, values.data_ptr(), 0), (offsets, columns, values)
+    if x.layout is not torch.sparse_coo:
+        raise n.UnsupportedError(f"input has the layout {x.layout}; dense, sparse CSR and sparse COO tensors are supported",
+                                 "SL_ERR_UNSUPPORTED")
+    if x.dense_dim():
+        raise n.ShapeError("input is a hybrid tensor, with dense dimensions; a plain matrix is needed", "SL_ERR_SHAPE")
+    indices, values = x._indices().contiguous(), x._values().contiguous()
+    at = indices.data_ptr()
+    return n.Entries(x.shape[0], values.shape[0], None, 0, at, at + 8 * indices.shape[1], n.I64_DTYPE, 1,
+                     values.data_ptr(), 0), (indices, values)
+
+
+class _SparseInput(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, values, bias, function):
+        if ctx.needs_input_grad[0]:
+            raise n.UnsupportedError("input is sparse and requires a gradient; sparse inputs have none", "SL_ERR_UNSUPPORTED")
+        entries, owners = _entries(x)
+        y = values.new_empty((x.shape[0], function.pattern.shape[0]))
+        n.check_bridge(n.bridge.slb_forward_sparse(function.number, n.c.byref(entries), values.data_ptr(),
+                                                   None if bias is None else bias.data_ptr(), y.data_ptr()))
+        ctx.function, ctx.pattern, ctx.entries, ctx.owners = function, function.pattern, entries, owners
+        ctx.save_for_backward(values, bias, y if function.fused else None)
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, dy):
+        values, bias, y = ctx.saved_tensors
+        if ctx.pattern is not ctx.function.pattern:
+            raise n.StateError("the pattern was edited between forward and backward", "SL_ERR_STATE")
+        dy = dy.contiguous()
+        dvalues = torch.empty_like(values)
+        dbias = None if bias is None else torch.empty_like(bias)
+        n.check_bridge(n.bridge.slb_backward_sparse(ctx.function.number, n.c.byref(ctx.entries),
+                                                    None if y is None else y.data_ptr(), dy.data_ptr(),
+                                                    dvalues.data_ptr(), values.shape[0],
+                                                    None if bias is None else dbias.data_ptr()))
+        return None, dvalues, dbias, None
+
+
 # For torch.compile, which cannot look into the above: the same as operators with shapes and gradients it knows.
 @torch.library.custom_op("sparselayer::linear", mutates_args=())
 def _op(x: torch.Tensor, values: torch.Tensor, bias: torch.Tensor | None, number: int, outputs: int) -> torch.Tensor:
@@ -139,7 +194,7 @@ def _op_backward(x: torch.Tensor, y: torch.Tensor, dy: torch.Tensor, values: tor
 
 @_op_backward.register_fake
 def _(x, y, dy, values, outputs, number, wants_x):
-    return torch.empty_like(x) if wants_x else dy.new_empty((0,)), torch.empty_like(values), dy.new_empty((outputs,))
+    return torch.empty_like(x) if wants_x else dy.new_empty((0,)), torch.empty_like(values), values.new_empty((outputs,))
 
 
 def _setup(ctx, inputs, output):
@@ -159,12 +214,17 @@ _op.register_autograd(_gradient, setup_context=_setup)
 
 
 def apply(function, x, values, bias):
-    """`function` of x [..., in]; values may be longer than the pattern."""
+    """`function` of x [..., in], dense or sparse; values may be longer than the pattern."""
     shape = x.shape
     if torch.compiler.is_compiling():
+        function = function.to(_DTYPES[x.dtype])
         y = _op(x.reshape(-1, shape[-1]), values, bias, function.number, function.pattern.shape[0])
         return y.reshape(*shape[:-1], function.pattern.shape[0])
     _check(x, values, bias, function.pattern)
+    if x.layout is not torch.strided:
+        return _SparseInput.apply(x, values, bias, function)
+    if x.dtype is not values.dtype:
+        function = function.to(_DTYPES[x.dtype])
     if len(shape) != 2:
         x = x.reshape(-1, shape[-1])
     x = x.contiguous()
@@ -172,29 +232,13 @@ def apply(function, x, values, bias):
     return y if len(shape) == 2 else y.reshape(*shape[:-1], y.shape[-1])
 
 
-_functions = {}
-
-
-def sparse_linear(x, values, pattern, bias=None):
-    """x Wᵀ + bias, W being `values` at the entries of `pattern`; differentiable in x, values and bias.
-
-    Args:
-        x: [..., in_features], float32 or float64.
-        values: [pattern.nnz], in the pattern's order.
-        pattern: a sparselayer.Pattern of [out_features, in_features].
-        bias: [out_features] or None.
-    Returns:
-        [..., out_features]
-    """
-    dtype = _DTYPES.get(values.dtype)
-    if dtype is None:
-        raise n.DtypeError(f"values are {values.dtype}; float32 or float64 is needed", "SL_ERR_DTYPE")
-    cache = pattern.__dict__.setdefault("_functions", {})
-    key = dtype, bias is not None
-    function = cache.get(key)
-    if function is None:
-        function = cache[key] = Function(pattern, runtime(), bias is not None, None, dtype)
+def sparse_linear(x, values, pattern, bias=None, activation=None):
+    check_pattern(pattern)
+    function = cached(pattern, _Torch, _DTYPES.get(values.dtype), bias is not None, activation)
     return apply(function, x, values, bias)
+
+
+sparse_linear.__doc__ = SPARSE_LINEAR_DOC.format(sparse="a sparse CSR or COO tensor", pattern="")
 
 
 class SparseLinear(torch.nn.Module):
@@ -216,6 +260,9 @@ class SparseLinear(torch.nn.Module):
         weight: Parameter [nnz], the values of W in the pattern's order.
         bias: Parameter [out_features] or None.
         row_offsets, col_indices: buffers, the pattern; saved with the state.
+
+    Input: [..., in_features], or a sparse CSR or COO tensor [batch, in_features], at the cost of its entries. Under
+    autocast products run on 16 bits, with sums, parameters and their gradients in float32, and the output has 16.
     """
 
     def __init__(self, in_features, out_features, density=0.1, pattern=None, bias=True, activation=None, init=None,
@@ -244,10 +291,10 @@ class SparseLinear(torch.nn.Module):
         return (np.random.default_rng(seed).uniform(-1, 1, self._pattern.nnz) / np.sqrt(fan_in)).astype(np.float32)
 
     def _make_function(self, dtype, bias):
-        if dtype not in _DTYPES:
-            raise n.DtypeError(f"the layer was converted to {dtype}; it computes in float32 or float64: use autocast",
-                               "SL_ERR_DTYPE")
-        self._function = Function(self._pattern, runtime(), bias, self.activation, _DTYPES[dtype], self.chunk_size)
+        if dtype not in _PARAMETERS:
+            raise n.DtypeError(f"the layer was converted to {dtype}; its parameters are float32 or float64: for 16-bit "
+                               "products use autocast, or give it inputs of 16 bits", "SL_ERR_DTYPE")
+        self._function = _Torch(self._pattern, None, bias, self.activation, _DTYPES[dtype], self.chunk_size)
         self._function_dtype = dtype
 
     def _register_pattern(self):
@@ -299,8 +346,8 @@ class SparseLinear(torch.nn.Module):
         return carried
 
     def forward(self, x):
-        if torch.is_autocast_enabled("cpu") and x.dtype != self.weight.dtype:
-            x = x.to(self.weight.dtype)
+        if torch.is_autocast_enabled("cpu") and self.weight.dtype is torch.float32:
+            x = x.to(torch.get_autocast_dtype("cpu") if x.layout is torch.strided else torch.float32)
         if torch.compiler.is_compiling():
             return apply(self._function, x, self.weight, self.bias)
         if self._versions() != self._seen:

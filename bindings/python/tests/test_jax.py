@@ -8,6 +8,7 @@ import pytest
 
 jax = pytest.importorskip("jax")
 import jax.numpy as jnp
+import jax.experimental.sparse as jsp
 
 import sparselayer as s
 import sparselayer.jax as sj
@@ -45,6 +46,49 @@ def test_what_is_not_wanted_is_not_computed(case):
     assert "f32[0] " in text and "sparselayer_backward" in text
 
 
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_sparse_inputs(case, activation, jit):
+    """BCOO, with padding and entries out of order, against the dense product; gradients of values and bias."""
+    p, x, v, b = case
+    x = jnp.where(jnp.abs(x) > 1, x, 0)
+    full = jsp.BCOO.fromdense(x)
+    order = np.random.default_rng(0).permutation(full.nse)
+    padded = jsp.BCOO((jnp.pad(full.data[order], (0, 5)), jnp.pad(full.indices[order], ((0, 5), (0, 0)), constant_values=99)),
+                      shape=x.shape)
+    wrap = jax.jit if jit else lambda f: f
+    ours = lambda x, v, b: jnp.sum(jnp.sin(sj.sparse_linear(x, v, p, b, activation)))
+    want = jax.grad(lambda v, b: ours(x, v, b), (0, 1))(v, b)
+    for matrix in (full, padded, jsp.BCSR.from_bcoo(full)):
+        assert np.allclose(wrap(lambda x: sj.sparse_linear(x, v, p, b, activation))(matrix),
+                           sj.sparse_linear(x, v, p, b, activation), rtol=1e-5, atol=1e-5)
+        for got, ref in zip(wrap(jax.grad(ours, (1, 2)))(matrix, v, b), want):
+            assert jnp.abs(got - ref).max() < 58 * 2**-24 * 10 * 2
+    assert sj.sparse_linear(jsp.BCOO.fromdense(x[:0]), v, p, b).shape == (0, 30)
+    with pytest.raises(s.UnsupportedError, match="sparse x"):
+        jax.grad(lambda d: ours(jsp.BCOO((d, full.indices), shape=x.shape), v, b))(full.data)
+    with pytest.raises(s.ShapeError):
+        sj.sparse_linear(jsp.BCOO.fromdense(x[:, :10]), v, p)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_inputs(case, dtype):
+    """16-bit products of float32 parameters: each rounding is relative to the magnitude of the sum."""
+    p, x, v, b = case
+    x = x.astype(dtype)
+    eps = 2**-8 if dtype == "bfloat16" else 2**-11
+    # No activation: a ReLU may open for the one and not for the other where its sum is within a rounding of 0.
+    y, gradient = jax.vjp(lambda x, v, b: sj.sparse_linear(x, v, p, b), x, v, b)
+    wide = x.astype("float32")
+    want, reference = jax.vjp(lambda x, v, b: jnp.dot(x, dense(p, v).T, precision="highest") + b, wide, v, b)
+    size = jnp.abs(wide) @ jnp.abs(dense(p, v)).T + jnp.abs(b)
+    assert y.dtype == dtype and (jnp.abs(y.astype("float32") - want) <= 3 * eps * size).all()
+    dx, dv, db = gradient(jnp.ones(y.shape, dtype))
+    assert dx.dtype == dtype and dv.dtype == db.dtype == "float32"
+    for got, ref in zip((dx, dv, db), reference(jnp.ones(y.shape))):
+        assert jnp.abs(got.astype("float32") - ref).max() <= 4 * eps * (jnp.abs(ref).max() + 5)
+
+
 def test_vmap_and_shapes(case):
     p, x, v, b = case
     want = sj.sparse_linear(x, v, p, b)
@@ -57,7 +101,7 @@ def test_vmap_and_shapes(case):
 
 def test_errors(case):
     p, x, v, b = case
-    for x_, v_, kind in [(x[:, :10], v, s.ShapeError), (x, v[:5], s.ShapeError), (x.astype(jnp.bfloat16), v, s.DtypeError),
+    for x_, v_, kind in [(x[:, :10], v, s.ShapeError), (x, v[:5], s.ShapeError), (x, v.astype(jnp.bfloat16), s.DtypeError),
                          (x.astype(jnp.int32), v, s.DtypeError)]:
         with pytest.raises(kind):
             sj.sparse_linear(x_, v_, p)

@@ -9,7 +9,7 @@ import pytest
 keras = pytest.importorskip("keras")
 
 import sparselayer as s
-from sparselayer.keras import ChunkedSparseDense, SparseDense, TopologyCallback, from_dense
+from sparselayer.keras import ChunkedSparseDense, SparseBatches, SparseDense, TopologyCallback, from_dense
 
 BACKEND = keras.backend.backend()
 to_numpy = keras.ops.convert_to_numpy
@@ -107,27 +107,103 @@ def test_initializers(name):
     assert abs(values.std() - want) <= 0.05 * want
 
 
-def test_mixed_policy(data):
-    layer = SparseDense(16, density=0.5, dtype="mixed_bfloat16")
-    y = layer(data[0][:8])
-    assert keras.backend.standardize_dtype(y.dtype) == "bfloat16"
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_policy(data, policy):
+    """Products of 16 bits with float32 parameters: close to float32, given out in 16 bits, and it trains."""
+    x, y = data
+    half = policy.removeprefix("mixed_")
+    layer = SparseDense(16, density=0.5, dtype=policy, seed=1)
+    out = layer(x[:8])
+    assert keras.backend.standardize_dtype(out.dtype) == half
     assert keras.backend.standardize_dtype(layer.kernel.dtype) == "float32"
+    weights = layer.to_dense()
+    eps = 2**-8 if half == "bfloat16" else 2**-11
+    got = to_numpy(keras.ops.cast(out, "float32"))
+    assert (np.abs(got - x[:8] @ weights) <= 4 * eps * (np.abs(x[:8]) @ np.abs(weights))).all()
+    model = build(SparseDense(64, density=0.3, activation="relu", dtype=policy))
+    losses = model.fit(x, y, batch_size=64, epochs=6, verbose=0, callbacks=[TopologyCallback("rigl", every=10)]).history["loss"]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def sparse_model(**options):
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((40,), sparse=True)
+    outputs = keras.layers.Dense(3)(ChunkedSparseDense(32, chunk_size=16, density=0.4, kernel_regularizer="l1", **options)(inputs))
+    model = keras.Model(inputs, outputs)
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+def sparse_twin(model, x):
+    layer, head = model.layers[1], model.layers[2]
+    return (x @ layer.to_dense() + to_numpy(layer.bias)) @ to_numpy(head.kernel) + to_numpy(head.bias)
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="Keras hands no sparse batches to layers on PyTorch")
-def test_sparse_input(data):
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_sparse_input(data, policy):
     import scipy.sparse as sp
     x, y = data
     x = np.where(np.abs(x) > 1, x, 0)
-    keras.utils.set_random_seed(1)
-    inputs = keras.Input((40,), sparse=True)
-    outputs = keras.layers.Dense(3)(ChunkedSparseDense(32, chunk_size=16, density=0.4, kernel_regularizer="l1")(inputs))
-    model = keras.Model(inputs, outputs)
-    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model = sparse_model(dtype=policy)
     model.fit(sp.coo_matrix(x), y, batch_size=64, verbose=0)
-    layer, head = model.layers[1], model.layers[2]
-    want = (x @ layer.to_dense() + to_numpy(layer.bias)) @ to_numpy(head.kernel) + to_numpy(head.bias)
-    assert np.allclose(model.predict(sp.coo_matrix(x), verbose=0), want, atol=1e-4)
+    model.fit(SparseBatches(sp.csr_matrix(x), y, batch_size=64), verbose=0, epochs=2)
+    tolerance = 1e-4 if policy == "float32" else 0.05
+    assert np.allclose(model.predict(sp.coo_matrix(x), verbose=0), sparse_twin(model, x), atol=tolerance)
+    model.fit(SparseBatches(sp.csr_matrix(x), y, batch_size=64), verbose=0, callbacks=[TopologyCallback("rigl", every=4)])
+    assert np.allclose(model.predict(sp.csr_matrix(x), verbose=0), sparse_twin(model, x), atol=tolerance)
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="Keras hands no sparse batches to layers on PyTorch")
+def test_a_step_on_sparse_input_is_that_on_dense_input(data):
+    import scipy.sparse as sp
+    x, y = data
+    x = np.where(np.abs(x) > 1, x, 0)[:64]
+    a, b = sparse_model(seed=3, activation="tanh"), None
+    weights = a.get_weights()
+    a.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    a.fit(sp.csr_matrix(x), y[:64], batch_size=64, verbose=0)
+    b = build(ChunkedSparseDense(32, chunk_size=16, density=0.4, kernel_regularizer="l1", seed=3, activation="tanh"),
+              optimizer=keras.optimizers.SGD(0.1))
+    b.set_weights(weights)
+    b.fit(x, y[:64], batch_size=64, verbose=0)
+    for got, want in zip(a.get_weights(), b.get_weights()):
+        assert np.allclose(got, want, atol=1e-5)
+
+
+def test_sparse_batches(data):
+    """Of each row once an epoch, last and smaller batch included; the same training as on dense rows of that order."""
+    import scipy.sparse as sp
+    x, y = data
+    x = np.where(np.abs(x) > 1, x, 0)[:150]
+    batches = SparseBatches(sp.csr_matrix(x), y[:150], sample_weight=np.ones(150), batch_size=64, shuffle=False)
+    assert len(batches) == 3 and batches[2][0].shape == (22, 40)
+    options = dict(density=0.4, seed=3, activation="relu")
+    inputs = keras.Input((40,), sparse=BACKEND != "torch")  # Keras declares no sparse inputs on PyTorch, but hands them on
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([inputs, SparseDense(32, **options), keras.layers.Dense(3)])
+    twin = build(SparseDense(32, **options))
+    twin.set_weights(model.get_weights())
+    for m, samples in ((model, (batches,)), (twin, (x, y[:150]))):
+        m.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        m.fit(*samples, batch_size=None if m is model else 64, shuffle=False, epochs=2, verbose=0)
+    for got, want in zip(model.get_weights(), twin.get_weights()):
+        assert np.allclose(got, want, atol=1e-5)
+    seen = SparseBatches(sp.csr_matrix(np.arange(1.0, 151)[:, None]), batch_size=64)
+    first = [to_numpy(keras.ops.sum(b[0], axis=None) if BACKEND != "jax" else b[0].data.sum()) for b in seen]
+    assert np.isclose(np.sum(first), 150 * 151 / 2)
+    with pytest.raises(s.ShapeError):
+        SparseBatches(sp.csr_matrix(x), y[:10])
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="a sparse tensor of PyTorch")
+def test_sparse_tensor(data):
+    import torch
+    x = torch.from_numpy(np.where(np.abs(data[0]) > 1, data[0], 0))
+    layer = SparseDense(16, density=0.5, activation="relu")
+    want = layer(x)
+    assert torch.allclose(layer(x.to_sparse()), want, atol=1e-5)
+    assert torch.allclose(layer(x.to_sparse_csr()), want, atol=1e-5)
 
 
 def test_jit(data):

@@ -100,9 +100,52 @@ def test_autocast_and_shapes():
     layer = SparseLinear(30, 20, density=0.2)
     x = torch.randn(2, 3, 30)
     with torch.autocast("cpu", torch.bfloat16):
-        assert layer(x.bfloat16()).dtype == torch.float32
+        y = layer(x)
+        y.float().sum().backward()
+    assert y.dtype == torch.bfloat16 and layer.weight.grad.dtype == torch.float32
+    size = x.abs() @ layer.to_dense().abs().T + layer.bias.abs()
+    assert ((y.float() - layer(x)).abs() <= 3 * 2**-8 * size).all()
     assert layer(x).shape == (2, 3, 20) and layer(x[:0]).shape == (0, 3, 20)
     assert torch.allclose(layer(x.transpose(0, 1)).transpose(0, 1), layer(x))
+
+
+@pytest.mark.parametrize("chunk", [0, 7])
+@pytest.mark.parametrize("layout", ["csr", "coo", "narrow"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_sparse_inputs(activation, layout, chunk):
+    layer = SparseLinear(50, 30, density=0.2, activation=activation, chunk_size=chunk, seed=3)
+    torch.manual_seed(1)
+    x = torch.randn(40, 50) * (torch.rand(40, 50) < 0.2)
+    g = torch.randn(40, 30)
+    sparse = x.to_sparse_csr() if layout != "coo" else x.to_sparse()
+    if layout == "narrow":
+        sparse = torch.sparse_csr_tensor(sparse.crow_indices().int(), sparse.col_indices().int(), sparse.values(), x.shape)
+    want = layer(x)
+    want.backward(g)
+    grads = [p.grad.clone() for p in layer.parameters()]
+    layer.zero_grad()
+    y = layer(sparse)
+    y.backward(g)
+    # Sums of at most 50 terms of magnitude below 10.
+    assert (y - want).abs().max() <= 58 * 2**-24 * 10
+    for parameter, grad in zip(layer.parameters(), grads):
+        assert (parameter.grad - grad).abs().max() <= 58 * 2**-24 * 20
+    assert layer(x[:0].to_sparse()).shape == (0, 30)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(layer(sparse), y)
+
+
+def test_sparse_input_errors():
+    layer = SparseLinear(50, 30, density=0.2)
+    with pytest.raises(s.ShapeError):
+        layer(torch.zeros(4, 49).to_sparse())
+    with pytest.raises(s.UnsupportedError, match="requires a gradient"):
+        layer(torch.ones(4, 50).to_sparse().requires_grad_())
+    with pytest.raises(s.UnsupportedError, match="layout"):
+        layer(torch.ones(4, 50).to_sparse_csc())
+    # Entries twice count twice.
+    twice = torch.sparse_coo_tensor([[0, 0, 1], [3, 3, 4]], [1.0, 2.0, 1.0], (2, 50))
+    assert torch.allclose(layer(twice), layer(twice.to_dense()), atol=1e-5)
 
 
 def test_compile():

@@ -6,9 +6,11 @@
     model.compile(optimizer="adam", loss="mse")
 
 `SparseDense` is `keras.layers.Dense` whose kernel is sparse: its one trainable kernel is the vector of nonzeros.
-`ChunkedSparseDense` works on a batch some rows at a time. `TopologyCallback` edits patterns during `fit`.
+`ChunkedSparseDense` works on a batch some rows at a time. `TopologyCallback` edits patterns during `fit`. `SparseBatches`
+hands rows of a SciPy matrix to `fit`, which layers take without making them dense.
 """
 from .callbacks import TopologyCallback
+from .data import SparseBatches, sparse_batch
 from .layers import ChunkedSparseDense, SparseDense, from_dense
 
-__all__ = ["ChunkedSparseDense", "SparseDense", "TopologyCallback", "from_dense"]
+__all__ = ["ChunkedSparseDense", "SparseBatches", "SparseDense", "TopologyCallback", "from_dense", "sparse_batch"]

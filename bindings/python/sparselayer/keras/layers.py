@@ -63,15 +63,16 @@ class SparseDense(keras.layers.Layer):
         seed: of the pattern; None: drawn from Python's generator, which keras.utils.set_random_seed() sets.
 
     Input:
-        (batch, ..., inputs), dense; or, on TensorFlow and JAX, a sparse batch (`keras.Input(sparse=True)`).
+        (batch, ..., inputs), dense; or a sparse batch, at the cost of its entries: `keras.Input(sparse=True)` on
+        TensorFlow (SparseTensor) and JAX (BCOO), a sparse tensor on PyTorch. It has no gradient itself.
 
     Attributes:
         kernel: Variable (entries,): the values, in the pattern's order. Where pruning leaves fewer entries than the
             variable has elements, the last ones are zero and unused; `compact()` drops them.
         pattern: the sparselayer.Pattern of [units, inputs].
 
-    Computes in float32 or float64 (by `dtype`) on the CPU. Under a mixed policy inputs are cast to float32 and the
-    output to the policy's compute dtype. On TensorFlow the layer is not part of XLA: `jit_compile="auto"` leaves it
+    Computes on the CPU, in the dtype of the policy: float32, float64, or under mixed_bfloat16 and mixed_float16 with products
+    of 16 bits whose sums, parameters and parameters' gradients are float32 (sparse batches in float32). On TensorFlow the layer is not part of XLA: `jit_compile="auto"` leaves it
     off, on JAX and PyTorch it works.
     """
 
@@ -124,7 +125,7 @@ class SparseDense(keras.layers.Layer):
         fused = _fused(self.activation)
         self._follows = None if fused else self.activation
         name, parameter = fused or (None, 0.0)
-        self._function = backends.make(pattern, self.use_bias, name, dtype, self.chunk_size, parameter)
+        self._function = backends.make(pattern, None, self.use_bias, name, dtype, self.chunk_size, parameter)
 
     @property
     def pattern(self):
@@ -132,20 +133,20 @@ class SparseDense(keras.layers.Layer):
         return self._function.pattern if self._function else None
 
     def call(self, inputs, training=False):
-        dtype = self.variable_dtype
         kernel = ops.convert_to_tensor(self.kernel)
         bias = None if self.bias is None else ops.convert_to_tensor(self.bias)
         if backends.is_sparse(inputs):
-            y = self._call_sparse(inputs, kernel, bias, training)
+            inputs = backends.cast(inputs, self.variable_dtype)
         else:
-            y = backends.apply(self._function, ops.cast(inputs, dtype), kernel, bias, training)
-        if self._follows is not None:
-            y = self._follows(y)
-        return y if self.compute_dtype == dtype else ops.cast(y, self.compute_dtype)
+            inputs = ops.cast(inputs, self._product_dtype())
+        y = backends.apply(self._function, inputs, kernel, bias, training)
+        y = y if self.compute_dtype == backends.dtype_name(y) else ops.cast(y, self.compute_dtype)
+        return y if self._follows is None else self._follows(y)
 
-    def _call_sparse(self, inputs, kernel, bias, training):
-        return backends.apply(self._function, ops.cast(backends.to_dense(inputs), self.variable_dtype), kernel, bias,
-                              training)
+    def _product_dtype(self):
+        """16 bits where the policy computes in them, beside float32 variables; else the variables' dtype."""
+        half = self.compute_dtype in ("bfloat16", "float16") and self.variable_dtype == "float32"
+        return self.compute_dtype if half else self.variable_dtype
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.units)
