@@ -110,5 +110,7 @@ void sli_cuda_limits(sl_cuda *cuda);
 sl_status sli_cuda_product_supports(sl_cuda *cuda, const sl_op_desc *desc);
 sl_status sli_cuda_product_plan(sl_cuda *cuda, const sl_op_desc *desc, sl_op_plan *plan);
 sl_status sli_cuda_product_execute(sl_cuda *cuda, const sl_op_plan *plan, const sl_op_args *args);
+void sli_cuda_product_destroy(sl_cuda *cuda, sl_op_plan *plan);
+int sli_cuda_product_candidates(sl_cuda *cuda, const sl_op_desc *desc, sl_candidate *out, int capacity);
 
 #endif

@@ -73,9 +73,8 @@ static void free_leftovers(sl_cuda *cuda) {
 }
 
 void sli_cuda_close_memory(sl_cuda *cuda) {
+	sli_cuda_release(cuda, cuda->cublas_workspace, cuda->cublas_bytes, SL_MEMORY_DEVICE);
 	free_leftovers(cuda);
-	if (cuda->cublas_workspace)
-		sli_cuda_release(cuda, cuda->cublas_workspace, cuda->cublas_bytes, SL_MEMORY_DEVICE);
 	if (!cuda->pool || getpid() != cuda->process)
 		return;
 	/* What was freed in the order of the stream is given back before the pool is. */

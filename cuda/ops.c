@@ -24,13 +24,12 @@ sl_status sli_cuda_execute(void *device, const sl_op_plan *plan, const sl_op_arg
 }
 
 void sli_cuda_destroy(void *device, sl_op_plan *plan) {
-	(void)device;
-	plan->state = NULL;
+	sli_cuda_product_destroy(device, plan);
 }
 
-/* cuSPARSE and cuBLAS choose for themselves. */
 int sli_cuda_candidates(void *device, const sl_op_desc *desc, sl_candidate *out, int capacity) {
-	(void)device, (void)desc;
+	if (desc->kind == SL_OP_SPMM || desc->kind == SL_OP_SDDMM)
+		return sli_cuda_product_candidates(device, desc, out, capacity);
 	if (capacity > 0)
 		out[0] = (sl_candidate){.name = "default"};
 	return 1;

@@ -193,7 +193,7 @@ typedef struct sl_sparse_view {
 	sl_pattern_arrays transposed; /* in backend memory; only when desc.transpose, else zero */
 	const void *permutation;      /* transposed entry k is entry permutation[k]; as `transposed` */
 	sl_dtype permutation_dtype;
-	sl_pattern_arrays host; /* the same as `arrays`, readable by the host */
+	sl_pattern_arrays host, host_transposed; /* the same as `arrays` and `transposed`, readable by the host */
 } sl_sparse_view;
 
 /* A range of rows of a streamed matrix, or of the entries of one row. */

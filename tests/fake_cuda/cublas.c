@@ -171,20 +171,29 @@ cublasStatus_t CUBLASWINAPI cublasGemmEx_64(cublasHandle_t handle, cublasOperati
 				make_operand(c, CUBLAS_OP_N, m, n, ldc), alpha, beta);
 }
 
-cublasStatus_t CUBLASWINAPI cublasSgemm_64(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,
-										   int64_t m, int64_t n, int64_t k, const float *alpha, const float *a,
-										   int64_t lda, const float *b, int64_t ldb, const float *beta, float *c,
-										   int64_t ldc) {
-	return gemm("cublasSgemm", CUDA_R_32F, handle, make_operand(a, op_a, m, k, lda), make_operand(b, op_b, k, n, ldb),
-				make_operand(c, CUBLAS_OP_N, m, n, ldc), alpha, beta);
+static void run_scale(void *argument) {
+	const sums *s = argument;
+	if (!on_device("cublasScalEx", "X", &s->c, s->type))
+		return;
+	for (int64_t i = 0; i < s->c.rows; i++)
+		fake_store((void *)(uintptr_t)s->c.data, s->type, i, s->alpha * fake_load(s->c.data, s->type, i));
 }
 
-cublasStatus_t CUBLASWINAPI cublasDgemm_64(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,
-										   int64_t m, int64_t n, int64_t k, const double *alpha, const double *a,
-										   int64_t lda, const double *b, int64_t ldb, const double *beta, double *c,
-										   int64_t ldc) {
-	return gemm("cublasDgemm", CUDA_R_64F, handle, make_operand(a, op_a, m, k, lda), make_operand(b, op_b, k, n, ldb),
-				make_operand(c, CUBLAS_OP_N, m, n, ldc), alpha, beta);
+cublasStatus_t CUBLASWINAPI cublasScalEx_64(cublasHandle_t handle, int64_t n, const void *alpha,
+											cudaDataType alpha_type, void *x, cudaDataType x_type, int64_t step,
+											cudaDataType compute) {
+	static const char call[] = "cublasScalEx";
+	TAKE(call, CUBLAS_STATUS_EXECUTION_FAILED);
+	REFUSE_IF(!good_handle(call, handle), call, CUBLAS_STATUS_NOT_INITIALIZED);
+	REFUSE_IF(n < 0 || step != 1 || alpha_type != CUDA_R_32F || compute != CUDA_R_32F, call,
+			  CUBLAS_STATUS_NOT_SUPPORTED);
+	REFUSE_IF(!fake_on_host(call, "alpha", alpha, 4), call, CUBLAS_STATUS_INVALID_VALUE);
+	sums s = {.c = make_operand(x, CUBLAS_OP_N, n, 1, n ? n : 1), .type = x_type, .alpha = *(const float *)alpha};
+	if (!on_device(call, "X", &s.c, x_type))
+		return CUBLAS_STATUS_EXECUTION_FAILED;
+	return fake_enqueue(call, fake_find(FAKE_CUBLAS, handle)->stream, run_scale, &s, sizeof s) == cudaSuccess
+			   ? CUBLAS_STATUS_SUCCESS
+			   : CUBLAS_STATUS_ALLOC_FAILED;
 }
 
 /* Whether C may lie where an operand does: not transposed, with the same leading dimension. */

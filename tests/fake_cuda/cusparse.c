@@ -130,6 +130,15 @@ cusparseStatus_t CUSPARSEAPI cusparseDestroySpMat(cusparseConstSpMatDescr_t matr
 	return destroy("cusparseDestroySpMat", FAKE_SPARSE_MATRIX, matrix);
 }
 
+/* The structure, and what was preprocessed of it, stay. */
+cusparseStatus_t CUSPARSEAPI cusparseSpMatSetValues(cusparseSpMatDescr_t matrix, void *values) {
+	TAKE("cusparseSpMatSetValues", CUSPARSE_STATUS_INTERNAL_ERROR);
+	fake_object *o = fake_find(FAKE_SPARSE_MATRIX, matrix);
+	REFUSE_IF(!o || !values, "cusparseSpMatSetValues", CUSPARSE_STATUS_INVALID_VALUE);
+	o->values = values;
+	return CUSPARSE_STATUS_SUCCESS;
+}
+
 cusparseStatus_t CUSPARSEAPI cusparseCreateDnMat(cusparseDnMatDescr_t *matrix, int64_t rows, int64_t cols, int64_t ld,
 												 void *values, cudaDataType type, cusparseOrder_t order) {
 	static const char call[] = "cusparseCreateDnMat";
@@ -446,6 +455,67 @@ cusparseStatus_t CUSPARSEAPI cusparseSDDMM(cusparseHandle_t handle, cusparseOper
 	void *stream = fake_find(FAKE_CUSPARSE, handle)->stream;
 	return fake_enqueue(sddmm, stream, run_sampled, &p, sizeof p) == cudaSuccess ? CUSPARSE_STATUS_SUCCESS
 																				 : CUSPARSE_STATUS_ALLOC_FAILED;
+}
+
+static const char to_dense[] = "cusparseSparseToDense";
+
+/* a: sparse; b: dense. */
+static cusparseStatus_t take_dense(const char *call, cusparseHandle_t handle, cusparseConstSpMatDescr_t a,
+								   cusparseDnMatDescr_t b, product *p) {
+	REFUSE_IF(!good_handle(call, handle), call, CUSPARSE_STATUS_NOT_INITIALIZED);
+	const fake_object *of_a = fake_find(FAKE_SPARSE_MATRIX, a), *of_b = fake_find(FAKE_DENSE_MATRIX, b);
+	REFUSE_IF(!of_a || !of_b, call, CUSPARSE_STATUS_INVALID_VALUE);
+	*p = (product){.a = *of_a, .b = *of_b};
+	REFUSE_IF(p->a.rows != p->b.rows || p->a.cols != p->b.cols || p->a.type != p->b.type, call,
+			  CUSPARSE_STATUS_INVALID_VALUE);
+	return CUSPARSE_STATUS_SUCCESS;
+}
+
+static bool written_on_device(const product *p) {
+	return sparse_on_device(to_dense, &p->a) && dense_on_device(to_dense, "B", &p->b) &&
+		   fake_on_device(to_dense, "the buffer", p->buffer, 64);
+}
+
+static void run_to_dense(void *argument) {
+	const product *p = argument;
+	if (!written_on_device(p) || !good_structure(to_dense, &p->a))
+		return;
+	const int32_t *offsets = p->a.offsets, *indices = p->a.indices;
+	memset(p->buffer, 0xff, 64);
+	for (int64_t r = 0; r < p->a.rows; r++) {
+		for (int64_t c = 0; c < p->a.cols; c++)
+			fake_store(p->b.values, p->b.type, element(&p->b, r, c), 0);
+		for (int64_t k = offsets[r]; k < offsets[r + 1]; k++)
+			fake_store(p->b.values, p->b.type, element(&p->b, r, indices[k]), fake_load(p->a.values, p->a.type, k));
+	}
+}
+
+cusparseStatus_t CUSPARSEAPI cusparseSparseToDense_bufferSize(cusparseHandle_t handle, cusparseConstSpMatDescr_t a,
+															  cusparseDnMatDescr_t b,
+															  cusparseSparseToDenseAlg_t algorithm, size_t *bytes) {
+	static const char call[] = "cusparseSparseToDense_bufferSize";
+	product p;
+	TAKE(call, CUSPARSE_STATUS_INTERNAL_ERROR);
+	(void)algorithm;
+	*bytes = 64;
+	return take_dense(call, handle, a, b, &p);
+}
+
+cusparseStatus_t CUSPARSEAPI cusparseSparseToDense(cusparseHandle_t handle, cusparseConstSpMatDescr_t a,
+												   cusparseDnMatDescr_t b, cusparseSparseToDenseAlg_t algorithm,
+												   void *buffer) {
+	product p;
+	TAKE(to_dense, CUSPARSE_STATUS_EXECUTION_FAILED);
+	(void)algorithm;
+	cusparseStatus_t status = take_dense(to_dense, handle, a, b, &p);
+	if (status != CUSPARSE_STATUS_SUCCESS)
+		return status;
+	p.buffer = buffer;
+	if (!written_on_device(&p))
+		return CUSPARSE_STATUS_EXECUTION_FAILED;
+	void *stream = fake_find(FAKE_CUSPARSE, handle)->stream;
+	return fake_enqueue(to_dense, stream, run_to_dense, &p, sizeof p) == cudaSuccess ? CUSPARSE_STATUS_SUCCESS
+																					 : CUSPARSE_STATUS_ALLOC_FAILED;
 }
 
 cusparseStatus_t CUSPARSEAPI cusparseCreateDnVec(cusparseDnVecDescr_t *vector, int64_t size, void *values,

@@ -50,6 +50,15 @@ static void protect(void *from, size_t bytes, int access) {
 		abort();
 }
 
+/* NaN in every type of float; of large memory its beginning and its end, for the sake of time. */
+static void fill_new(const fake_object *o) {
+	enum { MOST = 1 << 20 };
+	unsigned char *at = (unsigned char *)o->id;
+	memset(at, 0xff, o->mapped < MOST ? o->mapped : MOST);
+	if (o->mapped > MOST)
+		memset(at + o->mapped - 2 * PAGE, 0xff, 2 * PAGE);
+}
+
 void fake_map(void) {
 	if (memory.mapped)
 		abort(); /* the fake's own fault */
@@ -59,7 +68,7 @@ void fake_map(void) {
 		if (o->kind == FAKE_DEVICE_MEMORY) {
 			if (!o->filled) {
 				UNPOISON((void *)o->id, o->mapped);
-				memset((void *)o->id, 0xff, o->mapped); /* NaN in every type of float */
+				fill_new(o);
 				POISON((void *)o->id, o->mapped);
 			}
 			o->filled = true;

@@ -9,209 +9,7 @@
 
 #include <cusparse.h>
 
-#include "support/module.h"
-#include "support/views.h"
-
-/* Memory of the module with a copy of `data` in it. */
-static sl_status upload(void *device, const void *data, size_t bytes, void **pointer) {
-	const sl_backend *b = backend();
-	SL_TRY(b->allocate(device, bytes, SL_MEMORY_DEVICE, pointer));
-	return b->copy(device, *pointer, SL_MEMORY_DEVICE, data, SL_MEMORY_HOST, bytes);
-}
-
-static size_t block_bytes(const view_block *v) {
-	return (size_t)v->elements * sl_dtype_size(v->view.dtype);
-}
-
-/* A view's twin on the GPU, guards and padding included. */
-typedef struct mirror {
-	void *base;
-	size_t bytes;
-	sl_dense view;
-} mirror;
-
-static sl_status mirror_up(void *device, const view_block *v, mirror *m) {
-	m->bytes = block_bytes(v) + 2 * VIEW_GUARD;
-	m->view = v->view;
-	m->view.device = SL_DEVICE_CUDA;
-	SL_TRY(upload(device, v->bytes, m->bytes, &m->base));
-	m->view.data = (char *)m->base + VIEW_GUARD;
-	return SL_OK;
-}
-
-static sl_status mirror_down(void *device, const view_block *v, const mirror *m) {
-	SL_TRY(backend()->copy(device, v->bytes, SL_MEMORY_HOST, m->base, SL_MEMORY_DEVICE, m->bytes));
-	return backend()->synchronize(device);
-}
-
-static void mirror_free(void *device, mirror *m) {
-	backend()->release(device, m->base, m->bytes, SL_MEMORY_DEVICE);
-	m->base = NULL;
-}
-
-/* A sparse matrix on the host, its transpose, and both on the GPU. */
-typedef struct matrix {
-	int64_t rows, cols, nnz;
-	int32_t *offsets, *columns, *t_offsets, *t_columns, *permutation;
-	double *values; /* of either dtype's precision */
-	void *typed;
-	sl_dtype dtype;
-	void *on_device[6]; /* in the order above, values last */
-	size_t bytes[6];
-} matrix;
-
-static uint64_t next_random(uint64_t *state) {
-	*state += 0x9E3779B97F4A7C15u;
-	uint64_t z = *state;
-	z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-	z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-	return z ^ (z >> 31);
-}
-
-/* Every third row is empty unless the density is 1. */
-static matrix make_matrix(sl_dtype dtype, int64_t rows, int64_t cols, double density, uint64_t seed) {
-	matrix m = {.rows = rows, .cols = cols, .dtype = dtype};
-	size_t most = (size_t)(rows * cols) + 1;
-	m.offsets = calloc((size_t)rows + 1, 4), m.columns = calloc(most, 4);
-	m.t_offsets = calloc((size_t)cols + 2, 4), m.t_columns = calloc(most, 4), m.permutation = calloc(most, 4);
-	m.values = calloc(most, 8), m.typed = calloc(most, 8);
-	uint64_t state = seed;
-	for (int64_t r = 0; r < rows; r++) {
-		for (int64_t c = 0; c < cols; c++)
-			if (density == 1 || (r % 3 != 1 && (double)(next_random(&state) >> 11) * 0x1p-53 < density))
-				m.columns[m.nnz++] = (int32_t)c;
-		m.offsets[r + 1] = (int32_t)m.nnz;
-	}
-	for (int64_t k = 0; k < m.nnz; k++) {
-		m.values[k] = view_round(dtype, (double)(next_random(&state) >> 11) * 0x1p-52 - 1);
-		view_set(m.typed, dtype, k, m.values[k]);
-		m.t_offsets[m.columns[k] + 2]++;
-	}
-	for (int64_t c = 0; c < cols; c++)
-		m.t_offsets[c + 2] += m.t_offsets[c + 1];
-	for (int64_t r = 0; r < rows; r++)
-		for (int64_t k = m.offsets[r]; k < m.offsets[r + 1]; k++) {
-			int32_t at = m.t_offsets[m.columns[k] + 1]++;
-			m.t_columns[at] = (int32_t)r;
-			m.permutation[at] = (int32_t)k;
-		}
-	m.bytes[0] = ((size_t)rows + 1) * 4, m.bytes[2] = ((size_t)cols + 1) * 4;
-	m.bytes[1] = m.bytes[3] = m.bytes[4] = (size_t)m.nnz * 4;
-	m.bytes[5] = (size_t)m.nnz * sl_dtype_size(dtype);
-	return m;
-}
-
-static void drop_matrix(void *device, matrix *m) {
-	for (int i = 0; i < 6; i++) {
-		backend()->release(device, m->on_device[i], m->bytes[i], SL_MEMORY_DEVICE);
-		m->on_device[i] = NULL;
-	}
-}
-
-static void free_matrix(matrix *m) {
-	free(m->offsets), free(m->columns), free(m->t_offsets), free(m->t_columns), free(m->permutation);
-	free(m->values), free(m->typed);
-}
-
-static sl_status matrix_up(void *device, matrix *m) {
-	const void *from[6] = {m->offsets, m->columns, m->t_offsets, m->t_columns, m->permutation, m->typed};
-	for (int i = 0; i < 6; i++)
-		SL_TRY(upload(device, from[i], m->bytes[i], &m->on_device[i]));
-	return SL_OK;
-}
-
-static sl_matrix_desc describe(const sl_dense *v) {
-	return (sl_matrix_desc){v->rows, v->cols, v->ld, v->dtype, v->order};
-}
-
-/* nnz = 0 comes without indices or values, as a caller's may. */
-static sl_op_desc spmm_desc(const matrix *m, bool transpose, const sl_dense *b, const sl_dense *c) {
-	sl_op_desc desc = {.kind = SL_OP_SPMM, .b = describe(b), .c = describe(c), .transpose = transpose};
-	bool any = m->nnz > 0;
-	desc.a.dtype = m->dtype;
-	desc.sparse.host = (sl_pattern_arrays){m->rows, m->cols, m->nnz, m->offsets, SL_I32, m->columns};
-	desc.sparse.arrays =
-		(sl_pattern_arrays){m->rows, m->cols, m->nnz, m->on_device[0], SL_I32, any ? m->on_device[1] : NULL};
-	if (transpose) {
-		desc.sparse.transposed =
-			(sl_pattern_arrays){m->cols, m->rows, m->nnz, m->on_device[2], SL_I32, any ? m->on_device[3] : NULL};
-		desc.sparse.permutation = any ? m->on_device[4] : NULL;
-		desc.sparse.permutation_dtype = SL_I32;
-	}
-	return desc;
-}
-
-/* Plan, run in a workspace of exactly the size asked for, and clean up whatever came of it. */
-static sl_status run_planned(void *device, const sl_op_desc *desc, sl_op_args *args) {
-	const sl_backend *b = backend();
-	sl_op_plan plan = {0};
-	SL_TRY(b->plan(device, desc, &plan));
-	size_t bytes = b->workspace(device, &plan);
-	sl_status status = bytes ? b->allocate(device, bytes, SL_MEMORY_DEVICE, &args->workspace) : SL_OK;
-	if (status == SL_OK)
-		status = b->execute(device, &plan, args);
-	b->release(device, args->workspace, bytes, SL_MEMORY_DEVICE);
-	args->workspace = NULL;
-	b->destroy(device, &plan);
-	return status;
-}
-
-/* One of the reference's elements and its bound. */
-typedef struct sum {
-	double value, size;
-} sum;
-
-static void add(sum *s, double product) {
-	s->value += product;
-	s->size += fabs(product);
-}
-
-static sum *sparse_reference(const matrix *m, bool transpose, const view_block *b, const view_block *c, double alpha,
-							 double beta) {
-	int64_t n = c->view.cols;
-	sum *s = calloc((size_t)(c->view.rows * n) + 1, sizeof *s);
-	for (int64_t r = 0; r < m->rows; r++)
-		for (int64_t k = m->offsets[r]; k < m->offsets[r + 1]; k++) {
-			int64_t row = transpose ? m->columns[k] : r, inner = transpose ? r : m->columns[k];
-			for (int64_t j = 0; j < n; j++)
-				add(&s[row * n + j], alpha * m->values[k] * view_load(&b->view, inner, j));
-		}
-	for (int64_t r = 0; r < c->view.rows && beta != 0; r++)
-		for (int64_t j = 0; j < n; j++)
-			add(&s[r * n + j], beta * view_load(&c->view, r, j));
-	return s;
-}
-
-static void compare(const view_block *c, const sum *s, int line) {
-	for (int64_t r = 0; r < c->view.rows; r++)
-		for (int64_t j = 0; j < c->view.cols; j++) {
-			const sum *want = &s[r * c->view.cols + j];
-			double got = view_load(&c->view, r, j);
-			if (!(fabs(got - want->value) <= 8 * view_eps(c->view.dtype) * want->size))
-				sl_test_fail(__FILE__, line, "C(%lld, %lld) is %.17g, not %.17g", (long long)r, (long long)j, got,
-							 want->value);
-		}
-	if (!view_intact(c))
-		sl_test_fail(__FILE__, line, "something beside C was written, or padding is not zero");
-}
-
-/* The panel's width: a few more columns than the matrix has, so that there is padding. */
-static view_block make_view(sl_dtype dtype, sl_order order, int64_t rows, int64_t cols) {
-	int64_t width = (order == SL_ROW_PANELS ? rows : cols) + 3;
-	return view_create(dtype, order, rows, cols, width);
-}
-
-static view_block make_output(sl_dtype dtype, sl_order order, int64_t rows, int64_t cols, double beta, uint64_t seed) {
-	int64_t width = (order == SL_ROW_PANELS ? rows : cols) + 3;
-	view_block v = view_output(dtype, order, rows, cols, width);
-	if (beta != 0)
-		view_fill(&v, seed, 1);
-	else /* must not be read */
-		for (int64_t r = 0; r < rows; r++)
-			for (int64_t j = 0; j < cols; j++)
-				view_set(v.view.data, dtype, view_at(&v.view, r, j), NAN);
-	return v;
-}
+#include "support/module_data.h"
 
 typedef struct spmm_case {
 	sl_dtype dtype;
@@ -241,11 +39,6 @@ static void check_spmm(test_host *h, void *device, const spmm_case *x) {
 	drop_matrix(device, &a), mirror_free(device, &mb), mirror_free(device, &mc);
 	free_matrix(&a), view_free(&b), view_free(&c), free(s);
 }
-
-static const sl_order orders[] = {SL_ROW_MAJOR, SL_COL_MAJOR, SL_COL_PANELS, SL_ROW_PANELS};
-enum { ORDERS = 4 };
-static const double factors[][2] = {{1, 0}, {-0.75, 1}, {2, -0.5}, {0, 0.25}, {0, 0}};
-enum { FACTORS = 5 };
 
 /* Shapes of A and the columns: full, empty, one row, one column, no rows, no columns, no batch, no nonzeros. */
 static void all_spmm(sl_dtype dtype, bool transpose, bool deterministic) {
@@ -412,7 +205,7 @@ SL_TEST(cuda_module, refusals) {
 	void *device = open_module(&h);
 	const sl_backend *b = backend();
 	sl_dense x = {.dtype = SL_F32, .rows = 4, .cols = 3, .ld = 3}, y = x;
-	matrix m = {.rows = 4, .cols = 4, .nnz = 5};
+	matrix m = {.rows = 4, .cols = 4, .nnz = 5, .dtype = SL_F32};
 	long calls = fake_cuda_calls();
 	sl_op_plan plan;
 	sl_op_desc good = spmm_desc(&m, true, &x, &y), d;
@@ -424,22 +217,21 @@ SL_TEST(cuda_module, refusals) {
 		REFUSED(&h, b->supports(device, &d), status, text);                                                            \
 		REFUSED(&h, b->plan(device, &d, &plan), status, text);                                                         \
 	} while (0)
-	WITH(d.kind = SL_OP_SDDMM, SL_ERR_UNSUPPORTED, "not available");
+	WITH(d.kind = SL_OP_SDDMM; d.a.dtype = d.b.dtype = d.c.dtype = SL_BF16, SL_ERR_UNSUPPORTED, "no bf16");
+	WITH(d.candidate = "fastest", SL_ERR_UNSUPPORTED, "candidate");
 	WITH(d.kind = SL_OP_COUNT, SL_ERR_UNSUPPORTED, "not available");
 	WITH(d.bias = true, SL_ERR_UNSUPPORTED, "bias");
 	WITH(d.pre_activation = true, SL_ERR_UNSUPPORTED, "activation");
 	WITH(d.activation = SL_RELU, SL_ERR_UNSUPPORTED, "activation");
 	WITH(d.kernel = "fast", SL_ERR_UNSUPPORTED, "by name");
-	WITH(d.c.dtype = SL_BF16, SL_ERR_UNSUPPORTED, "f32 and f64");
+	WITH(d.c.dtype = SL_I32, SL_ERR_UNSUPPORTED, "f32, f64, bf16 and f16");
 	WITH(d.b.dtype = SL_F64, SL_ERR_UNSUPPORTED, "one dtype");
 	WITH(d.b.order = SL_COL_PANELS; d.b.ld = 2, SL_ERR_UNSUPPORTED, "needs B");
 	WITH(d.c.order = SL_ROW_PANELS; d.c.ld = 2, SL_ERR_UNSUPPORTED, "needs C");
 	WITH(d.kind = SL_OP_GEMM; d.a = d.c; d.a.order = SL_COL_PANELS; d.a.ld = 2, SL_ERR_UNSUPPORTED, "needs A");
 	WITH(d.kind = SL_OP_GEMM; d.a = d.c; d.a.dtype = SL_F16, SL_ERR_UNSUPPORTED, "one dtype");
-	WITH(d.sparse.arrays.offset_dtype = SL_I64, SL_ERR_UNSUPPORTED, "int32 offsets");
-	WITH(d.sparse.transposed.offset_dtype = SL_I64, SL_ERR_UNSUPPORTED, "int32 offsets");
-	WITH(d.sparse.permutation_dtype = SL_I64, SL_ERR_UNSUPPORTED, "permutation");
-	WITH(d.sparse.arrays.nnz = (int64_t)INT32_MAX + 1, SL_ERR_UNSUPPORTED, "2147483647 nonzeros");
+	WITH(d.sparse.transposed.offset_dtype = SL_I64, SL_ERR_UNSUPPORTED, "offsets on the host");
+	WITH(d.sparse.transposed.nnz = (int64_t)INT32_MAX + 1, SL_ERR_UNSUPPORTED, "offsets on the host");
 	WITH(d.sparse.arrays.rows = (int64_t)1 << 40, SL_ERR_UNSUPPORTED, "rows and columns");
 	WITH(d.sparse.arrays.cols = INT32_MAX, SL_ERR_UNSUPPORTED, "rows and columns");
 #undef WITH
@@ -470,10 +262,12 @@ SL_TEST(cuda_module, null_data) {
 	REFUSED(&h, b->execute(device, &plan, &args), SL_ERR_NULL, "C's data");
 	args = good, args.workspace = NULL;
 	REFUSED(&h, b->execute(device, &plan, &args), SL_ERR_NULL, "workspace");
+	b->destroy(device, &plan);
 	desc = (sl_op_desc){.kind = SL_OP_GEMM, .a = describe(&x), .b = describe(&x), .c = describe(&x)};
 	GOOD(&h, b->plan(device, &desc, &plan));
 	args = good, args.a.data = NULL;
 	REFUSED(&h, b->execute(device, &plan, &args), SL_ERR_NULL, "A's data");
+	b->destroy(device, &plan);
 	b->release(device, data, 64, SL_MEMORY_DEVICE);
 	drop_matrix(device, &m);
 	free_matrix(&m);
