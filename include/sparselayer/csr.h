@@ -69,14 +69,16 @@ SL_API sl_status sl_csr_create_top_k(sl_csr **matrix, sl_context *context, const
 /** Zero values over a pattern, which is retained. @return #SL_ERR_DTYPE, #SL_ERR_MEMORY, #SL_ERR_BUDGET */
 SL_API sl_status sl_csr_create_pattern(sl_csr **matrix, sl_context *context, sl_pattern *pattern, sl_dtype dtype);
 /**
- * Borrow values over a pattern (retained). `values` holds nnz elements and must live until
- * `release` (may be NULL) is called.
+ * Borrow values over a pattern (retained). `values` holds nnz elements of the context's device and must live until
+ * `release` (may be NULL) is called. @return also #SL_ERR_DEVICE (memory of another device), #SL_ERR_LAYOUT (alignment)
  */
 SL_API sl_status sl_csr_wrap(sl_csr **matrix, sl_context *context, sl_pattern *pattern, void *values, sl_dtype dtype,
 							 sl_release_callback release, void *user);
-/** A copy with values of another dtype, rounded to nearest even; the pattern is shared. @return as
- * sl_csr_create_pattern() */
+/** A copy with values of another dtype, rounded to nearest even, in memory of the context's device, wherever `matrix`'s
+ * are; the pattern is shared. So it also copies between the host and GPUs. @return as sl_csr_create_pattern() */
 SL_API sl_status sl_csr_convert(sl_csr **result, sl_context *context, const sl_csr *matrix, sl_dtype dtype);
+/** Where a matrix's values are: #SL_DEVICE_CPU or #SL_DEVICE_CUDA. @param device_index which GPU; may be NULL */
+SL_API sl_status sl_csr_place(sl_context *context, const sl_csr *matrix, sl_device *device, int *device_index);
 /** The transpose as a matrix of its own. @return #SL_ERR_OVERFLOW (rows > 2^31 - 1), #SL_ERR_MEMORY, #SL_ERR_BUDGET */
 SL_API sl_status sl_csr_transpose(sl_csr **result, sl_context *context, const sl_csr *matrix);
 /** Destroy a matrix. NULL is allowed. */
@@ -84,7 +86,8 @@ SL_API void sl_csr_destroy(sl_csr *matrix);
 
 /** The pattern, borrowed. NULL for NULL. */
 SL_API sl_pattern *sl_csr_pattern(const sl_csr *matrix);
-/** nnz values in the pattern's order; writable. NULL for NULL or when nnz is 0. */
+/** nnz values in the pattern's order, in memory of the device that sl_csr_place() names; writable. NULL for NULL or when
+ * nnz is 0. */
 SL_API void *sl_csr_values(const sl_csr *matrix);
 /** The values' dtype. */
 SL_API sl_dtype sl_csr_dtype(const sl_csr *matrix);

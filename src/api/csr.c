@@ -15,15 +15,23 @@ static sl_status check_dtype(sl_context *context, sl_dtype dtype) {
 	return SL_OK;
 }
 
+/* What was made on the host, brought to the context's device. */
+static sl_status placed(sl_csr **matrix, sl_context *context, sl_status status) {
+	if (status == SL_OK)
+		status = sli_csr_upload(context, *matrix);
+	if (status != SL_OK) {
+		sl_csr_destroy(*matrix);
+		*matrix = NULL;
+	}
+	return status;
+}
+
 sl_status sl_csr_create_pattern(sl_csr **matrix, sl_context *context, sl_pattern *pattern, sl_dtype dtype) {
-	void *values;
 	if (!matrix || !pattern || !context)
 		return sli_fail(context, SL_ERR_NULL, "%s is null", pattern ? "matrix" : "pattern");
 	*matrix = NULL;
 	SL_TRY(check_dtype(context, dtype));
-	size_t bytes = (size_t)sli_pattern_arrays(pattern).nnz * sl_dtype_size(dtype);
-	SL_TRY(sli_allocate_zeroed(context, bytes, "the values of a matrix", &values));
-	return sli_csr_adopt(matrix, context, sl_pattern_retain(pattern), values, dtype);
+	return placed(matrix, context, sli_csr_create_host(matrix, context, pattern, dtype));
 }
 
 sl_status sl_csr_wrap(sl_csr **matrix, sl_context *context, sl_pattern *pattern, void *values, sl_dtype dtype,
@@ -34,8 +42,13 @@ sl_status sl_csr_wrap(sl_csr **matrix, sl_context *context, sl_pattern *pattern,
 	if (sli_pattern_arrays(pattern).nnz && !values)
 		return sli_fail(context, SL_ERR_NULL, "values is null");
 	SL_TRY(check_dtype(context, dtype));
+	const sl_device_state *state = sli_device(context);
+	if (state->backend->check && values)
+		SL_TRY(state->backend->check(state->device, values, sl_dtype_size(dtype), "values"));
 	SL_TRY(sli_csr_new(matrix, context, pattern, dtype));
 	(*matrix)->values = values;
+	(*matrix)->device = state->backend->device;
+	(*matrix)->device_index = state->host.device_index;
 	(*matrix)->release = release;
 	(*matrix)->release_user = user;
 	return SL_OK;
@@ -44,9 +57,25 @@ sl_status sl_csr_wrap(sl_csr **matrix, sl_context *context, sl_pattern *pattern,
 sl_status sl_csr_convert(sl_csr **result, sl_context *context, const sl_csr *matrix, sl_dtype dtype) {
 	if (!matrix)
 		return sli_fail(context, SL_ERR_NULL, "matrix is null");
-	SL_TRY(sl_csr_create_pattern(result, context, matrix->pattern, dtype));
-	for (int64_t k = 0; k < sli_pattern_arrays(matrix->pattern).nnz; k++)
-		sli_store((*result)->values, dtype, k, sli_load(matrix->values, matrix->dtype, k));
+	if (!result || !context)
+		return sli_fail(context, SL_ERR_NULL, "result is null");
+	*result = NULL;
+	SL_TRY(check_dtype(context, dtype));
+	sl_csr host;
+	SL_TRY(sli_csr_on_host(context, matrix, &host));
+	sl_status status = sli_csr_create_host(result, context, matrix->pattern, dtype);
+	for (int64_t k = 0; status == SL_OK && k < sli_pattern_arrays(matrix->pattern).nnz; k++)
+		sli_store((*result)->values, dtype, k, sli_load(host.values, matrix->dtype, k));
+	sli_csr_release_host(context, &host);
+	return placed(result, context, status);
+}
+
+sl_status sl_csr_place(sl_context *context, const sl_csr *matrix, sl_device *device, int *device_index) {
+	if (!matrix || !device)
+		return sli_fail(context, SL_ERR_NULL, "%s is null", matrix ? "device" : "matrix");
+	*device = matrix->device;
+	if (device_index)
+		*device_index = matrix->device_index;
 	return SL_OK;
 }
 
@@ -70,7 +99,12 @@ sl_status sl_csr_to_dense(sl_context *context, const sl_csr *matrix, sl_dense *d
 	if (dense->rows != a.rows || dense->cols != a.cols)
 		return sli_fail(context, SL_ERR_SHAPE, "the dense matrix is %lld x %lld; the sparse one is %lld x %lld",
 						(long long)dense->rows, (long long)dense->cols, (long long)a.rows, (long long)a.cols);
-	sli_csr_to_dense(matrix, dense);
+	if (dense->device == SL_DEVICE_CUDA)
+		return sli_fail(context, SL_ERR_UNSUPPORTED, "a matrix is written out into host memory");
+	sl_csr host;
+	SL_TRY(sli_csr_on_host(context, matrix, &host));
+	sli_csr_to_dense(&host, dense);
+	sli_csr_release_host(context, &host);
 	return SL_OK;
 }
 
@@ -122,7 +156,7 @@ static sl_status build(sl_csr **matrix, sl_context *context, const sl_entries *e
 	SL_TRY(check_entries(context, matrix, e));
 	SL_TRY(take_options(context, options, e->values ? e->value_dtype : SL_F32, &o));
 	SL_TRY(sli_build(&pattern, &values, o.dtype, context, e, &o));
-	return sli_csr_adopt(matrix, context, pattern, values, o.dtype);
+	return placed(matrix, context, sli_csr_adopt(matrix, context, pattern, values, o.dtype));
 }
 
 sl_status sl_csr_create(sl_csr **matrix, sl_context *context, int64_t rows, int64_t cols, int64_t nnz,
@@ -198,7 +232,7 @@ sl_status sl_csr_create_dense(sl_csr **matrix, sl_context *context, const sl_den
 	if (!(threshold >= 0))
 		return sli_fail(context, SL_ERR_ARGUMENT, "threshold is %g; it must not be negative", threshold);
 	SL_TRY(sli_build_dense(&pattern, &values, o.dtype, context, dense, threshold, -1, &o));
-	return sli_csr_adopt(matrix, context, pattern, values, o.dtype);
+	return placed(matrix, context, sli_csr_adopt(matrix, context, pattern, values, o.dtype));
 }
 
 sl_status sl_csr_create_top_k(sl_csr **matrix, sl_context *context, const sl_dense *dense, int64_t k,
@@ -215,16 +249,13 @@ sl_status sl_csr_create_top_k(sl_csr **matrix, sl_context *context, const sl_den
 	if (k)
 		SL_TRY(sli_dense_threshold(context, dense, k, &threshold));
 	SL_TRY(sli_build_dense(&pattern, &values, o.dtype, context, dense, threshold, k, &o));
-	return sli_csr_adopt(matrix, context, pattern, values, o.dtype);
+	return placed(matrix, context, sli_csr_adopt(matrix, context, pattern, values, o.dtype));
 }
 
-sl_status sl_csr_transpose(sl_csr **result, sl_context *context, const sl_csr *matrix) {
+static sl_status transpose_host(sl_csr **result, sl_context *context, const sl_csr *matrix) {
 	sl_pattern *pattern;
-	if (!result || !matrix)
-		return sli_fail(context, SL_ERR_NULL, "%s is null", result ? "matrix" : "result");
-	*result = NULL;
 	SL_TRY(sli_pattern_transposed_copy(&pattern, context, matrix->pattern));
-	sl_status status = sl_csr_create_pattern(result, context, pattern, matrix->dtype);
+	sl_status status = sli_csr_create_host(result, context, pattern, matrix->dtype);
 	sl_pattern_release(pattern);
 	if (status == SL_OK)
 		sli_permute((*result)->values, matrix->values, sl_dtype_size(matrix->dtype), matrix->pattern->permutation,
@@ -232,9 +263,18 @@ sl_status sl_csr_transpose(sl_csr **result, sl_context *context, const sl_csr *m
 	return status;
 }
 
-sl_status sl_csr_check_finite(sl_context *context, const sl_csr *matrix) {
-	if (!matrix)
-		return sli_fail(context, SL_ERR_NULL, "matrix is null");
+sl_status sl_csr_transpose(sl_csr **result, sl_context *context, const sl_csr *matrix) {
+	sl_csr host;
+	if (!result || !matrix)
+		return sli_fail(context, SL_ERR_NULL, "%s is null", result ? "matrix" : "result");
+	*result = NULL;
+	SL_TRY(sli_csr_on_host(context, matrix, &host));
+	sl_status status = transpose_host(result, context, &host);
+	sli_csr_release_host(context, &host);
+	return placed(result, context, status);
+}
+
+static sl_status check_finite(sl_context *context, const sl_csr *matrix) {
 	sl_pattern_arrays a = sli_pattern_arrays(matrix->pattern);
 	for (int64_t r = 0; r < a.rows; r++)
 		for (int64_t k = sli_index(a.row_offsets, a.offset_dtype, r);
@@ -243,6 +283,16 @@ sl_status sl_csr_check_finite(sl_context *context, const sl_csr *matrix) {
 				return sli_fail(context, SL_ERR_NONFINITE, "entry %lld (row %lld, column %d) is %g", (long long)k,
 								(long long)r, (int)a.col_indices[k], sli_load(matrix->values, matrix->dtype, k));
 	return SL_OK;
+}
+
+sl_status sl_csr_check_finite(sl_context *context, const sl_csr *matrix) {
+	sl_csr host;
+	if (!matrix)
+		return sli_fail(context, SL_ERR_NULL, "matrix is null");
+	SL_TRY(sli_csr_on_host(context, matrix, &host));
+	sl_status status = check_finite(context, &host);
+	sli_csr_release_host(context, &host);
+	return status;
 }
 
 /* Outputs of the three calls below. `largest`: the largest index that will be written. */
@@ -262,10 +312,15 @@ static sl_status check_out(sl_context *context, const sl_csr *matrix, const void
 	return SL_OK;
 }
 
-static void copy_values(void *to, const sl_csr *matrix) {
+static sl_status copy_values(sl_context *context, void *to, const sl_csr *matrix) {
 	size_t bytes = sli_csr_bytes(matrix);
-	if (to && bytes)
-		memcpy(to, matrix->values, bytes);
+	sl_csr host;
+	if (!to || !bytes)
+		return SL_OK;
+	SL_TRY(sli_csr_on_host(context, matrix, &host));
+	memcpy(to, host.values, bytes);
+	sli_csr_release_host(context, &host);
+	return SL_OK;
 }
 
 sl_status sl_csr_to_csr(sl_context *context, const sl_csr *matrix, void *row_offsets, sl_dtype offset_dtype,
@@ -275,8 +330,7 @@ sl_status sl_csr_to_csr(sl_context *context, const sl_csr *matrix, void *row_off
 	sl_pattern_arrays a = sli_pattern_arrays(matrix->pattern);
 	sli_copy_indices(row_offsets, offset_dtype, a.row_offsets, a.offset_dtype, a.rows + 1);
 	sli_copy_indices(col_indices, index_dtype, a.col_indices, SL_I32, a.nnz);
-	copy_values(values, matrix);
-	return SL_OK;
+	return copy_values(context, values, matrix);
 }
 
 sl_status sl_csr_to_csc(sl_context *context, const sl_csr *matrix, void *col_offsets, sl_dtype offset_dtype,
@@ -287,9 +341,13 @@ sl_status sl_csr_to_csc(sl_context *context, const sl_csr *matrix, void *col_off
 	const sl_pattern_arrays *t = &matrix->pattern->transposed;
 	sli_copy_indices(col_offsets, offset_dtype, t->row_offsets, t->offset_dtype, t->rows + 1);
 	sli_copy_indices(row_indices, index_dtype, t->col_indices, SL_I32, t->nnz);
-	if (values)
-		sli_permute(values, matrix->values, sl_dtype_size(matrix->dtype), matrix->pattern->permutation,
-					matrix->pattern->permutation_dtype, t->nnz);
+	sl_csr host;
+	if (!values)
+		return SL_OK;
+	SL_TRY(sli_csr_on_host(context, matrix, &host));
+	sli_permute(values, host.values, sl_dtype_size(matrix->dtype), matrix->pattern->permutation,
+				matrix->pattern->permutation_dtype, t->nnz);
+	sli_csr_release_host(context, &host);
 	return SL_OK;
 }
 
@@ -306,6 +364,5 @@ sl_status sl_csr_to_coo(sl_context *context, const sl_csr *matrix, void *row_ind
 						(long long)a.rows);
 	sli_expand_rows(row_indices, index_dtype, &a);
 	sli_copy_indices(col_indices, index_dtype, a.col_indices, SL_I32, a.nnz);
-	copy_values(values, matrix);
-	return SL_OK;
+	return copy_values(context, values, matrix);
 }

@@ -55,7 +55,13 @@ sl_status sl_csr_read(sl_csr **matrix, sl_context *context, const char *path, sl
 	if (!matrix || !path)
 		return sli_fail(context, SL_ERR_NULL, "%s is null", matrix ? "path" : "matrix");
 	SL_TRY(sli_read_limits(context, limits, &full));
-	return sli_csr_read(matrix, context, path, format, &full);
+	SL_TRY(sli_csr_read(matrix, context, path, format, &full));
+	sl_status status = sli_csr_upload(context, *matrix);
+	if (status != SL_OK) {
+		sl_csr_destroy(*matrix);
+		*matrix = NULL;
+	}
+	return status;
 }
 
 sl_status sl_csr_write(sl_context *context, const sl_csr *matrix, const char *path, sl_format format) {
@@ -63,7 +69,11 @@ sl_status sl_csr_write(sl_context *context, const sl_csr *matrix, const char *pa
 		return SL_ERR_NULL;
 	if (!matrix || !path)
 		return sli_fail(context, SL_ERR_NULL, "%s is null", matrix ? "path" : "matrix");
-	return sli_csr_write(context, matrix, path, format);
+	sl_csr host;
+	SL_TRY(sli_csr_on_host(context, matrix, &host));
+	sl_status status = sli_csr_write(context, &host, path, format);
+	sli_csr_release_host(context, &host);
+	return status;
 }
 
 static sl_status need_host(sl_context *context) {

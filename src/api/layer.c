@@ -81,9 +81,11 @@ static sl_status make_sparse(sl_context *context, const sl_linear_options *o, sl
 		SL_TRY(sl_pattern_full(&pattern, context, rows, cols));
 	else
 		SL_TRY(sl_pattern_random(&pattern, context, rows, cols, density, o->stream));
-	sl_status status = sl_csr_create_pattern(&layer->weights, context, pattern, o->dtype);
+	sl_status status = sli_csr_create_host(&layer->weights, context, pattern, o->dtype);
 	if (status == SL_OK)
 		status = sli_layer_init(context, o, pattern, layer->weights->values);
+	if (status == SL_OK)
+		status = sli_csr_upload(context, layer->weights);
 	sl_pattern_release(pattern);
 	return status;
 }

@@ -80,7 +80,7 @@ static sl_status check_planned(sl_context *context, const sl_dense *view, const 
 	sl_dense copy = *view;
 	if (!with_data && !copy.data)
 		copy.data = &copy;
-	return sli_check_dense(context, &copy, name);
+	return with_data ? sli_check_dense(context, &copy, name) : sli_check_view(context, &copy, name);
 }
 
 sl_status sli_describe_spmm(sl_context *context, sl_transpose transpose, const sl_csr *A, const sl_dense *B,
@@ -107,6 +107,8 @@ sl_status sli_describe_spmm(sl_context *context, sl_transpose transpose, const s
 	SL_TRY(sli_check_dtypes(context, desc));
 	if (!with_data)
 		return SL_OK;
+	SL_TRY(sli_csr_check_place(context, A, "A"));
+	SL_TRY(sli_check_pointer(context, epilogue.bias, sli_bias_dtype(C->dtype), "bias"));
 	sl_dense values = values_view(A);
 	if (epilogue.pre_activation && sli_overlap(epilogue.pre_activation, &values))
 		return sli_fail(context, SL_ERR_ALIAS, "pre_activation overlaps A's values");
@@ -148,6 +150,7 @@ sl_status sli_describe_sddmm(sl_context *context, const sl_dense *A, const sl_de
 	SL_TRY(sli_check_dtypes(context, desc));
 	if (!with_data)
 		return SL_OK;
+	SL_TRY(sli_csr_check_place(context, S, "S"));
 	sl_dense values = values_view(S);
 	if (sli_overlap(&values, A) || sli_overlap(&values, B))
 		return sli_fail(context, SL_ERR_ALIAS, "S's values overlap %s", sli_overlap(&values, A) ? "A" : "B");
@@ -245,6 +248,7 @@ SL_API sl_status sl_sum_columns(sl_context *context, const sl_dense *A, double b
 	SL_TRY(sli_check_dense(context, A, "A"));
 	if (!sums && A->rows)
 		return sli_fail(context, SL_ERR_NULL, "sums is null; it takes %lld elements", (long long)A->rows);
+	SL_TRY(sli_check_pointer(context, sums, sli_bias_dtype(A->dtype), "sums"));
 	sl_dense out = sl_dense_view(sums, sli_bias_dtype(A->dtype), 1, A->rows);
 	if (sli_overlap(A, &out))
 		return sli_fail(context, SL_ERR_ALIAS, "sums overlaps A");
@@ -292,6 +296,7 @@ SL_API sl_status sl_norm2(sl_context *context, const void *values, sl_dtype dtyp
 		return SL_OK;
 	sl_dense vector = sl_dense_view(values, dtype, 1, count);
 	SL_TRY(sl_dense_check(context, &vector));
+	SL_TRY(sli_check_pointer(context, values, dtype, "values"));
 	double sum = 0, scale = 1;
 	SL_TRY(sum_squares(context, &vector, scale, &sum));
 	/* Squares of doubles beyond 2^511 or below 2^-511 leave the range: bring them to its middle. */

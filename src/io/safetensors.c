@@ -347,7 +347,7 @@ static sl_status read_csr(sl_safetensors *f, const sl_read_limits *limits, sl_cs
 	SL_TRY(sli_safetensors_find(f, "matrix.values", 0, 1, &values));
 	SL_TRY(sli_safetensors_pattern(f, "matrix", rows, cols, limits, &pattern));
 	sl_status status = values.count == sli_pattern_arrays(pattern).nnz && values.dtype < SL_I32
-						   ? sl_csr_create_pattern(matrix, f->context, pattern, values.dtype)
+						   ? sli_csr_create_host(matrix, f->context, pattern, values.dtype)
 						   : bad(f, "matrix.values", "does not hold one value an entry");
 	sl_pattern_release(pattern);
 	if (status == SL_OK)

@@ -34,7 +34,7 @@ static sl_status read_indices(sl_text *t, parts *p) {
 static sl_status make(sl_csr **matrix, sl_context *context, const parts *p) {
 	sl_pattern *pattern;
 	SL_TRY(sl_pattern_create(&pattern, context, p->rows, p->cols, p->nnz, p->offsets, SL_I64, p->columns, SL_I64));
-	sl_status status = sl_csr_create_pattern(matrix, context, pattern, SL_F32);
+	sl_status status = sli_csr_create_host(matrix, context, pattern, SL_F32);
 	sl_pattern_release(pattern);
 	if (status == SL_OK)
 		for (int64_t k = 0; k < p->nnz; k++)

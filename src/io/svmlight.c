@@ -105,7 +105,7 @@ static sl_status make_targets(const sl_lines *l, reader *r, sl_dataset *d) {
 		sli_pattern_adopt(&pattern, context, d->samples, d->classes, r->label_entries, r->label_offsets, r->label_cols);
 	r->label_offsets = r->label_cols = NULL;
 	SL_TRY(status);
-	status = sl_csr_create_pattern(&d->targets, context, pattern, r->o->dtype);
+	status = sli_csr_create_host(&d->targets, context, pattern, r->o->dtype);
 	sl_pattern_release(pattern);
 	SL_TRY(status);
 	for (int64_t i = 0; i < r->label_entries; i++)

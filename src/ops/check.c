@@ -50,7 +50,7 @@ sl_status sli_check_activation(sl_context *context, sl_activation activation, do
 	return SL_OK;
 }
 
-sl_status sli_check_dense(sl_context *context, const sl_dense *view, const char *name) {
+sl_status sli_check_view(sl_context *context, const sl_dense *view, const char *name) {
 	if (!view)
 		return sli_fail(context, SL_ERR_NULL, "%s is null", name);
 	sl_status status = sl_dense_check(context, view);
@@ -66,6 +66,17 @@ sl_status sli_check_dense(sl_context *context, const sl_dense *view, const char 
 						sl_device_name(device), view->device_index, sl_device_name(state->backend->device),
 						state->host.device_index);
 	return SL_OK;
+}
+
+sl_status sli_check_pointer(sl_context *context, const void *pointer, sl_dtype dtype, const char *name) {
+	const sl_device_state *state = sli_device(context);
+	return state->backend->check && pointer ? state->backend->check(state->device, pointer, sl_dtype_size(dtype), name)
+											: SL_OK;
+}
+
+sl_status sli_check_dense(sl_context *context, const sl_dense *view, const char *name) {
+	SL_TRY(sli_check_view(context, view, name));
+	return view->rows && view->cols ? sli_check_pointer(context, view->data, view->dtype, name) : SL_OK;
 }
 
 bool sli_panel_bytes(int64_t rows, int64_t cols, int64_t width, sl_dtype dtype, size_t *bytes) {

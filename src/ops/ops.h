@@ -85,6 +85,10 @@ bool sli_span(const sl_dense *view, size_t *bytes);
 bool sli_overlap(const sl_dense *a, const sl_dense *b);
 /* A check on one matrix argument: sl_dense_check(), device of the context; `name` goes into the message. */
 sl_status sli_check_dense(sl_context *context, const sl_dense *view, const char *name);
+/* The same but for where its data is: a call that only plans may have none. */
+sl_status sli_check_view(sl_context *context, const sl_dense *view, const char *name);
+/* Whether a pointer of the caller's, NULL excepted, is memory that the context computes on. */
+sl_status sli_check_pointer(sl_context *context, const void *pointer, sl_dtype dtype, const char *name);
 /* Bytes of `rows` x `cols` in panels of `width` columns. False on overflow. */
 bool sli_panel_bytes(int64_t rows, int64_t cols, int64_t width, sl_dtype dtype, size_t *bytes);
 /* A view of panels: SL_COL_PANELS, [rows, cols], on the context's device. */

@@ -48,6 +48,7 @@ void sl_pattern_release(sl_pattern *p) {
 	if (!p || __atomic_fetch_sub(&p->references, 1, __ATOMIC_ACQ_REL) != 1)
 		return;
 	sl_heap *heap = p->heap;
+	sli_pattern_drop_mirrors(p);
 	if (p->has_transpose) {
 		free_arrays(heap, &p->transposed);
 		sli_heap_free(heap, p->permutation, (size_t)p->arrays.nnz * sl_dtype_size(p->permutation_dtype));
@@ -75,6 +76,7 @@ size_t sl_pattern_bytes(const sl_pattern *pattern) {
 	if (p->has_transpose)
 		bytes += offset_bytes(a->cols, p->transposed.offset_dtype) + (size_t)a->nnz * 4 +
 				 (size_t)a->nnz * sl_dtype_size(p->permutation_dtype);
+	bytes += sli_pattern_mirror_bytes(p);
 	pthread_mutex_unlock(&p->lock);
 	return bytes;
 }
@@ -129,20 +131,6 @@ sl_status sli_pattern_make_transpose(sl_context *context, sl_pattern *p) {
 	sl_status status = p->has_transpose ? SL_OK : make_transpose(context, p);
 	pthread_mutex_unlock(&p->lock);
 	return status;
-}
-
-sl_status sli_pattern_view(sl_context *context, sl_pattern *pattern, bool transpose, sl_sparse_view *view) {
-	if (sl_context_device(context) != SL_DEVICE_CPU)
-		return sli_fail(context, SL_ERR_UNSUPPORTED, "patterns are not mirrored to %s yet",
-						sl_device_name(sl_context_device(context)));
-	*view = (sl_sparse_view){.arrays = pattern->arrays, .host = pattern->arrays};
-	if (!transpose)
-		return SL_OK;
-	SL_TRY(sli_pattern_make_transpose(context, pattern));
-	view->transposed = pattern->transposed;
-	view->permutation = pattern->permutation;
-	view->permutation_dtype = pattern->permutation_dtype;
-	return SL_OK;
 }
 
 /* The finalizer of splitmix64 (Steele, Lea and Flood, OOPSLA 2014) over a running sum. */

@@ -18,7 +18,12 @@ struct sl_pattern {
 	sl_pattern_arrays transposed;
 	void *permutation;
 	sl_dtype permutation_dtype;
+	struct sl_pattern_mirror *mirrors; /* copies on devices, one a context: src/sparse/mirror.c */
 };
+
+/* Free what is on devices. */
+void sli_pattern_drop_mirrors(sl_pattern *pattern);
+size_t sli_pattern_mirror_bytes(const sl_pattern *pattern);
 
 /* A pattern that borrows its arrays. */
 sl_status sli_pattern_new(sl_pattern **pattern, sl_context *context, const sl_pattern_arrays *arrays);

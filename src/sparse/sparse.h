@@ -22,7 +22,10 @@ static inline sl_dtype sli_offset_dtype(int64_t nnz) {
 
 struct sl_csr {
 	sl_pattern *pattern; /* retained */
-	void *values;        /* nnz elements; host memory (device matrices: see issue of the CUDA backend) */
+	void *values;        /* nnz elements, of host memory unless `device` says otherwise */
+	sl_device device;    /* SL_DEVICE_CPU: the host */
+	int device_index;
+	sl_buffer buffer; /* owns `values` that are on a device; else empty */
 	sl_dtype dtype;
 	sl_heap *heap; /* owns `values`; NULL when wrapped */
 	sl_release_callback release;
@@ -36,6 +39,15 @@ sl_status sli_csr_new(sl_csr **matrix, sl_context *context, sl_pattern *pattern,
 sl_status sli_csr_adopt(sl_csr **matrix, sl_context *context, sl_pattern *pattern, void *values, sl_dtype dtype);
 /* Bytes of its values. */
 size_t sli_csr_bytes(const sl_csr *matrix);
+/* Zeroed values in host memory, whatever the context's device: for who writes them. */
+sl_status sli_csr_create_host(sl_csr **matrix, sl_context *context, sl_pattern *pattern, sl_dtype dtype);
+/* Move the values to the context's device, if they are not there. */
+sl_status sli_csr_upload(sl_context *context, sl_csr *matrix);
+/* Whether the values are where the context computes; `name` goes into the message. */
+sl_status sli_csr_check_place(sl_context *context, const sl_csr *matrix, const char *name);
+/* The matrix with values that the host can read: itself, or with a copy of them, which release() frees. */
+sl_status sli_csr_on_host(sl_context *context, const sl_csr *matrix, sl_csr *host);
+void sli_csr_release_host(sl_context *context, sl_csr *host);
 
 /* The pattern as the context's backend wants it: on the CPU the host arrays; on another device a
  * mirror that is made once and kept in the pattern. With `transpose` also the transpose. Thread-safe. */
