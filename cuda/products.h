@@ -5,14 +5,6 @@
 
 #include "device.h"
 
-/* The module leans on no symbols of the library's, so it has these of its own. */
-static inline size_t sli_size_of(sl_dtype dtype) {
-	return dtype == SL_F64 || dtype == SL_I64 ? 8 : dtype == SL_F32 || dtype == SL_I32 ? 4 : 2;
-}
-static inline const char *sli_name_of(sl_dtype dtype) {
-	return dtype == SL_F64 ? "f64" : dtype == SL_F32 ? "f32" : dtype == SL_BF16 ? "bf16" : "f16";
-}
-
 /* A matrix as row-major with one leading dimension; a single panel is one. False: it is not. */
 static inline bool sli_row_major(const sl_matrix_desc *m) {
 	return m->order == SL_ROW_MAJOR || (m->order == SL_COL_PANELS && m->cols <= m->ld);
