@@ -5,8 +5,9 @@
  * ranges before are computed. Where the matrix lives is a source: host arrays, a file, or a callback. Chunk sizes
  * follow from the budget.
  *
- * Results do not depend on the chunks, the slots, the threads or where the matrix lives: the same bits whatever the
- * budget. They differ from those of sl_spmm() and sl_sddmm(), which prepare a whole matrix, by rounding.
+ * Results of a forward and gradients of weights have the bits of sl_spmm() and sl_sddmm() with sparse plans, whatever the
+ * chunks, slots, threads and budget (docs/streaming.md names what that does not cover); those of a transposed product do
+ * not depend on them either, and differ from the ones in memory by rounding.
  */
 #ifndef SPARSELAYER_STREAM_H
 #define SPARSELAYER_STREAM_H

@@ -88,15 +88,15 @@ typedef enum sl_op_kind {
 	SL_OP_UPDATE_ROWS,
 	/* desc.variant is an sl_spgemm_step; args.spgemm. desc.count: entries that a row of C has at most. */
 	SL_OP_SPGEMM,
-	/* Products with args.chunk, a range of rows of a matrix that is not in memory as a whole: f32 or f64, panels
-	 * of one width throughout. A view with a row for each row of the whole matrix (c and d
+	/* Products with args.chunk, a range of rows of a matrix that is not in memory as a whole: f32 or f64, args in
+	 * panels of the plan's desc.chunk_width. A view with a row for each row of the whole matrix (c and d
 	 * here, a below) is that matrix's, with data at the chunk's first row. Padding of the chunk's rows is left zero.
 	 * c = epilogue(alpha * S * b); a chunk that does not begin its row adds to c, one that does not end it leaves
-	 * the epilogue out. Bits do not depend on the chunks. */
+	 * the epilogue out. Bits are those of SPMM by the sparse candidate. */
 	SL_OP_CHUNK_SPMM,
-	/* values_out (NULL: not wanted) = alpha * (a * b^T sampled on S), b being [S.cols, n] here; c (data NULL: not
-	 * wanted) += alpha * S^T * a, row after row, so that bits do not depend on how rows are cut into chunks.
-	 */
+	/* values_out (NULL: not wanted) = alpha * (a * b^T sampled on S), args.b being [S.cols, n], with the bits of SDDMM;
+	 * c (data NULL: not wanted) += alpha * S^T * a, row after row, so that bits do not depend on how rows are cut into
+	 * chunks. */
 	SL_OP_CHUNK_BACKWARD,
 	SL_OP_COUNT
 } sl_op_kind;
@@ -218,10 +218,11 @@ typedef struct sl_op_desc {
 	bool stored_only;    /* LOSS */
 	sl_dtype index_dtype;
 	int64_t count;
-	/* CHUNK_...: rows and entries of the streamed matrix, sparse.arrays being the largest chunk; the panel width that
-	 * its rows are cut for; CHUNK_SPMM: whether a last panel that is not full is computed without its padding. */
-	int64_t whole_rows, whole_nnz, cut_width;
-	bool unpadded;
+	/* CHUNK_...: rows and entries of the streamed matrix, sparse.arrays being the largest chunk. a, b and c are as of
+	 * the product in memory, whose bits are wanted (a and b as of SDDMM; variant: values are wanted). plan() sets the
+	 * others: the width of the panels that execute() takes, columns of the batch that a part of it must be a multiple
+	 * of, and columns of the matrix at whose multiples a row may be cut, 0: nowhere without changing its bits. */
+	int64_t whole_rows, whole_nnz, chunk_width, chunk_batch, chunk_columns;
 	const char *kernel;    /* insist on the kernel of this name (tests, benches); NULL: choose */
 	const char *candidate; /* a name of candidates(): how to run it; NULL: the first of them */
 	const void *device; /* set by plan(), for the backend itself */

@@ -15,7 +15,7 @@ static bool block_width(int64_t width) {
 	return width == 16 || width == 32 || width == 64;
 }
 
-static int64_t width_of(const sl_op_desc *desc) {
+int64_t sli_cpu_blocked_width(const sl_op_desc *desc) {
 	sl_matrix_desc m = beside(desc);
 	bool b_panels = desc->b.order == (desc->kind == SL_OP_SPMM ? SL_COL_PANELS : SL_ROW_PANELS);
 	if (m.order == SL_COL_PANELS && block_width(m.ld))
@@ -86,7 +86,7 @@ static size_t gathered_bytes(const sl_op_desc *desc, const sl_blocks *b) {
 sl_status sli_cpu_blocked_plan(sl_cpu *cpu, const sl_kernel *kernel, sl_op_plan *plan) {
 	const sl_op_desc *desc = &plan->desc;
 	const sl_pattern_arrays *s = sli_cpu_structure(desc);
-	int64_t width = width_of(desc);
+	int64_t width = sli_cpu_blocked_width(desc);
 	sl_blocks *b = sli_blocks_create(cpu, s, desc->transpose ? desc->sparse.permutation : NULL,
 									 desc->sparse.permutation_dtype, width, batch_of(desc), kernel);
 	if (!b)
@@ -109,24 +109,13 @@ void sli_cpu_blocked_destroy(sl_cpu *cpu, sl_op_plan *plan) {
 	plan->state = NULL;
 }
 
-typedef struct blocked_job {
-	const sl_op_desc *desc;
-	const sl_op_args *args;
-	const sl_kernel *kernel;
-	const sl_blocks *blocks;
-	sl_dense x, y; /* panels of one width: what is multiplied, what stands beside it */
-	float *values;
-	float *gathered; /* gathers_cells(): where a group's begin */
-	bool fused;      /* the epilogue is the kernel's */
-} blocked_job;
-
 static const float *vector_of(const sl_dense *m, int64_t row, int64_t vector) {
 	int64_t per = m->ld / SL_VECTOR;
 	return (const float *)m->data + vector / per * m->rows * m->ld + row * m->ld + vector % per * SL_VECTOR;
 }
 
 /* Where the entry of `start` 0 would lie. */
-static float *cell_values(const blocked_job *j, int64_t group, int64_t cell) {
+static float *cell_values(const sl_blocked_job *j, int64_t group, int64_t cell) {
 	const sl_blocks *b = j->blocks;
 	if (!j->gathered)
 		return j->values;
@@ -137,7 +126,7 @@ static float *cell_values(const blocked_job *j, int64_t group, int64_t cell) {
 }
 
 /* One tile of one group: all its blocks in turn. `beta` is for what the first one finds. */
-static void run_group(const blocked_job *j, int64_t group, int64_t first, int vectors, float beta) {
+static void run_group(const sl_blocked_job *j, int64_t group, int64_t first, int vectors, float beta) {
 	enum { MOST = 40 << 10 };
 	_Alignas(64) float copy[MOST / sizeof(float)];
 	const sl_blocks *b = j->blocks;
@@ -179,19 +168,20 @@ static void run_group(const blocked_job *j, int64_t group, int64_t first, int ve
 }
 
 /* Vectors from `first` on that one call takes: a tile, or what is left of it. */
-static int step_of(const blocked_job *j, int64_t first, int64_t end) {
+static int step_of(const sl_blocked_job *j, int64_t first, int64_t end) {
 	int64_t left = end - first;
 	return (int)(left < j->blocks->vectors ? left : j->blocks->vectors);
 }
 
-static int64_t vector_count(const blocked_job *j) {
+static int64_t vector_count(const sl_blocked_job *j) {
 	return sli_ceil_div(j->y.cols, SL_VECTOR);
 }
 
-/* index = tile * groups + group, so that neighbours share a panel. */
-static void spmm_task(void *argument, size_t index) {
-	const blocked_job *j = argument;
-	int64_t tile = (int64_t)index / j->blocks->groups, group = (int64_t)index % j->blocks->groups;
+int64_t sli_cpu_blocked_tiles(const sl_blocked_job *j) {
+	return sli_ceil_div(vector_count(j), j->blocks->vectors);
+}
+
+void sli_cpu_blocked_spmm(const sl_blocked_job *j, int64_t tile, int64_t group) {
 	int64_t begin = tile * j->blocks->vectors, end = begin + j->blocks->vectors;
 	end = end < vector_count(j) ? end : vector_count(j);
 	for (int64_t v = begin; v < end;) {
@@ -205,18 +195,27 @@ static void spmm_task(void *argument, size_t index) {
 	}
 }
 
-static void sddmm_task(void *argument, size_t index) {
-	const blocked_job *j = argument;
+/* index = tile * groups + group, so that neighbours share a panel. */
+static void spmm_task(void *argument, size_t index) {
+	const sl_blocked_job *j = argument;
+	sli_cpu_blocked_spmm(j, (int64_t)index / j->blocks->groups, (int64_t)index % j->blocks->groups);
+}
+
+void sli_cpu_blocked_sddmm(const sl_blocked_job *j, int64_t group) {
 	float beta = (float)j->args->beta;
 	for (int64_t v = 0; v < vector_count(j);) {
 		int step = step_of(j, v, vector_count(j));
-		run_group(j, (int64_t)index, v, step, beta);
+		run_group(j, group, v, step, beta);
 		beta = 1;
 		v += step;
 	}
 }
 
-static void run_spmm(sl_cpu *cpu, blocked_job *j, void *at, int64_t width) {
+static void sddmm_task(void *argument, size_t index) {
+	sli_cpu_blocked_sddmm(argument, (int64_t)index);
+}
+
+static void run_spmm(sl_cpu *cpu, sl_blocked_job *j, void *at, int64_t width) {
 	const sl_op_desc *desc = j->desc;
 	const sl_op_args *args = j->args;
 	if (!args->c.rows || !args->c.cols)
@@ -241,7 +240,7 @@ static void run_spmm(sl_cpu *cpu, blocked_job *j, void *at, int64_t width) {
 			sli_cpu_convert(cpu, &args->c, &j->y);
 	}
 	j->fused = !desc->pre_activation && (desc->activation == SL_IDENTITY || desc->activation == SL_RELU);
-	int64_t tiles = sli_ceil_div(vector_count(j), j->blocks->vectors);
+	int64_t tiles = sli_cpu_blocked_tiles(j);
 	cpu->host->parallel(cpu->host->user, (size_t)(tiles * j->blocks->groups), spmm_task, j);
 	sli_cpu_zero_padding(&j->y);
 	if (desc->pre_activation)
@@ -250,7 +249,7 @@ static void run_spmm(sl_cpu *cpu, blocked_job *j, void *at, int64_t width) {
 		sli_cpu_convert(cpu, &j->y, &args->c);
 }
 
-static void run_sddmm(sl_cpu *cpu, blocked_job *j, void *at, int64_t width) {
+static void run_sddmm(sl_cpu *cpu, sl_blocked_job *j, void *at, int64_t width) {
 	const sl_op_args *args = j->args;
 	j->values = args->values_out;
 	j->x = sl_dense_transposed(args->b);
@@ -273,8 +272,8 @@ static void run_sddmm(sl_cpu *cpu, blocked_job *j, void *at, int64_t width) {
 }
 
 void sli_cpu_blocked_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args) {
-	blocked_job j = {.desc = &plan->desc, .args = args, .kernel = plan->kernel, .blocks = plan->state};
-	int64_t width = width_of(&plan->desc);
+	sl_blocked_job j = {.desc = &plan->desc, .args = args, .kernel = plan->kernel, .blocks = plan->state};
+	int64_t width = sli_cpu_blocked_width(&plan->desc);
 	if (plan->desc.kind == SL_OP_SPMM)
 		run_spmm(cpu, &j, args->workspace, width);
 	else

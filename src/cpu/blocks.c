@@ -39,8 +39,8 @@ void sli_blocks_destroy(sl_cpu *cpu, sl_blocks *b) {
 	cpu->host->release(cpu->host->user, b, sizeof *b);
 }
 
-/* How wide a tile and a block are. Only the pattern, the planned batch and the kernel decide: the bits depend on it. */
-static void choose_shape(sl_blocks *b, const sl_pattern_arrays *s, int64_t width, int64_t n, const sl_kernel *kernel) {
+/* Only the pattern, the planned batch and the kernel decide: the bits depend on it. */
+void sli_blocks_shape(sl_blocks *b, const sl_pattern_arrays *s, int64_t width, int64_t n, const sl_kernel *kernel) {
 	/* Below so many entries of a row in a block, blocks of L2: a sample reads no output a block, but reduces more. */
 	enum { ENTRIES_SPMM = 5, ENTRIES_SDDMM = 12 };
 	double density = s->rows && s->cols ? (double)s->nnz / (double)s->rows / (double)s->cols : 0;
@@ -208,7 +208,7 @@ sl_blocks *sli_blocks_create(sl_cpu *cpu, const sl_pattern_arrays *s, const void
 	bool built = false;
 	if (b) {
 		*b = (sl_blocks){.rows = s->rows, .nnz = s->nnz};
-		choose_shape(b, s, width, n, kernel);
+		sli_blocks_shape(b, s, width, n, kernel);
 		if (choose_groups(cpu, b, s, n) == SL_OK) {
 			int64_t rows = 0;
 			for (int64_t g = 0; g < b->groups; g++)

@@ -67,11 +67,31 @@ typedef struct sl_blocks {
 sl_blocks *sli_blocks_create(sl_cpu *cpu, const sl_pattern_arrays *structure, const void *permutation,
 							 sl_dtype permutation_dtype, int64_t width, int64_t n, const sl_kernel *kernel);
 void sli_blocks_destroy(sl_cpu *cpu, sl_blocks *blocks);
+/* How wide a tile and a block are: `vectors`, `columns`, `blocks` and `wide`. */
+void sli_blocks_shape(sl_blocks *b, const sl_pattern_arrays *s, int64_t width, int64_t n, const sl_kernel *kernel);
 
 /* blocked.c. NULL: this product cannot run so. */
 const sl_kernel *sli_cpu_choose_blocked(const sl_cpu *cpu, const sl_op_desc *desc);
 sl_status sli_cpu_blocked_plan(sl_cpu *cpu, const sl_kernel *kernel, sl_op_plan *plan);
 void sli_cpu_blocked_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args);
 void sli_cpu_blocked_destroy(sl_cpu *cpu, sl_op_plan *plan);
+/* The panel width that the product runs in. */
+int64_t sli_cpu_blocked_width(const sl_op_desc *desc);
+
+/* A product under way. */
+typedef struct sl_blocked_job {
+	const sl_op_desc *desc;
+	const sl_op_args *args;
+	const sl_kernel *kernel;
+	const sl_blocks *blocks;
+	sl_dense x, y; /* panels of one width: what is multiplied, what stands beside it */
+	float *values;
+	float *gathered; /* a transpose's, cell by cell: where a group's begin */
+	bool fused;      /* the epilogue is the kernel's */
+} sl_blocked_job;
+/* One tile of one group of rows; all tiles of one group. */
+void sli_cpu_blocked_spmm(const sl_blocked_job *job, int64_t tile, int64_t group);
+void sli_cpu_blocked_sddmm(const sl_blocked_job *job, int64_t group);
+int64_t sli_cpu_blocked_tiles(const sl_blocked_job *job);
 
 #endif

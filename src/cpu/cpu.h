@@ -72,10 +72,12 @@ typedef struct sl_block_task sl_block_task;
 typedef void (*sl_block_kernel)(const sl_block_task *task);
 
 /*
- * For rows [begin, end) and their entries: C(column, .) += alpha * value * A(row, .), `width` elements, one entry after
- * the other. No product is fused with a sum, so every instruction set gives the same bits.
+ * For i in [begin, end) and entries [starts[i], ends[i]) of row rows[i], or i: C(column, .) += alpha * value *
+ * A(row, .), `width` elements, one entry after the other. No product is fused with a sum, so every instruction set gives the same bits.
  */
 typedef struct sl_scatter_task {
+	const int32_t *rows; /* NULL: i */
+	int64_t stride;      /* of rows, starts and ends */
 	const int32_t *starts, *ends, *columns;
 	const void *values, *a;
 	void *c;
@@ -83,6 +85,16 @@ typedef struct sl_scatter_task {
 	double alpha;
 } sl_scatter_task;
 typedef void (*sl_scatter_kernel)(const sl_scatter_task *task);
+
+/* chunk.h: the runs of a row's entries that lie in one block, which and where they begin, and how many there are; the
+ * offsets of a run's entries in the block that begins with column `base`; and offsets that are in the order of the records
+ * to where records of their length go: places[length], which moves on. */
+typedef struct sl_cut_task sl_cut_task;
+typedef struct sl_chunk_record sl_chunk_record;
+typedef int64_t (*sl_cut_runs)(const sl_cut_task *task, int32_t from, int32_t to, int32_t *block, int32_t *begin);
+typedef void (*sl_cut_offsets)(const sl_cut_task *task, int32_t base, const int32_t *columns, int32_t length, void *to);
+typedef void (*sl_cut_sort)(const sl_cut_task *task, const sl_chunk_record *record, int64_t count, const void *from,
+							void *to, int64_t *places);
 
 /*
  * Rows [begin, end) with few columns, in one panel of exactly the kernel's tile, padding included. By the kernel:
@@ -166,6 +178,9 @@ struct sl_kernel {
 	sl_to_f32_kernel to_f32;
 	sl_from_f32_kernel from_f32;
 	sl_scatter_kernel scatter;
+	sl_cut_runs cut_runs;
+	sl_cut_offsets cut_offsets;
+	sl_cut_sort cut_sort;
 };
 const sl_kernel *sli_cpu_kernels(int *count);
 /* The best kernel for an op and dtype; `name` (may be NULL) asks for one. NULL: there is none. */
@@ -189,6 +204,12 @@ const sl_kernel *sli_cpu_choose(const sl_cpu *cpu, sl_op_kind kind, sl_dtype dty
 	void function(const sl_update *update, int kind, void *w, const void *g, void *m, void *v, int64_t n);
 #define KERNEL_BLOCKED(kind, dtype, isa, function) void function(const sl_block_task *task);
 #define KERNEL_SCATTER(dtype, isa, function) void function(const sl_scatter_task *task);
+#define KERNEL_CUT(isa, suffix)                                                                                        \
+	int64_t sli_cut_runs_##suffix(const sl_cut_task *task, int32_t from, int32_t to, int32_t *block, int32_t *begin);  \
+	void sli_cut_offsets_##suffix(const sl_cut_task *task, int32_t base, const int32_t *columns, int32_t length,       \
+								  void *to);                                                                           \
+	void sli_cut_sort_##suffix(const sl_cut_task *task, const sl_chunk_record *record, int64_t count,                  \
+							   const void *from, void *to, int64_t *places);
 #include "cpu/kernels.def"
 
 /* small.c: the same for products of at most 16 columns; NULL: there is none, or it is not worth it. */

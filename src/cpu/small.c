@@ -102,7 +102,8 @@ sl_status sli_cpu_small_plan(sl_cpu *cpu, const sl_kernel *kernel, sl_op_plan *p
 	if (!made)
 		return host->fail(host->user, SL_ERR_MEMORY, "no memory for the product's plan");
 	*made = (small_plan){.nnz = s->nnz, .chunks = (int)(chunks < 1 ? 1 : chunks > SL_CHUNKS ? SL_CHUNKS : chunks)};
-	made->short_rows = s->rows >= 2048 && s->nnz < 24 * s->rows;
+	/* Four rows at a time, which depends on where they begin: a streamed product does without. */
+	made->short_rows = s->rows >= 2048 && s->nnz < 24 * s->rows && !host->deterministic;
 	if (desc->transpose)
 		made->chunks = parts_of_dx(s);
 	share_out(s, made);

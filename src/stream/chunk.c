@@ -121,12 +121,34 @@ static char *aligned(char *buffer, char *data, size_t bytes, size_t size) {
 	return buffer;
 }
 
+/* A piece that does not end its row goes up to where a block of columns begins; what it leaves is read again. How many
+ * entries it has then. */
+static size_t trim_piece(const sl_pass *pass, sl_ring *ring, sl_slot *slot) {
+	int64_t entries = slot->entries;
+	int32_t column;
+	if (slot->ends || !pass->cut_columns)
+		return (size_t)entries;
+	memcpy(&column, slot->data[0] + (entries - 1) * (int64_t)sizeof column, sizeof column);
+	int64_t block = column / pass->cut_columns * pass->cut_columns;
+	while (entries > 0 && column >= block)
+		if (--entries > 0)
+			memcpy(&column, slot->data[0] + (entries - 1) * (int64_t)sizeof column, sizeof column);
+	if (entries > 0) {
+		ring->in_row -= slot->entries - entries;
+		slot->entries = entries;
+		slot->offsets[1] = (int32_t)entries;
+	}
+	return (size_t)slot->entries;
+}
+
 static sl_status fill_array(sl_pass *pass, sl_ring *ring, sl_slot *slot, int a) {
 	const sl_stream_array *array = &pass->array[a];
 	size_t bytes = (size_t)slot->entries * array->size;
 	int64_t at = slot->first_entry * (int64_t)array->size;
 	if (array->from.memory) {
 		slot->data[a] = (char *)(uintptr_t)array->from.memory + at;
+		if (a == 0)
+			(void)trim_piece(pass, ring, slot);
 		return SL_OK;
 	}
 	if (!array->from.file) { /* begins at zero */
@@ -135,6 +157,8 @@ static sl_status fill_array(sl_pass *pass, sl_ring *ring, sl_slot *slot, int a) 
 		return SL_OK;
 	}
 	SL_TRY(read_place(pass, ring, &array->from, slot->buffer[a], at, bytes, &slot->data[a]));
+	if (a == 0)
+		bytes = trim_piece(pass, ring, slot) * array->size;
 	if (array->sums_from) {
 		int64_t bad = sli_sum_check(&ring->sum_read[a], array->sums_from, array->first_sum, slot->data[a], bytes);
 		if (bad >= 0)

@@ -28,7 +28,7 @@ typedef struct job {
 } job;
 
 static bool usual(int64_t width) {
-	return width == 8 || width == 16 || width == 32 || width == 64;
+	return width == 1 || width == 8 || width == 16 || width == 32 || width == 64;
 }
 
 static bool in_panels(const sl_dense *view, int64_t width) {
@@ -50,6 +50,37 @@ static sl_dense shifted(const sl_dense *view, int64_t row) {
 	sl_dense p = *view;
 	p.data = (char *)view->data + (size_t)(row * view->ld) * sl_dtype_size(view->dtype);
 	return p;
+}
+
+static size_t panel_span(int64_t rows, int64_t n, int64_t width, size_t size) {
+	return (size_t)(sli_ceil_div(n, width) * width * rows) * size;
+}
+
+/* Rows of a whole view to panels of a chunk, or back. Panels of two widths meet in stretches of the smaller one. */
+static sl_status convert_rows(job *j, const sl_dense *whole, int64_t first, sl_dense *panels, bool back) {
+	sl_device_state *state = sli_device(j->context);
+	if (whole->order != SL_COL_PANELS) {
+		sl_dense rows = part(whole, first, panels->rows, 0, panels->cols);
+		return back ? sli_convert(j->context, panels, &rows) : sli_convert(j->context, &rows, panels);
+	}
+	int64_t wide = panels->ld, narrow = whole->ld, step = wide < narrow ? wide : narrow;
+	if (!back && panels->cols % wide)
+		SL_TRY(state->backend->fill(state->device, panels->data, 0,
+									panel_span(panels->rows, panels->cols, wide, j->size)));
+	for (int64_t c = 0; c < panels->cols; c += step) {
+		sl_dense from = {.dtype = whole->dtype,
+						 .order = SL_ROW_MAJOR,
+						 .device = whole->device,
+						 .rows = panels->rows,
+						 .cols = panels->cols - c < step ? panels->cols - c : step};
+		sl_dense to = from;
+		from.ld = narrow;
+		from.data = (char *)whole->data + (size_t)((c / narrow * whole->rows + first) * narrow + c % narrow) * j->size;
+		to.ld = wide;
+		to.data = (char *)panels->data + (size_t)(c / wide * panels->rows * wide + c % wide) * j->size;
+		SL_TRY(back ? sli_convert(j->context, &to, &from) : sli_convert(j->context, &from, &to));
+	}
+	return SL_OK;
 }
 
 static sl_stream_demand demand_of(const sl_source *source, const sl_stream_options *options, bool host, int64_t batch,
@@ -77,16 +108,25 @@ static sl_stream_demand demand_of(const sl_source *source, const sl_stream_optio
 	return d;
 }
 
-/* The workspace of a chunk's op for each of its rows. */
-static sl_status row_workspace(sl_context *context, sl_op_desc *desc, size_t *bytes) {
-	sl_device_state *state = sli_device(context);
-	sl_op_plan plan = {0};
-	desc->sparse.arrays.rows = 1024;
-	SL_TRY(state->backend->supports(state->device, desc));
-	SL_TRY(state->backend->plan(state->device, desc, &plan));
-	*bytes = plan.workspace / 1024 + 1;
-	state->backend->destroy(state->device, &plan);
+/* The workspace of a chunk's op. */
+typedef struct asked {
+	sl_context *context;
+	sl_op_desc *desc;
+	sl_op_plan plan;
+} asked;
+
+static sl_status ask(asked *a, int64_t rows, int64_t entries) {
+	sl_device_state *state = sli_device(a->context);
+	a->desc->sparse.arrays.rows = rows;
+	a->desc->sparse.arrays.nnz = entries;
+	SL_TRY(state->backend->plan(state->device, a->desc, &a->plan));
+	state->backend->destroy(state->device, &a->plan);
 	return SL_OK;
+}
+
+static size_t workspace_of(void *user, int64_t rows, int64_t entries) {
+	asked *a = user;
+	return ask(a, rows, entries) == SL_OK ? a->plan.workspace : SIZE_MAX / 4;
 }
 
 static sl_status plan_job(job *j, sl_op_desc *desc, const sl_stream_sizes *sizes) {
@@ -110,10 +150,6 @@ static sl_status execute(job *j) {
 	return state->backend->execute(state->device, &j->plan, &j->args);
 }
 
-static size_t panel_span(int64_t rows, int64_t n, int64_t width, size_t size) {
-	return (size_t)(sli_ceil_div(n, width) * width * rows) * size;
-}
-
 /* ---- forward ---- */
 
 static sl_status forward_chunk(sl_pass *pass, sl_slot *slot, const sl_chunk *chunk) {
@@ -128,37 +164,23 @@ static sl_status forward_chunk(sl_pass *pass, sl_slot *slot, const sl_chunk *chu
 			j->args.d = shifted(&j->d, slot->first_row);
 		return execute(j);
 	}
-	sl_dense c = part(&j->c, slot->first_row, slot->rows, 0, j->n), d = {0};
-	j->args.c = sli_panels(j->context, j->scratch, c.dtype, slot->rows, j->n, j->width);
+	j->args.c = sli_panels(j->context, j->scratch, j->c.dtype, slot->rows, j->n, j->width);
 	if (j->args.beta != 0)
-		SL_TRY(sli_convert(j->context, &c, &j->args.c));
-	if (pre) {
-		d = part(&j->d, slot->first_row, slot->rows, 0, j->n);
-		j->args.d = sli_panels(j->context, j->scratch_d, d.dtype, slot->rows, j->n, j->width);
-	}
+		SL_TRY(convert_rows(j, &j->c, slot->first_row, &j->args.c, false));
+	if (pre)
+		j->args.d = sli_panels(j->context, j->scratch_d, j->d.dtype, slot->rows, j->n, j->width);
 	SL_TRY(execute(j));
 	if (out)
-		SL_TRY(sli_convert(j->context, &j->args.d, &d));
-	return sli_convert(j->context, &j->args.c, &c);
-}
-
-/* The panel widths of the same product in memory: what it would cut rows for, and what it runs in here. */
-static void choose_widths(sl_context *context, const sl_dense *B, const sl_dense *C, sl_op_desc *desc, int64_t *width) {
-	sl_device_state *state = sli_device(context);
-	int64_t natural = state->backend->panel_width(state->device, B->dtype, B->cols, true);
-	desc->cut_width = C->order == SL_COL_PANELS ? C->ld : B->order == SL_COL_PANELS ? B->ld : 64;
-	desc->unpadded = B->order == SL_ROW_MAJOR || C->order == SL_ROW_MAJOR;
-	*width = desc->unpadded && C->order != SL_COL_PANELS && B->order != SL_COL_PANELS ? natural : desc->cut_width;
-	if (!usual(*width))
-		*width = 64;
+		SL_TRY(convert_rows(j, &j->d, slot->first_row, &j->args.d, true));
+	return convert_rows(j, &j->c, slot->first_row, &j->args.c, true);
 }
 
 static sl_status check_rows(sl_context *context, const sl_dense *view, const char *name) {
 	if (view->order == SL_ROW_MAJOR || view->order == SL_COL_MAJOR || (view->order == SL_COL_PANELS && usual(view->ld)))
 		return SL_OK;
 	return sli_fail(context, SL_ERR_LAYOUT,
-					"%s is in panels of %lld %s; a streamed product takes row- or column-major, or panels of 8, 16, 32 "
-					"or 64 columns",
+					"%s is in panels of %lld %s; a streamed product takes row- or column-major, or panels of 1, 8, "
+					"16, 32 or 64 columns",
 					name, (long long)view->ld, view->order == SL_COL_PANELS ? "columns" : "rows");
 }
 
@@ -189,8 +211,6 @@ static sl_status forward_part(job *j, sl_pass *pass, sl_op_desc *desc, const sl_
 			j->d.cols = n;
 		}
 	}
-	desc->b = sli_desc(&j->args.b);
-	desc->c = (sl_matrix_desc){C->rows, n, j->width, C->dtype, SL_COL_PANELS};
 	sl_arena_mark mark = sli_arena_mark(j->context);
 	sl_status status = plan_job(j, desc, &pass->sizes);
 	size_t scratch = panel_span(pass->sizes.rows, n, j->width, j->size);
@@ -209,35 +229,40 @@ sl_status sli_stream_spmm(sl_context *context, double alpha, sl_source *source, 
 						  const sl_dense *C, const sl_epilogue *epilogue, const sl_stream_options *options,
 						  sl_stream_report *report) {
 	bool host = sli_device(context)->backend->flags & SL_BACKEND_HOST_MEMORY;
-	size_t size = sl_dtype_size(B->dtype), row;
+	size_t size = sl_dtype_size(B->dtype);
 	job j = {.context = context, .source = source, .args = {.alpha = alpha}, .beta = beta, .size = size};
 	sl_op_desc desc = {.kind = SL_OP_CHUNK_SPMM,
 					   .a = {.rows = source->rows, .cols = source->cols, .dtype = source->dtype},
+					   .b = sli_desc(B),
+					   .c = sli_desc(C),
 					   .activation = epilogue->activation,
 					   .activation_parameter = epilogue->parameter,
 					   .bias = epilogue->bias != NULL,
 					   .pre_activation = epilogue->pre_activation != NULL,
 					   .whole_rows = source->rows,
 					   .whole_nnz = source->nnz};
+	asked a = {.context = context, .desc = &desc};
 	SL_TRY(check_rows(context, C, "C"));
-	choose_widths(context, B, C, &desc, &j.width);
+	desc.sparse.arrays.cols = source->cols;
+	SL_TRY(sli_check_dtypes(context, &desc));
+	SL_TRY(ask(&a, 1, 1));
+	j.width = a.plan.desc.chunk_width;
 	j.bias = epilogue->bias;
 	j.c_panels = in_panels(C, j.width);
-	bool pack = !in_panels(B, j.width);
-	int64_t panels = sli_ceil_div(B->cols, j.width);
-	desc.sparse.arrays.cols = source->cols;
-	desc.b = (sl_matrix_desc){B->rows, B->cols, j.width, B->dtype, SL_COL_PANELS};
-	desc.c = (sl_matrix_desc){C->rows, B->cols, j.width, C->dtype, SL_COL_PANELS};
-	SL_TRY(sli_check_dtypes(context, &desc));
-	SL_TRY(row_workspace(context, &desc, &row));
 	if (!B->cols || !C->rows)
 		return SL_OK;
+	/* The batch is done in parts of whole panels, or of as many as the product takes together. */
+	int64_t step = a.plan.desc.chunk_batch, parts = sli_ceil_div(B->cols, step);
+	bool pack = !in_panels(B, j.width);
 	sl_stream_demand d = demand_of(source, options, host, B->cols, 2, sizeof(int32_t) + size, false);
-	size_t for_row = j.c_panels ? 0 : (size_t)j.width * size * (desc.pre_activation ? 2 : 1), available;
-	d.row_bytes = row + for_row * (size_t)panels;
-	d.panels = panels;
-	d.panel_bytes = pack ? (size_t)(B->rows * j.width) * size : 0;
-	d.all_panels = !pack || (B->order != SL_ROW_MAJOR && B->order != SL_COL_MAJOR);
+	size_t for_row = j.c_panels ? 0 : (size_t)step * size * (desc.pre_activation ? 2 : 1), available;
+	d.workspace = workspace_of;
+	d.user = &a;
+	d.row_bytes = for_row * (size_t)parts;
+	d.panels = parts;
+	d.panel_bytes = pack ? (size_t)(B->rows * step) * size : 0;
+	d.all_panels =
+		!pack || (B->order != SL_ROW_MAJOR && B->order != SL_COL_MAJOR) || (C->order == SL_COL_PANELS && !j.c_panels);
 	available = sli_stream_available(context, options);
 	sl_pass pass = {.context = context,
 					.source = source,
@@ -255,17 +280,18 @@ sl_status sli_stream_spmm(sl_context *context, double alpha, sl_source *source, 
 					.began = sli_stream_now()};
 	/* A part of the batch needs less room for its results: look again. */
 	(void)sli_stream_size(&d, available, &pass.sizes);
-	d.row_bytes = row + for_row * (size_t)pass.sizes.panels;
-	d.panels = d.all_panels ? panels : pass.sizes.panels;
+	d.row_bytes = for_row * (size_t)pass.sizes.panels;
+	d.panels = d.all_panels ? parts : pass.sizes.panels;
 	d.all_panels = true;
 	sl_buffer packed = {0};
 	sl_status status = sli_pass_open(&pass, &d, available);
 	int64_t held = d.panels;
 	if (status == SL_OK && pack)
 		status = sli_buffer_create(&packed, context, (size_t)held * d.panel_bytes, false, "the packed operand");
-	pass.total_bytes = sli_ceil_div(panels, held) * pass_bytes(source, 2);
-	for (int64_t p = 0; p < panels && status == SL_OK; p += held) {
-		int64_t from = p * j.width, end = (p + held) * j.width;
+	pass.cut_columns = a.plan.desc.chunk_columns;
+	pass.total_bytes = sli_ceil_div(parts, held) * pass_bytes(source, 2);
+	for (int64_t p = 0; p < parts && status == SL_OK; p += held) {
+		int64_t from = p * step, end = (p + held) * step;
 		status =
 			forward_part(&j, &pass, &desc, B, C, epilogue, from, (end < B->cols ? end : B->cols) - from, packed.data);
 	}
@@ -296,9 +322,8 @@ static sl_status backward_chunk(sl_pass *pass, sl_slot *slot, const sl_chunk *ch
 	if (j->dz_panels) {
 		j->args.a = shifted(&j->dz, slot->first_row);
 	} else {
-		sl_dense rows = part(&j->dz, slot->first_row, slot->rows, 0, j->n);
-		j->args.a = sli_panels(j->context, j->scratch, rows.dtype, slot->rows, j->n, j->width);
-		SL_TRY(sli_convert(j->context, &rows, &j->args.a));
+		j->args.a = sli_panels(j->context, j->scratch, j->dz.dtype, slot->rows, j->n, j->width);
+		SL_TRY(convert_rows(j, &j->dz, slot->first_row, &j->args.a, false));
 	}
 	j->args.values_out = w->update || (out && !host) ? j->gradient : out;
 	SL_TRY(execute(j));
@@ -362,30 +387,30 @@ sl_status sli_stream_backward(sl_context *context, sl_source *source, const sl_s
 							  const sl_stream_options *options, sl_stream_report *report) {
 	sl_device_state *state = sli_device(context);
 	bool host = state->backend->flags & SL_BACKEND_HOST_MEMORY, sampled = w->values_out || w->update;
-	size_t size = sl_dtype_size(source->dtype), row;
+	size_t size = sl_dtype_size(source->dtype);
 	int64_t n = w->dz.cols;
 	job j = {.context = context, .source = source, .what = w, .dz = w->dz, .n = n, .size = size};
-	/* As an SDDMM in memory would choose. */
-	j.width = w->dz.order == SL_COL_PANELS && usual(w->dz.ld) ? w->dz.ld : 64;
-	if (!sampled && w->dz.order != SL_COL_PANELS)
-		j.width = state->backend->panel_width(state->device, source->dtype, n, true);
-	j.width = usual(j.width) ? j.width : 64;
+	sl_dense xt = sl_dense_transposed(w->x);
+	sl_op_desc desc = {.kind = SL_OP_CHUNK_BACKWARD,
+					   .variant = sampled,
+					   .a = sli_desc(&w->dz),
+					   .b = {n, source->cols, source->cols, source->dtype, SL_ROW_MAJOR},
+					   .whole_rows = source->rows,
+					   .whole_nnz = source->nnz};
+	asked a = {.context = context, .desc = &desc};
+	if (sampled)
+		desc.b = sli_desc(&xt);
+	if (w->dx.data)
+		desc.c = sli_desc(&w->dx);
+	desc.sparse.arrays.cols = source->cols;
+	SL_TRY(check_rows(context, &w->dz, "dY"));
+	SL_TRY(sli_check_dtypes(context, &desc));
+	SL_TRY(ask(&a, 1, 1));
+	j.width = a.plan.desc.chunk_width;
 	j.dz_panels = in_panels(&w->dz, j.width);
 	j.args.alpha = w->alpha;
-	SL_TRY(check_rows(context, &w->dz, "dY"));
 	bool pack_x = sampled && !in_panels(&w->x, j.width), own_dx = w->dx.data && !in_panels(&w->dx, j.width);
 	size_t x_bytes = panel_span(source->cols, n, j.width, size);
-	sl_op_desc desc = {.kind = SL_OP_CHUNK_BACKWARD,
-					   .a = {source->rows, n, j.width, source->dtype, SL_COL_PANELS},
-					   .b = {source->cols, n, j.width, source->dtype, SL_COL_PANELS},
-					   .whole_rows = source->rows,
-					   .whole_nnz = source->nnz,
-					   .cut_width = j.width};
-	if (w->dx.data)
-		desc.c = desc.b;
-	desc.sparse.arrays.cols = source->cols;
-	SL_TRY(sli_check_dtypes(context, &desc));
-	SL_TRY(row_workspace(context, &desc, &row));
 	sl_pass pass = {.context = context,
 					.source = source,
 					.disk = source->disk,
@@ -400,8 +425,11 @@ sl_status sli_stream_backward(sl_context *context, sl_source *source, const sl_s
 	sl_stream_demand d = demand_of(source, options, host, n, pass.arrays, entry, pass.writes);
 	bool gradients = w->update || (w->values_out && !host);
 	d.work_bytes = gradients ? size : 0;
-	d.row_bytes = row + (j.dz_panels ? 0 : (size_t)(sli_ceil_div(n, j.width) * j.width) * size);
+	d.workspace = workspace_of;
+	d.user = &a;
+	d.row_bytes = (j.dz_panels ? 0 : (size_t)(sli_ceil_div(n, j.width) * j.width) * size);
 	d.fixed += (pack_x ? x_bytes : 0) + (own_dx ? x_bytes : 0);
+	pass.cut_columns = a.plan.desc.chunk_columns;
 	pass.total_bytes = pass_bytes(source, pass.arrays) * (pass.writes ? 2 : 1);
 	sl_buffer x = {0}, dx = {0}, gradient = {0};
 	sl_status status = sli_pass_open(&pass, &d, available);

@@ -24,7 +24,8 @@ static size_t slot_bytes(const sl_stream_demand *d, int64_t entries, int64_t row
 static size_t total(const sl_stream_demand *d, int64_t entries, int64_t panels) {
 	int64_t rows = rows_for(d, entries);
 	return (size_t)d->slots * slot_bytes(d, entries, rows) + (size_t)entries * d->work_bytes +
-		   (size_t)rows * d->row_bytes + d->fixed + (size_t)panels * d->panel_bytes;
+		   (size_t)rows * d->row_bytes + (d->workspace ? d->workspace(d->user, rows, entries) : 0) + d->fixed +
+		   (size_t)panels * d->panel_bytes;
 }
 
 bool sli_stream_size(const sl_stream_demand *d, size_t available, sl_stream_sizes *sizes) {

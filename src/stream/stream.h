@@ -49,8 +49,11 @@ typedef struct sl_stream_demand {
 	int arrays;         /* a slot's */
 	size_t work_bytes;  /* once, for each entry of the largest chunk */
 	size_t row_bytes;   /* once, for each of its rows */
+	/* Once, for both: the products' workspace. NULL: none. Grows with both. */
+	size_t (*workspace)(void *user, int64_t rows, int64_t entries);
+	void *user;
 	size_t fixed;       /* once */
-	size_t panel_bytes; /* for each panel of the dense operands that is held */
+	size_t panel_bytes; /* for each part of the dense operands that is held: whole panels */
 	int64_t panels;     /* how many there are */
 	bool all_panels;    /* they must all be held */
 	int slots;
@@ -99,6 +102,7 @@ struct sl_pass {
 	int arrays;
 	bool writes;
 	sl_stream_sizes sizes;
+	int64_t cut_columns; /* a row longer than a piece is cut at their multiples, so that its bits stay; 0: anywhere */
 	sl_stream_report *report; /* added to */
 	const sl_stream_options *options;
 	sl_status (*compute)(sl_pass *pass, sl_slot *slot, const sl_chunk *chunk);
