@@ -10,7 +10,7 @@ static int64_t panel_width(void *device, sl_dtype dtype, int64_t batch, bool spa
 
 static const sl_backend backend = {
 	.abi = SL_BACKEND_ABI,
-	.flags = 0,
+	.flags = SL_BACKEND_MEASURES,
 	.name = "cuda",
 	.device = SL_DEVICE_CUDA,
 	.devices = sli_cuda_devices,

@@ -3,7 +3,8 @@
 #include "products.h"
 
 #include <stdio.h>
-#include <string.h>
+
+#include "kernels/kernels.h"
 
 /* cuSPARSE's ALG1 returned zeros without a word past 65,535 x 16 columns (cupy#9850): more are given to it in turns.
  * The turns begin at fixed columns, so that results do not depend on how a caller cuts. Matrices past 2^31 entries
@@ -40,6 +41,10 @@ static bool is_value(sl_dtype dtype) {
 	return dtype == SL_F32 || dtype == SL_F64 || dtype == SL_BF16 || dtype == SL_F16;
 }
 
+static bool has_epilogue(const sl_op_desc *desc) {
+	return desc->bias || desc->pre_activation || desc->activation != SL_IDENTITY;
+}
+
 sl_status sli_cuda_product_supports(sl_cuda *cuda, const sl_op_desc *desc) {
 	if (desc->kind != SL_OP_SPMM && desc->kind != SL_OP_SDDMM && desc->kind != SL_OP_GEMM)
 		return sli_cuda_refuse(cuda, desc, "is not available on CUDA yet; use a CPU context");
@@ -47,8 +52,9 @@ sl_status sli_cuda_product_supports(sl_cuda *cuda, const sl_op_desc *desc) {
 		return sli_cuda_refuse(cuda, desc, "runs in f32, f64, bf16 and f16");
 	if (desc->b.dtype != desc->c.dtype || desc->a.dtype != desc->c.dtype)
 		return sli_cuda_refuse(cuda, desc, "needs one dtype for all its matrices");
-	if (desc->bias || desc->pre_activation || desc->activation != SL_IDENTITY)
-		return sli_cuda_refuse(cuda, desc, "has no fused bias or activation in cuSPARSE and cuBLAS");
+	/* The libraries round to 16 bits before an epilogue could run; it is to be the other way round. */
+	if (has_epilogue(desc) && desc->c.dtype != SL_F32 && desc->c.dtype != SL_F64)
+		return sli_cuda_refuse(cuda, desc, "has a bias or activation in f32 and f64 alone in cuSPARSE and cuBLAS");
 	if (desc->kernel)
 		return sli_cuda_refuse(cuda, desc, "has no kernels to choose by name in cuSPARSE and cuBLAS");
 	if (desc->kind != SL_OP_SDDMM && !laid_out(&desc->c))
@@ -149,14 +155,29 @@ sl_status sli_cuda_scale(const sl_cuda *cuda, const sl_matrix_desc *desc, const 
 }
 
 /* Who writes a panel zeroes its padding: there is some where fewer columns come than a panel has. */
-static sl_status zero_padding(const sl_cuda *cuda, const sl_op_desc *desc, const sl_op_args *args) {
-	extent e = extent_of(&desc->c, &args->c);
+static sl_status zero_padding(const sl_cuda *cuda, const sl_op_desc *desc, const sl_dense *c) {
+	extent e = extent_of(&desc->c, c);
 	if ((desc->c.order != SL_COL_PANELS && desc->c.order != SL_ROW_PANELS) || e.length == e.ld)
 		return SL_OK;
 	size_t size = sli_size_of(desc->c.dtype);
-	char *padding = (char *)args->c.data + (size_t)e.length * size;
+	char *padding = (char *)c->data + (size_t)e.length * size;
 	extent rest = {e.lines, e.ld - e.length, e.ld};
 	return zero_lines(cuda, padding, &rest, size);
+}
+
+static sl_status run_epilogue(const sl_cuda *cuda, const sl_op_desc *desc, const sl_op_args *args) {
+	const void *pointers[] = {desc->bias ? args->bias : args->c.data,
+							  desc->pre_activation ? args->d.data : args->c.data};
+	static const char *const names[] = {"biases", "the pre-activation's data"};
+	if (!has_epilogue(desc))
+		return SL_OK;
+	SL_TRY(sli_cuda_not_null(cuda, desc, pointers, names, 2));
+	sl_dense c = args->c, d = args->d;
+	c.ld = desc->c.ld;
+	int error = sl_kernel_epilogue(desc->activation, desc->activation_parameter, desc->bias ? args->bias : NULL, &c,
+								   desc->pre_activation ? &d : NULL, cuda->stream);
+	SL_TRY(sli_cuda_check(cuda, (cudaError_t)error, "the epilogue's launch"));
+	return desc->pre_activation ? zero_padding(cuda, desc, &d) : SL_OK;
 }
 
 static sl_matrix_desc describe(const sl_dense *m) {
@@ -203,7 +224,9 @@ sl_status sli_cuda_product_execute(sl_cuda *cuda, const sl_op_plan *plan, const 
 	SL_TRY(sli_cuda_enter(cuda, &previous));
 	sl_status status = desc->kind == SL_OP_GEMM ? run_gemm(cuda, desc, args) : sli_cusparse_execute(cuda, plan, args);
 	if (status == SL_OK && !sampled)
-		status = zero_padding(cuda, desc, args);
+		status = zero_padding(cuda, desc, &args->c);
+	if (status == SL_OK && !sampled)
+		status = run_epilogue(cuda, desc, args);
 	sli_cuda_leave(previous);
 	return status;
 }

@@ -36,6 +36,13 @@ int sl_kernel_nonfinite(const void *x, sl_dtype dtype, int64_t count, int64_t *p
 /* `variant` is the seam's sl_elementwise: scale, fill, clamp, axpy; f32 and f64. */
 int sl_kernel_elementwise(int variant, sl_dtype dtype, double alpha, void *x, void *y, int64_t count, void *stream);
 
+/* epilogue.cuh */
+
+/* c = activation(c + bias); c + bias to d first (may be NULL). bias (may be NULL): c.rows elements. f32 and f64; padding of
+ * panels is not touched. */
+int sl_kernel_epilogue(sl_activation kind, double parameter, const void *bias, const sl_dense *c, const sl_dense *d,
+					   void *stream);
+
 #ifdef __cplusplus
 }
 #endif

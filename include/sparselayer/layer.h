@@ -135,6 +135,11 @@ typedef enum sl_mode {
  * @return #SL_ERR_UNSUPPORTED, #SL_ERR_OVERFLOW, #SL_ERR_MEMORY, #SL_ERR_BUDGET
  */
 SL_API sl_status sl_layer_prepare(sl_context *context, sl_layer *layer, int64_t max_batch, sl_mode mode);
+/**
+ * A number that changes when the layer was planned anew, its pattern was edited, or the context's workspace moved: what a
+ * CUDA graph has recorded of it is stale then and must be captured again. 0 for NULL.
+ */
+SL_API uint64_t sl_layer_generation(const sl_context *context, const sl_layer *layer);
 /** Create what one forward of up to `max_batch` rows keeps. @return #SL_ERR_ARGUMENT, #SL_ERR_OVERFLOW, #SL_ERR_MEMORY,
  * #SL_ERR_BUDGET */
 SL_API sl_status sl_saved_create(sl_saved **saved, sl_context *context, const sl_layer *layer, int64_t max_batch);

@@ -43,6 +43,8 @@ SL_API sl_status sl_model_add_to_optimizer(sl_context *context, sl_model *model,
 /** Plan and allocate for batches of up to `max_batch`, so that the calls below do neither. Called by them where it was
  * not; call it again after an edit to keep steps free of allocation. */
 SL_API sl_status sl_model_prepare(sl_context *context, sl_model *model, int64_t max_batch, sl_mode mode);
+/** As sl_layer_generation(), of all layers and of the activations between them. */
+SL_API uint64_t sl_model_generation(const sl_context *context, const sl_model *model);
 /** Outputs for inputs [batch, in] into [batch, out]. In #SL_MODE_TRAINING what backward needs is kept. @return
  * #SL_ERR_STATE (no layers), #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_ALIAS */
 SL_API sl_status sl_model_forward(sl_context *context, sl_model *model, const sl_dense *inputs, sl_dense *outputs,

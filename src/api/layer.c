@@ -286,6 +286,11 @@ SL_API sl_status sl_layer_prepare(sl_context *context, sl_layer *layer, int64_t 
 	return sli_layer_prepare_width(context, layer, max_batch, sli_layer_width(context, layer, max_batch), mode, true);
 }
 
+/* Each part only grows, so the sum changes when any of them does. */
+SL_API uint64_t sl_layer_generation(const sl_context *context, const sl_layer *layer) {
+	return context && layer ? sli_generation(context) + layer->edition + layer->plannings : 0;
+}
+
 SL_API sl_status sl_saved_create(sl_saved **saved, sl_context *context, const sl_layer *layer, int64_t max_batch) {
 	if (saved)
 		*saved = NULL;

@@ -103,6 +103,13 @@ sl_status sl_model_prepare(sl_context *context, sl_model *model, int64_t max_bat
 	return sli_model_prepare(context, model, max_batch, mode);
 }
 
+uint64_t sl_model_generation(const sl_context *context, const sl_model *model) {
+	uint64_t sum = context && model ? sli_generation(context) + model->rooms + (uint64_t)model->count : 0;
+	for (int i = 0; sum && i < model->count; i++)
+		sum += model->layers[i]->edition + model->layers[i]->plannings;
+	return sum;
+}
+
 static int64_t features_in(const sl_model *model) {
 	return model->layers[0]->in_features;
 }

@@ -108,7 +108,8 @@ sl_status sli_describe_spmm(sl_context *context, sl_transpose transpose, const s
 	if (!with_data)
 		return SL_OK;
 	SL_TRY(sli_csr_check_place(context, A, "A"));
-	SL_TRY(sli_check_pointer(context, epilogue.bias, sli_bias_dtype(C->dtype), "bias"));
+	if (C->rows)
+		SL_TRY(sli_check_pointer(context, epilogue.bias, sli_bias_dtype(C->dtype), "bias"));
 	sl_dense values = values_view(A);
 	if (epilogue.pre_activation && sli_overlap(epilogue.pre_activation, &values))
 		return sli_fail(context, SL_ERR_ALIAS, "pre_activation overlaps A's values");
@@ -180,6 +181,8 @@ SL_API sl_status sl_gemm(sl_context *context, double alpha, const sl_dense *A, c
 	SL_TRY(meet(context, A->rows, A->cols, B, C));
 	sl_epilogue epilogue;
 	SL_TRY(sli_check_epilogue(context, given, C, B, &epilogue, true));
+	if (C->rows)
+		SL_TRY(sli_check_pointer(context, epilogue.bias, sli_bias_dtype(C->dtype), "bias"));
 	if (sli_overlap(C, A) || sli_overlap(C, B))
 		return sli_fail(context, SL_ERR_ALIAS, "C overlaps %s", sli_overlap(C, A) ? "A" : "B");
 	if (epilogue.pre_activation && sli_overlap(epilogue.pre_activation, A))

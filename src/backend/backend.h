@@ -225,8 +225,8 @@ typedef struct sl_op_desc {
 	int64_t whole_rows, whole_nnz, chunk_width, chunk_batch, chunk_columns;
 	const char *kernel;    /* insist on the kernel of this name (tests, benches); NULL: choose */
 	const char *candidate; /* a name of candidates(): how to run it; NULL: the first of them */
-	const void *device; /* set by plan(), for the backend itself */
-	bool once;          /* run once and forgotten: not worth rearranging anything for */
+	const void *device;    /* set by plan(), for the backend itself */
+	bool once;             /* run once and forgotten: not worth rearranging anything for */
 } sl_op_desc;
 
 /* One way to run an op, as a backend offers it. */
@@ -268,8 +268,9 @@ typedef struct sl_op_args {
 
 /* What a backend can do as a whole. */
 enum {
-	SL_BACKEND_TRAINS = 1u << 0,     /* all ops of forward, backward and update */
-	SL_BACKEND_HOST_MEMORY = 1u << 1 /* its memory is the host's: what the host reads into is computed on uncopied */
+	SL_BACKEND_TRAINS = 1u << 0,      /* all ops of forward, backward and update */
+	SL_BACKEND_HOST_MEMORY = 1u << 1, /* its memory is the host's: what the host reads into is computed on uncopied */
+	SL_BACKEND_MEASURES = 1u << 2 /* it predicts nothing: a plan that is kept is measured for, unless told otherwise */
 };
 
 typedef struct sl_backend {

@@ -35,6 +35,7 @@ struct sl_layer {
 	 * plans for itself. */
 	sl_plan *forward_plan, *dx_plan, *dw_plan;
 	int64_t planned_batch, planned_width; /* panels */
+	uint64_t plannings;                   /* bumped when plans come or go */
 	/* How a loaded layer was planned for training: names of candidates, "" for none. Training is planned so again,
 	 * until the pattern is edited, so that a run goes on with the bits it would have had. */
 	char pinned[SL_LAYER_PLANS][SL_PINNED];

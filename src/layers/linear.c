@@ -11,6 +11,7 @@ void sli_layer_drop_plans(sl_layer *layer) {
 	sli_plan_destroy(layer->dw_plan);
 	layer->forward_plan = layer->dx_plan = layer->dw_plan = NULL;
 	layer->planned_batch = layer->planned_width = 0;
+	layer->plannings++;
 }
 
 void sli_layer_replace_weights(sl_layer *layer, sl_csr *weights, sl_buffer gradient) {

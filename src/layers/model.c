@@ -102,6 +102,7 @@ static sl_status prepare(sl_context *context, sl_model *model, int64_t max_batch
 	}
 	sli_model_forget(model);
 	model->room = room;
+	model->rooms++;
 	return SL_OK;
 }
 

@@ -22,7 +22,8 @@ struct sl_model {
 	sl_layer **layers;
 	int count, capacity;
 	sl_model_room room;
-	int64_t batch; /* of the last training forward; -1: none */
+	uint64_t rooms; /* bumped with each room that is made */
+	int64_t batch;  /* of the last training forward; -1: none */
 	/* Of a model whose first layer takes sparse inputs: those of the next run; borrowed until its backward. */
 	sl_sparse inputs;
 	/* The schedule of the patterns, which src/train has put there; NULL: none. */

@@ -152,6 +152,7 @@ static sl_status prepare(sl_context *context, sl_layer *layer, int64_t max_batch
 	layer->dx_plan = made.dx;
 	layer->dw_plan = made.dw;
 	layer->planned_batch = max_batch;
+	layer->plannings++;
 	layer->planned_width = width;
 	return SL_OK;
 }

@@ -51,7 +51,9 @@ void sli_choose(sl_context *context, const sl_op_desc *desc, bool once, sl_choic
 		choice->count = kept;
 	}
 	sort(choice, mode, once);
-	if (mode == SL_PLAN_MEASURE && choice->count > 1 && !once && !sli_deterministic(context))
+	bool measures =
+		mode == SL_PLAN_MEASURE || (mode != SL_PLAN_DENSE && sli_device(context)->backend->flags & SL_BACKEND_MEASURES);
+	if (measures && choice->count > 1 && !once && !sli_deterministic(context))
 		sli_measure(context, desc, choice);
 }
 
@@ -120,8 +122,22 @@ static double now(void) {
 	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+typedef struct one_run {
+	sl_context *context;
+	const sl_op_plan *plan;
+	sl_op_args *args;
+} one_run;
+
+static sl_status run_it(void *argument) {
+	one_run *r = argument;
+	return sli_op_run(r->context, r->plan, r->args);
+}
+
 static sl_status time_once(sl_context *context, const sl_op_plan *plan, sl_op_args *args, double *seconds) {
 	sl_device_state *state = sli_device(context);
+	one_run run = {context, plan, args};
+	if (state->backend->time)
+		return state->backend->time(state->device, run_it, &run, seconds);
 	double begin = now();
 	SL_TRY(sli_op_run(context, plan, args));
 	SL_TRY(state->backend->synchronize(state->device));

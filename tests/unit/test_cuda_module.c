@@ -220,9 +220,8 @@ SL_TEST(cuda_module, refusals) {
 	WITH(d.kind = SL_OP_SDDMM; d.a.dtype = d.b.dtype = d.c.dtype = SL_BF16, SL_ERR_UNSUPPORTED, "no bf16");
 	WITH(d.candidate = "fastest", SL_ERR_UNSUPPORTED, "candidate");
 	WITH(d.kind = SL_OP_COUNT, SL_ERR_UNSUPPORTED, "not available");
-	WITH(d.bias = true, SL_ERR_UNSUPPORTED, "bias");
-	WITH(d.pre_activation = true, SL_ERR_UNSUPPORTED, "activation");
-	WITH(d.activation = SL_RELU, SL_ERR_UNSUPPORTED, "activation");
+	WITH(d.bias = true; d.a.dtype = d.b.dtype = d.c.dtype = SL_F16, SL_ERR_UNSUPPORTED, "bias");
+	WITH(d.activation = SL_RELU; d.a.dtype = d.b.dtype = d.c.dtype = SL_BF16, SL_ERR_UNSUPPORTED, "activation");
 	WITH(d.kernel = "fast", SL_ERR_UNSUPPORTED, "by name");
 	WITH(d.c.dtype = SL_I32, SL_ERR_UNSUPPORTED, "f32, f64, bf16 and f16");
 	WITH(d.b.dtype = SL_F64, SL_ERR_UNSUPPORTED, "one dtype");
