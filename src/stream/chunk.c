@@ -23,11 +23,55 @@ static sl_status read_failed(sl_ring *ring, const sl_source *source, const char 
 					   (long long)at, strerror(error));
 }
 
-/* Bytes [at, at + bytes) of an array into a buffer that begins at a block. */
+/* Transfers of less are not worth a thread. */
+enum { THREAD_BYTES = 64 << 10 };
+
+/* A read that another thread makes, so that the disk has the arrays of a chunk to work on at once. */
+typedef struct early_read {
+	const sl_disk *disk;
+	void *file;
+	char *buffer, *data;
+	size_t bytes, missing;
+	int64_t at;
+	int error;
+	bool begun;
+	pthread_t thread;
+} early_read;
+
+static void *read_early(void *argument) {
+	early_read *r = argument;
+	r->error = sli_disk_read_blocks(r->disk, r->file, r->buffer, r->bytes, r->at, &r->data, &r->missing);
+	return NULL;
+}
+
+/* Without a thread it is made when it is asked for. */
+static void begin_read(early_read *r, const sl_pass *pass, const sl_slot *slot, int a) {
+	const sl_stream_array *array = &pass->array[a];
+	if (array->from.memory || !array->from.file || !slot->entries)
+		return;
+	r->disk = pass->disk;
+	r->file = array->from.file;
+	r->buffer = slot->buffer[a];
+	r->bytes = (size_t)slot->entries * array->size;
+	r->at = array->from.at + slot->first_entry * (int64_t)array->size;
+	r->begun = r->bytes >= THREAD_BYTES && !pthread_create(&r->thread, NULL, read_early, r);
+}
+
+/* Bytes [at, at + bytes) of an array into a buffer that begins at a block; `early` (may be NULL) may have begun that.
+ */
 static sl_status read_place(sl_pass *pass, sl_ring *ring, const sl_place *place, char *buffer, int64_t at, size_t bytes,
-							char **data) {
+							char **data, early_read *early) {
 	size_t missing;
-	int error = sli_disk_read_blocks(pass->disk, place->file, buffer, bytes, place->at + at, data, &missing);
+	int error;
+	if (early && early->begun) {
+		pthread_join(early->thread, NULL);
+		early->begun = false;
+		error = early->error;
+		missing = early->missing;
+		*data = early->data;
+	} else {
+		error = sli_disk_read_blocks(pass->disk, place->file, buffer, bytes, place->at + at, data, &missing);
+	}
 	if (error)
 		return read_failed(ring, pass->source, place->name, place->at + at, error);
 	if (missing)
@@ -47,7 +91,7 @@ static sl_status offset_at(sl_pass *pass, sl_ring *ring, int64_t i, int64_t *off
 		char *data;
 		w->first = i;
 		w->count = s->rows + 1 - i < SL_WINDOW_OFFSETS ? s->rows + 1 - i : SL_WINDOW_OFFSETS;
-		SL_TRY(read_place(pass, ring, &s->offsets, w->buffer, i * (int64_t)size, (size_t)w->count * size, &data));
+		SL_TRY(read_place(pass, ring, &s->offsets, w->buffer, i * (int64_t)size, (size_t)w->count * size, &data, NULL));
 		w->data = data;
 	}
 	int64_t value;
@@ -141,7 +185,7 @@ static size_t trim_piece(const sl_pass *pass, sl_ring *ring, sl_slot *slot) {
 	return (size_t)slot->entries;
 }
 
-static sl_status fill_array(sl_pass *pass, sl_ring *ring, sl_slot *slot, int a) {
+static sl_status fill_array(sl_pass *pass, sl_ring *ring, sl_slot *slot, int a, early_read *early) {
 	const sl_stream_array *array = &pass->array[a];
 	size_t bytes = (size_t)slot->entries * array->size;
 	int64_t at = slot->first_entry * (int64_t)array->size;
@@ -156,7 +200,7 @@ static sl_status fill_array(sl_pass *pass, sl_ring *ring, sl_slot *slot, int a) 
 		slot->data[a] = slot->buffer[a] + at % SL_BLOCK;
 		return SL_OK;
 	}
-	SL_TRY(read_place(pass, ring, &array->from, slot->buffer[a], at, bytes, &slot->data[a]));
+	SL_TRY(read_place(pass, ring, &array->from, slot->buffer[a], at, bytes, &slot->data[a], early));
 	if (a == 0)
 		bytes = trim_piece(pass, ring, slot) * array->size;
 	if (array->sums_from) {
@@ -210,36 +254,83 @@ sl_status sli_ring_fill(sl_pass *pass, sl_ring *ring, sl_slot *slot, bool *end) 
 		return SL_OK;
 	if (pass->source->read)
 		return fill_by_callback(pass, ring, slot);
+	early_read early[SL_STREAM_ARRAYS] = {{0}};
 	SL_TRY(cut(pass, ring, slot));
+	for (int a = 1; a < pass->arrays && slot->ends; a++) /* a piece of a row may turn out shorter */
+		begin_read(&early[a], pass, slot, a);
+	sl_status status = SL_OK;
+	for (int a = 0; a < pass->arrays && status == SL_OK; a++)
+		status = fill_array(pass, ring, slot, a, &early[a]);
 	for (int a = 0; a < pass->arrays; a++)
-		SL_TRY(fill_array(pass, ring, slot, a));
-	return SL_OK;
+		if (early[a].begun)
+			pthread_join(early[a].thread, NULL);
+	return status;
+}
+
+/* A write of one array's blocks, by a thread of its own where one is to be had. */
+typedef struct block_write {
+	const sl_disk *disk;
+	const sl_place *place;
+	const char *block;
+	size_t bytes;
+	int64_t at;
+	int error;
+	bool begun;
+	pthread_t thread;
+} block_write;
+
+static void *write_blocks(void *argument) {
+	block_write *w = argument;
+	w->error = w->bytes ? sli_disk_write(w->disk, w->place->file, w->block, w->bytes, w->at) : 0;
+	return NULL;
 }
 
 /* Whole blocks go out at once; what is left of the last one waits for the next chunk. */
-sl_status sli_ring_empty(sl_pass *pass, sl_ring *ring, const sl_slot *slot) {
+static block_write prepare_write(sl_pass *pass, sl_ring *ring, const sl_slot *slot, int a) {
+	const sl_stream_array *array = &pass->array[a];
 	bool last = slot->first_entry + slot->entries == pass->source->nnz;
-	for (int a = 0; a < pass->arrays; a++) {
-		const sl_stream_array *array = &pass->array[a];
-		if (!array->to.file)
-			continue;
-		int64_t begin = slot->first_entry * (int64_t)array->size, end = begin + slot->entries * (int64_t)array->size;
-		int64_t from = sli_block_floor(begin), to = last ? sli_block_ceil(end) : sli_block_floor(end);
-		char *block = slot->data[a] - (begin - from);
-		if (array->sums_to)
-			sli_sum_keep(&ring->sum_written[a], array->sums_to, array->first_sum, slot->data[a], (size_t)(end - begin));
-		memcpy(block, ring->carry[a], (size_t)(begin - from));
-		memcpy(ring->carry[a], block + (sli_block_floor(end) - from), (size_t)(end - sli_block_floor(end)));
-		if (last)
-			memset(block + (end - from), 0, (size_t)(to - end));
-		int error =
-			to > from ? sli_disk_write(pass->disk, array->to.file, block, (size_t)(to - from), array->to.at + from) : 0;
-		if (error)
+	int64_t begin = slot->first_entry * (int64_t)array->size, end = begin + slot->entries * (int64_t)array->size;
+	int64_t from = sli_block_floor(begin), to = last ? sli_block_ceil(end) : sli_block_floor(end);
+	char *block = slot->data[a] - (begin - from);
+	if (array->sums_to)
+		sli_sum_keep(&ring->sum_written[a], array->sums_to, array->first_sum, slot->data[a], (size_t)(end - begin));
+	memcpy(block, ring->carry[a], (size_t)(begin - from));
+	memcpy(ring->carry[a], block + (sli_block_floor(end) - from), (size_t)(end - sli_block_floor(end)));
+	if (last)
+		memset(block + (end - from), 0, (size_t)(to - end));
+	return (block_write){.disk = pass->disk,
+						 .place = &array->to,
+						 .block = block,
+						 .bytes = to > from ? (size_t)(to - from) : 0,
+						 .at = array->to.at + from};
+}
+
+/* The arrays of a slot at once. */
+sl_status sli_ring_empty(sl_pass *pass, sl_ring *ring, const sl_slot *slot) {
+	block_write writes[SL_STREAM_ARRAYS];
+	int count = 0;
+	for (int a = 0; a < pass->arrays; a++)
+		if (pass->array[a].to.file) {
+			block_write *w = &writes[count++];
+			*w = prepare_write(pass, ring, slot, a);
+			w->begun =
+				a + 1 < pass->arrays && w->bytes >= THREAD_BYTES && !pthread_create(&w->thread, NULL, write_blocks, w);
+		}
+	for (int i = count - 1; i >= 0; i--) { /* the last one here, meanwhile */
+		if (!writes[i].begun)
+			write_blocks(&writes[i]);
+		else
+			pthread_join(writes[i].thread, NULL);
+	}
+	for (int i = 0; i < count; i++) {
+		const block_write *w = &writes[i];
+		if (w->error)
 			return sli_trouble(&ring->writer,
-							   error == ENOSPC || error == EDQUOT || error == EFBIG ? SL_ERR_NO_SPACE : SL_ERR_IO,
-							   "%s: writing %s at byte %lld failed: %s", name_of(pass->source), array->to.name,
-							   (long long)(array->to.at + from), strerror(error));
-		ring->bytes_written += to - from;
+							   w->error == ENOSPC || w->error == EDQUOT || w->error == EFBIG ? SL_ERR_NO_SPACE
+																							 : SL_ERR_IO,
+							   "%s: writing %s at byte %lld failed: %s", name_of(pass->source), w->place->name,
+							   (long long)w->at, strerror(w->error));
+		ring->bytes_written += (int64_t)w->bytes;
 	}
 	return SL_OK;
 }
