@@ -42,14 +42,14 @@ SL_API sl_source *sl_store_source(sl_store *store);
  * One pass over the weights: the gradient of the inputs, that of the weights, and the update with it. Weights and
  * moments are read once and written once.
  * @param optimizer kind with as many moments as the store; learning rate, schedule and regularizers as in
- *        sl_optimizer_step(), the number of steps being the store's. clip_norm must be 0: the norm is not known before
- *        the last gradient is
+ *        sl_optimizer_step(), the number of steps being the store's. clip_norm bounds the norm of this store's gradient;
+ *        it takes a pass over the columns before, for the norm is not known before the last gradient is
  * @param X [batch, cols]: inputs of the forward
  * @param dZ [batch, rows]: gradient of X W^T
  * @param dX [batch, cols], overwritten with dZ W; NULL: not wanted
  * @param options NULL: defaults
  * @param report filled in unless NULL
- * @return as sl_stream_spmm(), #SL_ERR_NO_SPACE, #SL_ERR_UNSUPPORTED (clip_norm). The store is then as before the step,
+ * @return as sl_stream_spmm(), #SL_ERR_NO_SPACE, #SL_ERR_NONFINITE (the norm). The store is then as before the step,
  *         or with #SL_DURABLE_CHECKPOINT as of the last commit; sl_store_get_info() tells
  */
 SL_API sl_status sl_store_step(sl_context *context, sl_store *store, const sl_optimizer_options *optimizer,

@@ -45,19 +45,16 @@ static sl_status check_view(sl_context *context, const sl_dense *view, const cha
 }
 
 static sl_status numbers_of(sl_context *context, const sl_store *store, const sl_optimizer_options *given,
-							sl_update *update, int *kind) {
+							sl_update *update, int *kind, double *clip_norm) {
 	sl_optimizer_options o;
 	SL_TRY(sli_take_struct(context, &o, sizeof o, given, "optimizer"));
 	SL_TRY(sli_optimizer_resolve(context, &o, &o));
-	if (o.clip_norm > 0)
-		return sli_fail(context, SL_ERR_UNSUPPORTED,
-						"clip_norm is %g; a pass that updates while it goes does not know the norm: use clip_value",
-						o.clip_norm);
 	if (sli_optimizer_states(o.kind) != (int)store->pattern.states)
 		return sli_fail(context, SL_ERR_ARGUMENT, "%s keeps %d moments for each value; the store was made for %d",
 						sl_optimizer_kind_name(o.kind), sli_optimizer_states(o.kind), (int)store->pattern.states);
 	sli_optimizer_numbers(&o, store->now.steps, update);
 	*kind = (int)o.kind;
+	*clip_norm = o.clip_norm;
 	return SL_OK;
 }
 
@@ -67,12 +64,13 @@ sl_status sl_store_step(sl_context *context, sl_store *store, const sl_optimizer
 	sl_stream_report own = {.struct_size = sizeof own};
 	sl_update update;
 	int kind = 0;
+	double clip_norm = 0;
 	if (!context)
 		return SL_ERR_NULL;
 	if (!store)
 		return sli_fail(context, SL_ERR_NULL, "store is null");
 	const sl_source *s = store->source;
-	SL_TRY(numbers_of(context, store, optimizer, &update, &kind));
+	SL_TRY(numbers_of(context, store, optimizer, &update, &kind, &clip_norm));
 	SL_TRY(sli_check_dense(context, X, "X"));
 	SL_TRY(check_view(context, X, "X", X->rows, s->cols, s->dtype));
 	SL_TRY(check_view(context, dZ, "dZ", X->rows, s->rows, s->dtype));
@@ -88,7 +86,7 @@ sl_status sl_store_step(sl_context *context, sl_store *store, const sl_optimizer
 	sl_dense x = sl_dense_transposed(*X), dz = sl_dense_transposed(*dZ), dx = {0};
 	if (dX)
 		dx = sl_dense_transposed(*dX);
-	SL_TRY(sli_store_step(context, store, &update, kind, &dz, &x, dX ? &dx : NULL, &o, &own));
+	SL_TRY(sli_store_step(context, store, &update, kind, clip_norm, &dz, &x, dX ? &dx : NULL, &o, &own));
 	return report ? sli_give_struct(context, report, &own, sizeof own, "report") : SL_OK;
 }
 

@@ -312,6 +312,14 @@ static sl_status update_chunk(job *j, const sl_slot *slot, char *const *data) {
 	return slot->entries ? sli_run(j->context, &desc, &args) : SL_OK;
 }
 
+static sl_status add_squares(job *j, const sl_slot *slot) {
+	sl_op_desc desc = {
+		.kind = SL_OP_REDUCE, .variant = SL_REDUCE_SUM_SQUARES, .a.dtype = j->source->dtype, .count = slot->entries};
+	sl_op_args args = {
+		.beta = j->what->clip_value, .vector = {j->gradient}, .count = slot->entries, .result = j->what->squares};
+	return slot->entries ? sli_run(j->context, &desc, &args) : SL_OK;
+}
+
 static sl_status backward_chunk(sl_pass *pass, sl_slot *slot, const sl_chunk *chunk) {
 	job *j = pass->user;
 	const sl_stream_backward *w = j->what;
@@ -325,11 +333,13 @@ static sl_status backward_chunk(sl_pass *pass, sl_slot *slot, const sl_chunk *ch
 		j->args.a = sli_panels(j->context, j->scratch, j->dz.dtype, slot->rows, j->n, j->width);
 		SL_TRY(convert_rows(j, &j->dz, slot->first_row, &j->args.a, false));
 	}
-	j->args.values_out = w->update || (out && !host) ? j->gradient : out;
+	j->args.values_out = w->update || w->squares || (out && !host) ? j->gradient : out;
 	SL_TRY(execute(j));
 	if (out && !host)
 		SL_TRY(state->backend->copy(state->device, out, SL_MEMORY_HOST, j->gradient, SL_MEMORY_DEVICE,
 									(size_t)slot->entries * j->size));
+	if (w->squares)
+		SL_TRY(add_squares(j, slot));
 	return w->update ? update_chunk(j, slot, host ? slot->data : slot->device) : SL_OK;
 }
 
@@ -386,7 +396,7 @@ static sl_status backward_pass(job *j, sl_pass *pass, sl_op_desc *desc, const sl
 sl_status sli_stream_backward(sl_context *context, sl_source *source, const sl_stream_backward *w,
 							  const sl_stream_options *options, sl_stream_report *report) {
 	sl_device_state *state = sli_device(context);
-	bool host = state->backend->flags & SL_BACKEND_HOST_MEMORY, sampled = w->values_out || w->update;
+	bool host = state->backend->flags & SL_BACKEND_HOST_MEMORY, sampled = w->values_out || w->update || w->squares;
 	size_t size = sl_dtype_size(source->dtype);
 	int64_t n = w->dz.cols;
 	job j = {.context = context, .source = source, .what = w, .dz = w->dz, .n = n, .size = size};
@@ -423,7 +433,7 @@ sl_status sli_stream_backward(sl_context *context, sl_source *source, const sl_s
 	size_t entry = sizeof(int32_t) + (size_t)(pass.arrays - 1) * size,
 		   available = sli_stream_available(context, options);
 	sl_stream_demand d = demand_of(source, options, host, n, pass.arrays, entry, pass.writes);
-	bool gradients = w->update || (w->values_out && !host);
+	bool gradients = w->update || w->squares || (w->values_out && !host);
 	d.work_bytes = gradients ? size : 0;
 	d.workspace = workspace_of;
 	d.user = &a;

@@ -3,6 +3,7 @@
 #include "stream/store.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 
 static const char *name_of(const sl_store *s) {
@@ -237,12 +238,40 @@ static sl_status go_back(sl_context *context, sl_store *s, sl_status status) {
 	return sli_fail(context, status, "%s", text);
 }
 
-sl_status sli_store_step(sl_context *context, sl_store *s, const sl_update *update, int kind, const sl_dense *dz,
-						 const sl_dense *x, const sl_dense *dx, const sl_stream_options *options,
+/* The gradient's norm, which the update waits for: a pass over the columns alone. */
+static sl_status clip(sl_context *context, sl_store *s, sl_update *update, double clip_norm, const sl_dense *dz,
+					  const sl_dense *x, const sl_stream_options *options, sl_stream_report *report) {
+	sl_device_state *state = sli_device(context);
+	sl_stream_backward what = {.alpha = 1, .dz = *dz, .x = *x, .clip_value = update->clip_value};
+	sl_arena_mark mark = sli_arena_mark(context);
+	double sum = 0;
+	sl_status status = sli_arena_take(context, sizeof sum, (void **)&what.squares);
+	if (status == SL_OK)
+		status = state->backend->fill(state->device, what.squares, 0, sizeof sum);
+	if (status == SL_OK)
+		status = sli_stream_backward(context, s->source, &what, options, report);
+	if (status == SL_OK)
+		status = state->backend->copy(state->device, &sum, SL_MEMORY_HOST, what.squares, SL_MEMORY_DEVICE, sizeof sum);
+	if (status == SL_OK)
+		status = state->backend->synchronize(state->device);
+	sli_arena_reset(context, mark);
+	SL_TRY(status);
+	if (!isfinite(sum))
+		return sli_fail(context, SL_ERR_NONFINITE, "the gradient's norm is not finite; nothing was updated");
+	if (sqrt(sum) > clip_norm)
+		update->gradient_factor = clip_norm / sqrt(sum);
+	return SL_OK;
+}
+
+sl_status sli_store_step(sl_context *context, sl_store *s, const sl_update *given, int kind, double clip_norm,
+						 const sl_dense *dz, const sl_dense *x, const sl_dense *dx, const sl_stream_options *options,
 						 sl_stream_report *report) {
+	sl_update update = *given;
 	sl_store_header next = s->now;
 	if (s->unsure)
 		return sli_fail(context, SL_ERR_STATE, "%s: writing its header failed before; open the store anew", name_of(s));
+	if (clip_norm > 0)
+		SL_TRY(clip(context, s, &update, clip_norm, dz, x, options, report));
 	/* The durable generation is never written. Steps that follow one that is not durable are made in place. */
 	next.generation = 1 - s->durable.generation;
 	next.steps++;
@@ -250,7 +279,7 @@ sl_status sli_store_step(sl_context *context, sl_store *s, const sl_update *upda
 	sl_stream_backward what = {.alpha = 1,
 							   .dz = *dz,
 							   .x = *x,
-							   .update = update,
+							   .update = &update,
 							   .kind = kind,
 							   .states = (int)s->pattern.states,
 							   .sums_from = &s->sums,

@@ -51,9 +51,9 @@ sl_status sli_store_create(sl_context *context, const sl_disk *disk, const char 
 sl_status sli_store_open(sl_store **store, sl_context *context, const sl_disk *disk, const char *path,
 						 sl_durability durability);
 void sli_store_close(sl_store *store);
-/* dz and x in op orientation. */
-sl_status sli_store_step(sl_context *context, sl_store *store, const sl_update *update, int kind, const sl_dense *dz,
-						 const sl_dense *x, const sl_dense *dx, const sl_stream_options *options,
+/* dz and x in op orientation. clip_norm above 0: a pass before tells the norm. */
+sl_status sli_store_step(sl_context *context, sl_store *store, const sl_update *update, int kind, double clip_norm,
+						 const sl_dense *dz, const sl_dense *x, const sl_dense *dx, const sl_stream_options *options,
 						 sl_stream_report *report);
 sl_status sli_store_commit(sl_context *context, sl_store *store);
 sl_status sli_store_read(sl_context *context, sl_store *store, int array, int64_t first, int64_t count, void *to);

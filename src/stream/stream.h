@@ -134,6 +134,9 @@ typedef struct sl_stream_backward {
 	double alpha, beta;
 	sl_dense dz, x, dx; /* data NULL: without */
 	void *values_out;   /* nnz elements in host memory, or NULL */
+	double
+		*squares; /* in backend memory: the sum of the squares of values_out is added, clamped to clip_value; or NULL */
+	double clip_value;
 	/* An update in the same pass: */
 	const sl_update *update;
 	int kind; /* sl_optimizer_kind */
