@@ -6,6 +6,7 @@
  *   bench-stream step FILE FOLDER [RUNS]   a training step with Adam against a bare loop of reads and writes
  *   bench-stream compute FILE [RUNS]       batch 1024 against the product in memory
  *   bench-stream forward FILE BATCH [RUNS] seconds, for bench/stream_scipy.py
+ *   bench-stream timeline FILE BATCH       when each stage of the first chunks ran, as text
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -337,6 +338,39 @@ static int compute(const char *path, int runs) {
 	return 0;
 }
 
+/* A line a stage and chunk, a column for each of WIDTH parts of the time. */
+static int timeline(const char *path, int64_t batch) {
+	enum { EVENTS = 4096, WIDTH = 72, CHUNKS = 7 };
+	static const char *const names[] = {"read", "transfer", "compute", "write"};
+	sl_stream_event *events = need(calloc(EVENTS, sizeof *events));
+	forward f = open_forward(path, batch, BUDGET, true);
+	sl_stream_options o = {SL_STREAM_DEFAULTS, .events = events, .event_capacity = EVENTS};
+	sl_stream_report report = {.struct_size = sizeof report};
+	evict(path);
+	RUN(f.context, sl_stream_spmm(f.context, SL_NO_TRANSPOSE, 1, f.source, &f.x, 0, &f.y, NULL, &o, &report));
+	int64_t count = report.events < EVENTS ? report.events : EVENTS;
+	double end = 0, unit;
+	for (int64_t i = 0; i < count; i++)
+		if (events[i].chunk < CHUNKS && events[i].end > end)
+			end = events[i].end;
+	unit = end / WIDTH;
+	printf("batch %lld, %d slots, chunks of %lld entries; a column is %.2f ms\n", (long long)batch, report.slots,
+		   (long long)report.chunk_entries, 1e3 * unit);
+	for (int64_t chunk = 0; chunk < CHUNKS; chunk++)
+		for (int64_t i = 0; i < count; i++) {
+			char bar[WIDTH + 1];
+			if (events[i].chunk != chunk)
+				continue;
+			memset(bar, ' ', WIDTH);
+			bar[WIDTH] = 0;
+			int last = (int)(events[i].end / unit);
+			for (int c = (int)(events[i].begin / unit); c <= last && c < WIDTH; c++)
+				bar[c] = events[i].stage == SL_STAGE_COMPUTE ? '#' : '-';
+			printf("%-7s %lld |%s|\n", names[events[i].stage], (long long)chunk, bar);
+		}
+	return 0;
+}
+
 int main(int argc, char **argv) {
 	const char *mode = argc > 2 ? argv[1] : "";
 	setvbuf(stdout, NULL, _IOLBF, 0);
@@ -346,6 +380,8 @@ int main(int argc, char **argv) {
 		return transfer(argv[2], argc > 3 ? atoi(argv[3]) : 5);
 	if (!strcmp(mode, "step") && argc > 3)
 		return step(argv[2], argv[3], argc > 4 ? atoi(argv[4]) : 3);
+	if (!strcmp(mode, "timeline") && argc > 3)
+		return timeline(argv[2], atoll(argv[3]));
 	if (!strcmp(mode, "compute"))
 		return compute(argv[2], argc > 3 ? atoi(argv[3]) : 3);
 	if (!strcmp(mode, "forward") && argc > 3) {
