@@ -82,6 +82,8 @@ static sl_status begin_mpi(const sl_carrier_options *o, int *level) {
 		if (MPI_Init_thread(NULL, NULL, MPI_THREAD_MULTIPLE, level) != MPI_SUCCESS)
 			return o->fail(o->user, SL_ERR_COMM, "MPI_Init_thread failed");
 		initialised_here = true;
+		/* Errors of requests are the world's; they end as statuses. */
+		MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
 	}
 	MPI_Query_thread(level);
 	return SL_OK;

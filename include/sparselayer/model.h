@@ -124,6 +124,9 @@ typedef struct sl_fit_options {
 	double min_improvement; /**< by how much an epoch must be better than the best to count; default 0 */
 	bool stop_on_accuracy;  /**< look at the validation accuracy, not the loss */
 	bool keep_last;         /**< with `patience`: keep the last parameters, not the best */
+	/** Train by several ranks (parallel.h): each has all samples, `batch` is the global batch, and figures are of all.
+	 * Collective; any rank's cancelling ends all after the same step. NULL: this process alone */
+	struct sl_parallel *parallel;
 } sl_fit_options;
 /** Begins an initializer of #sl_fit_options. */
 #define SL_FIT_DEFAULTS .struct_size = sizeof(sl_fit_options)

@@ -31,5 +31,6 @@
 #include "stream.h"
 #include "store.h"
 #include "comm.h"
+#include "parallel.h"
 
 #endif

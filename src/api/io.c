@@ -96,6 +96,8 @@ sl_status sl_model_save(sl_context *context, const sl_model *model, const sl_opt
 		return sli_fail(context, SL_ERR_ARGUMENT, "checkpoint has a negative count or an unknown loss");
 	own.seed = sli_seed(context);
 	SL_TRY(need_host(context));
+	if (optimizer && optimizer->sharded)
+		return sli_fail(context, SL_ERR_STATE, "the optimizer's moments are spread over ranks: use sl_parallel_save()");
 	return sli_model_save(context, model, optimizer, &own, path);
 }
 

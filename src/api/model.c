@@ -3,7 +3,9 @@
 
 #include "core/checked.h"
 #include "layers/linear.h"
+#include "api/checks.h"
 #include "train/fit.h"
+#include "train/parallel.h"
 
 sl_status sl_model_create(sl_model **result, sl_context *context) {
 	void *memory;
@@ -241,6 +243,13 @@ static sl_status check_targets(sl_context *context, const sl_model *model, sl_lo
 	return check_matrix(context, model, targets->dense, "targets", batch, features_out(model));
 }
 
+sl_status sli_check_train_batch(sl_context *context, const sl_model *model, sl_loss loss, const sl_dense *inputs,
+								const sl_targets *targets) {
+	int64_t batch = 0;
+	SL_TRY(check_inputs(context, model, (any_inputs){.dense = inputs}, "inputs", &batch));
+	return check_targets(context, model, loss, targets, batch);
+}
+
 static sl_status train_batch(sl_context *context, sl_model *model, sl_loss loss, any_inputs inputs,
 							 const sl_targets *targets, sl_write write, sl_loss_result *result) {
 	int64_t batch = 0;
@@ -322,6 +331,51 @@ static sl_status resolve_fit(sl_context *context, const sl_fit_options *given, s
 	return SL_OK;
 }
 
+static sl_status check_fit(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
+						   const sl_samples *samples, sl_fit_options *o, sl_samples *own, sl_samples *validation) {
+	SL_TRY(take_samples(context, model, o->loss, samples, own));
+	if (o->validation) {
+		SL_TRY(take_samples(context, model, o->loss, o->validation, validation));
+		o->validation = validation;
+	}
+	for (int i = 0; i < model->count; i++)
+		if (!sli_optimizer_find(optimizer, model->layers[i]))
+			return sli_fail(context, SL_ERR_STATE,
+							"layer \"%s\" has not been added to the optimizer: see sl_model_add_to_optimizer()",
+							model->layers[i]->name);
+	const sl_parallel *p = o->parallel;
+	if (!p)
+		return SL_OK;
+	if (p->model != model || p->optimizer != optimizer)
+		return sli_fail(context, SL_ERR_ARGUMENT, "parallel was made for another %s",
+						p->model != model ? "model" : "optimizer");
+	if (own->ignore_zeros)
+		return sli_fail(context, SL_ERR_UNSUPPORTED,
+						"ignore_zeros: how many entries count is known to each rank alone");
+	if (o->accumulate > 1 && p->options.shard_state)
+		return sli_fail(context, SL_ERR_UNSUPPORTED, "gradients cannot be accumulated where moments are spread");
+	return SL_OK;
+}
+
+/* What all ranks must have been given alike, or they would wait for one another in different places. */
+static sl_status agree_on_fit(sl_context *context, const sl_parallel *p, const sl_fit_options *o,
+							  const sl_samples *own) {
+	const int64_t all[] = {sli_sample_count(own),
+						   o->loss,
+						   o->epochs,
+						   o->first_epoch,
+						   o->first_sample,
+						   o->batch,
+						   o->accumulate,
+						   o->keep_order,
+						   o->patience,
+						   o->validation ? sli_sample_count(o->validation) : -1};
+	uint64_t sum = 14695981039346656037u;
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		sum = (sum ^ (uint64_t)all[i]) * 1099511628211u;
+	return sli_comm_agree(context, p->comm, "the number of samples or the options of sl_model_fit()", sum);
+}
+
 sl_status sl_model_fit(sl_context *context, sl_model *model, sl_optimizer *optimizer, const sl_samples *samples,
 					   const sl_fit_options *options) {
 	sl_fit_options o;
@@ -330,16 +384,13 @@ sl_status sl_model_fit(sl_context *context, sl_model *model, sl_optimizer *optim
 	if (!optimizer)
 		return sli_fail(context, SL_ERR_NULL, "optimizer is null");
 	SL_TRY(resolve_fit(context, options, &o));
-	SL_TRY(take_samples(context, model, o.loss, samples, &own));
-	if (o.validation) {
-		SL_TRY(take_samples(context, model, o.loss, o.validation, &validation));
-		o.validation = &validation;
+	sl_status status = check_fit(context, model, optimizer, samples, &o, &own, &validation);
+	if (o.parallel) {
+		status = sli_comm_settle(context, o.parallel->comm, status);
+		if (status == SL_OK)
+			status = agree_on_fit(context, o.parallel, &o, &own);
 	}
-	for (int i = 0; i < model->count; i++)
-		if (!sli_optimizer_find(optimizer, model->layers[i]))
-			return sli_fail(context, SL_ERR_STATE,
-							"layer \"%s\" has not been added to the optimizer: see sl_model_add_to_optimizer()",
-							model->layers[i]->name);
+	SL_TRY(status);
 	if (!sli_sample_count(&own))
 		return SL_OK;
 	return sli_model_fit(context, model, optimizer, &own, &o);

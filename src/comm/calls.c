@@ -186,10 +186,16 @@ sl_status sli_comm_settle(sl_context *context, sl_comm *comm, sl_status mine) {
 		return mine;
 	int64_t *all = comm->board;
 	sl_status status = sli_comm_gather(context, comm, &own, all, 1, SL_I64);
-	for (int r = 0; r < size && status == SL_OK; r++)
-		if (all[r] != SL_OK && r != comm->info.rank)
-			status = sli_fail(context, (sl_status)all[r], "rank %d of %d failed: %s", r, size,
-							  sl_status_text((sl_status)all[r]));
+	for (int r = 0; r < size && status == SL_OK; r++) {
+		const char *text = sl_status_text((sl_status)(all[r] > 0 && all[r] < 1000 ? all[r] : -1));
+		if (all[r] == SL_OK || r == comm->info.rank)
+			continue;
+		if (!strcmp(text, sl_status_text((sl_status)-1)))
+			status = sli_fail(context, SL_ERR_DISAGREE, "rank %d of %d is in another call than rank %d", r, size,
+							  comm->info.rank);
+		else
+			status = sli_fail(context, (sl_status)all[r], "rank %d of %d failed: %s", r, size, text);
+	}
 	if (mine != SL_OK && status != SL_ERR_COMM)
 		status = sli_fail(context, mine, "rank %d of %d: %s", comm->info.rank, size, message);
 	return status;

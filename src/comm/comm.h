@@ -85,6 +85,8 @@ bool sli_tree_bytes(const sl_tree *tree, int64_t count, sl_dtype dtype, size_t *
 sl_status sli_tree_begin(sl_context *context, sl_comm *comm, const sl_tree *tree, sl_tree_sum *sum, void *const *nodes,
 						 int64_t offset, int64_t count, sl_dtype dtype, void *memory);
 sl_status sli_tree_gather(sl_context *context, sl_comm *comm, const sl_tree *tree, sl_tree_sum *sum);
+/* Instead of gather and end: the sum of this rank's part alone, `part` elements in the sum's memory. */
+sl_status sli_tree_fold(sl_context *context, sl_comm *comm, const sl_tree *tree, sl_tree_sum *sum, void **part);
 sl_status sli_tree_end(sl_context *context, sl_comm *comm, const sl_tree *tree, sl_tree_sum *sum);
 
 /* to += from, element by element, on the context's threads. */

@@ -161,6 +161,12 @@ static char *fold(sl_context *context, const sl_tree *tree, const sl_tree_sum *s
 	return left;
 }
 
+sl_status sli_tree_fold(sl_context *context, sl_comm *comm, const sl_tree *tree, sl_tree_sum *sum, void **part) {
+	SL_TRY(sli_comm_wait(context, comm, &sum->request));
+	*part = fold(context, tree, sum, 0, tree->leaves);
+	return SL_OK;
+}
+
 sl_status sli_tree_gather(sl_context *context, sl_comm *comm, const sl_tree *tree, sl_tree_sum *sum) {
 	size_t size = sl_dtype_size(sum->dtype);
 	int64_t block = sum->part * tree->most_nodes;

@@ -168,11 +168,15 @@ sl_status sli_model_back(sl_context *context, sl_model *model, sl_dense *dx, sl_
 		if (layer->sparse_inputs) {
 			sl_dense rows = sl_dense_transposed(dy);
 			SL_TRY(sli_layer_backward_sparse(context, layer, model->room.saved[i], &rows, write));
+			if (model->done)
+				SL_TRY(model->done(model->done_self, context, i));
 			continue;
 		}
 		sl_dense below = sli_model_gradient(context, model, 1 - from, layer->in_features, model->batch);
 		SL_TRY(sli_layer_backward_watched(context, layer, model->room.saved[i], &dy, i ? &below : dx, write,
 										  model->watch.see ? &model->watch : NULL));
+		if (model->done)
+			SL_TRY(model->done(model->done_self, context, i));
 		from = 1 - from;
 	}
 	return SL_OK;

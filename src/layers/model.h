@@ -30,6 +30,9 @@ struct sl_model {
 	struct sl_sparsity *sparsity;
 	void (*sparsity_destroy)(struct sl_sparsity *sparsity);
 	sl_gradient_watch watch; /* `see` NULL: nobody looks */
+	/* Called after each layer's backward, with its number; NULL: nobody waits for gradients. */
+	sl_status (*done)(void *self, sl_context *context, int layer);
+	void *done_self;
 };
 
 sl_status sli_model_prepare(sl_context *context, sl_model *model, int64_t max_batch, sl_mode mode);

@@ -43,6 +43,15 @@ sl_status sli_layer_regrow(sl_context *context, sl_layer *layer, int64_t *moves,
 /* The most weights that a neuron may gain of `count` that `neurons` gain together; 0: any number. */
 int64_t sli_growth_limit(double spread, int64_t count, int64_t neurons);
 
+/* Where tiles of a dense gradient come from: rows [row, row + tile->rows), row-major. */
+typedef struct sl_tiles {
+	void *self;
+	sl_status (*make)(void *self, sl_context *context, const sl_layer *layer, int64_t row, sl_dense *tile);
+} sl_tiles;
+sl_status sli_offer_tiles(sl_context *context, const sl_layer *layer, const sl_tiles *tiles, sl_selection *selection,
+						  int64_t base);
+/* Rows of dZ X^T from row-major factors. */
+sl_status sli_gradient_tile(sl_context *context, const sl_dense *dz, const sl_dense *x, int64_t row, sl_dense *tile);
 /* Offer the magnitudes of dZ X^T, but for what the layer has, to a selection: a tile of rows at a time. */
 sl_status sli_offer_gradient(sl_context *context, const sl_layer *layer, const sl_dense *dz, const sl_dense *x,
 							 sl_selection *selection, int64_t base);

@@ -8,6 +8,7 @@
 #include "core/checked.h"
 #include "train/early.h"
 #include "train/order.h"
+#include "train/parallel.h"
 #include "train/sparsity.h"
 
 enum { GATHER_COLUMNS = 16, GATHER_FEATURES = 256 };
@@ -78,10 +79,12 @@ typedef struct pass {
 	const sl_samples *samples;
 	sl_loss loss;
 	int64_t batch, count;
-	int64_t *order;  /* count, or NULL */
-	int32_t *labels; /* batch, or NULL */
-	char *targets;   /* batch rows, or NULL */
-	int64_t *ranges; /* where a batch's rows of sparse inputs and targets begin and end, batch each; or NULL */
+	int64_t most;          /* rows that go through the model at once */
+	sl_parallel *parallel; /* NULL: this process alone */
+	int64_t *order;        /* count, or NULL */
+	int32_t *labels;       /* batch, or NULL */
+	char *targets;         /* batch rows, or NULL */
+	int64_t *ranges;       /* where a batch's rows of sparse inputs and targets begin and end, batch each; or NULL */
 	size_t range_bytes, order_bytes, label_bytes, target_bytes, row_bytes;
 } pass;
 
@@ -199,55 +202,154 @@ static sl_status update_after(pass *p, sl_optimizer *optimizer, int64_t gathered
 	sl_sparsity_edit edit = {.edited = false};
 	if (gathered > 1)
 		SL_TRY(sli_optimizer_scale(p->context, optimizer, 1.0 / (double)gathered));
-	SL_TRY(sli_optimizer_step(p->context, optimizer));
-	if (!p->model->sparsity)
-		return SL_OK;
-	SL_TRY(sli_sparsity_step(p->context, p->model, optimizer, &edit));
-	return edit.edited ? sli_model_prepare(p->context, p->model, p->batch, SL_MODE_TRAINING) : SL_OK;
+	if (p->parallel) {
+		SL_TRY(sli_parallel_step(p->context, p->parallel, &edit));
+	} else {
+		SL_TRY(sli_optimizer_step(p->context, optimizer));
+		if (p->model->sparsity)
+			SL_TRY(sli_sparsity_step(p->context, p->model, optimizer, &edit));
+	}
+	return edit.edited ? sli_model_prepare(p->context, p->model, p->most, SL_MODE_TRAINING) : SL_OK;
+}
+
+/* A part of a global batch that begins with sample `from` of the pass. */
+typedef struct part_of {
+	pass *p;
+	int64_t from;
+} part_of;
+
+static sl_status run_part(void *self, int64_t first, int64_t count, sl_loss_sums *sums) {
+	const part_of *part = self;
+	return run_batch(part->p, part->from + first, count, true, sums);
+}
+
+/* Forward, loss and backward of samples [first, first + batch), by all ranks where there are some. *stop: in and out,
+ * see sli_parallel_batch(). */
+static sl_status learn_batch(pass *p, int64_t first, int64_t batch, int64_t epoch, sl_write write, sl_loss_sums *one,
+							 bool *stop) {
+	part_of part = {p, first};
+	SL_TRY(p->parallel ? sli_parallel_batch(p->context, p->parallel, batch, run_part, &part, write, one, stop)
+					   : run_batch(p, first, batch, true, one));
+	if (!isfinite(one->loss))
+		return sli_fail(p->context, SL_ERR_NONFINITE,
+						"the loss is not finite in epoch %lld, batch %lld: look for NaN in the inputs or lower the "
+						"learning rate",
+						(long long)epoch, (long long)(first / p->batch));
+	return p->parallel ? SL_OK : sli_model_back(p->context, p->model, NULL, write);
 }
 
 static sl_status train_epoch(pass *p, sl_optimizer *optimizer, const sl_fit_options *o, int64_t epoch, double began,
 							 sl_loss_sums *sums) {
 	int64_t gathered = 0;
-	bool stop = false;
+	bool stop = false, wish = false; /* with ranks: this one's alone, until all have heard of it */
 	if (p->order)
 		shuffle(p->context, p->order, p->count, epoch);
 	for (int64_t first = epoch == o->first_epoch ? o->first_sample : 0; first < p->count; first += p->batch) {
 		int64_t batch = p->count - first < p->batch ? p->count - first : p->batch;
 		sl_loss_sums one = {.bad_row = -1};
-		SL_TRY(run_batch(p, first, batch, true, &one));
-		if (!isfinite(one.loss))
-			return sli_fail(p->context, SL_ERR_NONFINITE,
-							"the loss is not finite in epoch %lld, batch %lld: look for NaN in the inputs or lower the "
-							"learning rate",
-							(long long)epoch, (long long)(first / p->batch));
+		stop = stop || wish;
+		SL_TRY(learn_batch(p, first, batch, epoch, gathered ? SL_ACCUMULATE : SL_OVERWRITE, &one, &stop));
 		sums->loss += one.loss;
 		sums->rows += one.rows;
 		sums->correct += one.correct;
 		sums->counted += one.counted;
-		SL_TRY(sli_model_back(p->context, p->model, NULL, gathered ? SL_ACCUMULATE : SL_OVERWRITE));
 		gathered++;
 		if (gathered == o->accumulate || first + batch == p->count) {
 			SL_TRY(update_after(p, optimizer, gathered));
 			gathered = 0;
 		}
 		/* Asked to stop between two updates, the next update is waited for. */
-		stop = !report(p, "train", first + batch, epoch, o->epochs, sums, began) || stop;
+		wish = !report(p, "train", first + batch, epoch, o->epochs, sums, began);
+		stop = stop || (wish && !p->parallel);
 		if (stop && gathered == 0)
 			return cancelled(p->context, epoch);
 	}
+	if (p->parallel) /* the last report's wish */
+		SL_TRY(sli_parallel_vote(p->context, p->parallel, &wish));
+	return wish && p->parallel ? cancelled(p->context, epoch) : SL_OK;
+}
+
+/* Batch i is rank i % size's affair; what each came to is added up in order, as one process does it. */
+static sl_status evaluate_batches(pass *p, double *figures, sl_loss_sums *sums) {
+	double began = seconds();
+	int64_t index = 0;
+	for (int64_t first = 0; first < p->count; first += p->batch, index++) {
+		int64_t n = p->count - first < p->batch ? p->count - first : p->batch;
+		sl_loss_sums one = {.bad_row = -1};
+		if (p->parallel && index % p->parallel->tree.size != p->parallel->tree.rank)
+			continue;
+		SL_TRY(run_batch(p, first, n, false, &one));
+		sums->loss += one.loss;
+		sums->rows += one.rows;
+		sums->correct += one.correct;
+		sums->counted += one.counted;
+		if (figures)
+			memcpy(figures + 4 * index,
+				   (double[]){one.loss, (double)one.rows, (double)one.correct, (double)one.counted},
+				   4 * sizeof *figures);
+		if (!report(p, "evaluate", first + n, -1, 0, sums, began))
+			return sli_fail(p->context, SL_ERR_CANCELLED, "cancelled while evaluating");
+	}
 	return SL_OK;
+}
+
+static sl_status evaluate_by_ranks(pass *p, sl_loss_sums *sums) {
+	int64_t batches = sli_ceil_div(p->count, p->batch);
+	size_t bytes = (size_t)batches * 4 * sizeof(double);
+	void *memory = NULL;
+	sl_status status = sli_allocate_zeroed(p->context, bytes, "figures of batches", &memory);
+	if (status == SL_OK)
+		status = evaluate_batches(p, memory, sums);
+	status = sli_comm_settle(p->context, p->parallel->comm, status);
+	if (status == SL_OK)
+		status = sli_comm_sum(p->context, p->parallel->comm, memory, 4 * batches, SL_F64, NULL);
+	*sums = (sl_loss_sums){.bad_row = -1};
+	for (int64_t i = 0; i < batches && status == SL_OK; i++) {
+		const double *f = (const double *)memory + 4 * i;
+		sums->loss += f[0];
+		sums->rows += (int64_t)f[1];
+		sums->correct += (int64_t)f[2];
+		sums->counted += (int64_t)f[3];
+	}
+	sli_heap_free(sli_heap(p->context), memory, bytes);
+	return status;
+}
+
+static sl_status evaluate(sl_context *context, sl_model *model, sl_loss loss, const sl_samples *samples, int64_t batch,
+						  sl_parallel *parallel, double *mean_loss, double *accuracy) {
+	pass p = {
+		.context = context, .model = model, .samples = samples, .loss = loss, .batch = batch, .parallel = parallel};
+	SL_TRY(sli_model_prepare(context, model, batch, SL_MODE_INFERENCE));
+	SL_TRY(open_pass(&p, false));
+	sl_loss_sums sums = {.bad_row = -1};
+	sl_status status = parallel ? evaluate_by_ranks(&p, &sums) : evaluate_batches(&p, NULL, &sums);
+	close_pass(&p);
+	if (mean_loss)
+		*mean_loss = mean_loss_of(&sums);
+	if (accuracy)
+		*accuracy = accuracy_of(&sums);
+	return status;
+}
+
+sl_status sli_model_evaluate(sl_context *context, sl_model *model, sl_loss loss, const sl_samples *samples,
+							 int64_t batch, double *mean_loss, double *accuracy) {
+	return evaluate(context, model, loss, samples, batch, NULL, mean_loss, accuracy);
 }
 
 static sl_status end_epoch(pass *p, const sl_optimizer *optimizer, const sl_fit_options *o, sl_epoch *figures) {
 	figures->validation_loss = figures->validation_accuracy = NAN;
 	if (o->validation)
-		SL_TRY(sli_model_evaluate(p->context, p->model, o->loss, o->validation, p->batch, &figures->validation_loss,
-								  &figures->validation_accuracy));
+		SL_TRY(evaluate(p->context, p->model, o->loss, o->validation, p->most, p->parallel, &figures->validation_loss,
+						&figures->validation_accuracy));
 	figures->learning_rate =
 		optimizer->options.learning_rate *
 		sl_schedule_factor(&optimizer->options.schedule, optimizer->steps ? optimizer->steps - 1 : 0);
-	if (o->on_epoch && !o->on_epoch(o->user, figures))
+	bool stop = o->on_epoch && !o->on_epoch(o->user, figures);
+	if (p->parallel) {
+		SL_TRY(sli_parallel_vote(p->context, p->parallel, &stop));
+		SL_TRY(sli_parallel_verify(p->context, p->parallel, true));
+	}
+	if (stop)
 		return cancelled(p->context, figures->epoch);
 	return SL_OK;
 }
@@ -258,7 +360,9 @@ sl_status sli_model_fit(sl_context *context, sl_model *model, sl_optimizer *opti
 	int64_t count = sli_sample_count(samples);
 	if (p.batch > count && count)
 		p.batch = count;
-	SL_TRY(sli_model_prepare(context, model, p.batch, SL_MODE_TRAINING));
+	p.parallel = o->parallel;
+	p.most = p.parallel ? sli_ceil_div(p.batch, p.parallel->tree.leaves) : p.batch;
+	SL_TRY(sli_model_prepare(context, model, p.most, SL_MODE_TRAINING));
 	SL_TRY(open_pass(&p, !o->keep_order));
 	sl_early early;
 	bool stop = false;
@@ -267,7 +371,7 @@ sl_status sli_model_fit(sl_context *context, sl_model *model, sl_optimizer *opti
 		sl_loss_sums sums = {.bad_row = -1};
 		double began = seconds();
 		/* Costs nothing unless a callback edited a pattern. */
-		status = sli_model_prepare(context, model, p.batch, SL_MODE_TRAINING);
+		status = sli_model_prepare(context, model, p.most, SL_MODE_TRAINING);
 		if (status == SL_OK)
 			status = train_epoch(&p, optimizer, o, epoch, began, &sums);
 		sl_epoch figures = {
@@ -279,28 +383,6 @@ sl_status sli_model_fit(sl_context *context, sl_model *model, sl_optimizer *opti
 	}
 	status = sli_early_close(&early, status);
 	close_pass(&p);
-	return status;
-}
-
-sl_status sli_model_evaluate(sl_context *context, sl_model *model, sl_loss loss, const sl_samples *samples,
-							 int64_t batch, double *mean_loss, double *accuracy) {
-	pass p = {.context = context, .model = model, .samples = samples, .loss = loss, .batch = batch};
-	SL_TRY(sli_model_prepare(context, model, batch, SL_MODE_INFERENCE));
-	SL_TRY(open_pass(&p, false));
-	sl_loss_sums sums = {.bad_row = -1};
-	sl_status status = SL_OK;
-	double began = seconds();
-	for (int64_t first = 0; first < p.count && status == SL_OK; first += batch) {
-		int64_t n = p.count - first < batch ? p.count - first : batch;
-		status = run_batch(&p, first, n, false, &sums);
-		if (status == SL_OK && !report(&p, "evaluate", first + n, -1, 0, &sums, began))
-			status = sli_fail(context, SL_ERR_CANCELLED, "cancelled while evaluating");
-	}
-	close_pass(&p);
-	if (mean_loss)
-		*mean_loss = mean_loss_of(&sums);
-	if (accuracy)
-		*accuracy = accuracy_of(&sums);
 	return status;
 }
 

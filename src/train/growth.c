@@ -31,35 +31,53 @@ static sl_status whole(sl_context *context, const sl_dense *panels, sl_dense *ro
 	return sli_convert(context, panels, rows);
 }
 
-static sl_status offer_tiles(sl_context *context, const sl_layer *layer, const sl_dense *dz, const sl_dense *x,
-							 sl_selection *selection, int64_t base) {
-	sl_dense a, b, tile = *dz;
+sl_status sli_gradient_tile(sl_context *context, const sl_dense *dz, const sl_dense *x, int64_t row, sl_dense *tile) {
+	sl_dense part = *dz, b = sl_dense_transposed(*x);
+	part.rows = tile->rows;
+	part.data = (char *)dz->data + (size_t)(row * dz->ld) * sl_dtype_size(dz->dtype);
+	sl_op_desc desc = {.kind = SL_OP_GEMM, .a = sli_desc(&part), .b = sli_desc(&b), .c = sli_desc(tile)};
+	sl_op_args args = {.alpha = 1, .a = part, .b = b, .c = *tile};
+	return sli_run(context, &desc, &args);
+}
+
+static sl_status own_tile(void *self, sl_context *context, const sl_layer *layer, int64_t row, sl_dense *tile) {
+	const sl_dense *both = self;
+	(void)layer;
+	return sli_gradient_tile(context, &both[0], &both[1], row, tile);
+}
+
+static sl_status offer(sl_context *context, const sl_layer *layer, const sl_tiles *tiles, sl_selection *selection,
+					   int64_t base) {
 	int64_t out = layer->out_features, in = layer->in_features, rows = TILE / (in ? in : 1) / LEAST_ROWS * LEAST_ROWS;
 	sl_pattern_arrays pattern = sli_pattern_arrays(layer->weights->pattern);
+	void *data;
 	rows = rows < LEAST_ROWS ? LEAST_ROWS : rows > out ? out : rows;
-	SL_TRY(whole(context, dz, &a));
-	SL_TRY(whole(context, x, &b));
-	b = sl_dense_transposed(b);
-	SL_TRY(sli_arena_take(context, (size_t)(rows * in) * sl_dtype_size(layer->dtype), &tile.data));
-	tile.order = SL_ROW_MAJOR;
-	tile.cols = in;
-	tile.ld = in ? in : 1;
+	SL_TRY(sli_arena_take(context, (size_t)(rows * in) * sl_dtype_size(layer->dtype), &data));
 	for (int64_t r = 0; r < out; r += rows) {
-		sl_dense part = a;
-		part.rows = tile.rows = out - r < rows ? out - r : rows;
-		part.data = (char *)a.data + (size_t)(r * a.ld) * sl_dtype_size(a.dtype);
-		sl_op_desc desc = {.kind = SL_OP_GEMM, .a = sli_desc(&part), .b = sli_desc(&b), .c = sli_desc(&tile)};
-		sl_op_args args = {.alpha = 1, .a = part, .b = b, .c = tile};
-		SL_TRY(sli_run(context, &desc, &args));
+		sl_dense tile = sl_dense_view(data, layer->dtype, out - r < rows ? out - r : rows, in);
+		SL_TRY(tiles->make(tiles->self, context, layer, r, &tile));
 		SL_TRY(sli_selection_offer(context, selection, &pattern, base, r, &tile));
 	}
 	return SL_OK;
 }
 
+sl_status sli_offer_tiles(sl_context *context, const sl_layer *layer, const sl_tiles *tiles, sl_selection *selection,
+						  int64_t base) {
+	sl_arena_mark mark = sli_arena_mark(context);
+	sl_status status = offer(context, layer, tiles, selection, base);
+	sli_arena_reset(context, mark);
+	return status;
+}
+
 sl_status sli_offer_gradient(sl_context *context, const sl_layer *layer, const sl_dense *dz, const sl_dense *x,
 							 sl_selection *selection, int64_t base) {
+	sl_dense both[2];
 	sl_arena_mark mark = sli_arena_mark(context);
-	sl_status status = offer_tiles(context, layer, dz, x, selection, base);
+	sl_status status = whole(context, dz, &both[0]);
+	if (status == SL_OK)
+		status = whole(context, x, &both[1]);
+	if (status == SL_OK)
+		status = offer(context, layer, &(sl_tiles){both, own_tile}, selection, base);
 	sli_arena_reset(context, mark);
 	return status;
 }

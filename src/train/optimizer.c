@@ -257,6 +257,8 @@ void sli_optimizer_numbers(const sl_optimizer_options *o, int64_t steps, sl_upda
 sl_status sli_optimizer_step(sl_context *context, sl_optimizer *optimizer) {
 	const sl_optimizer_options *o = &optimizer->options;
 	double norm = NAN;
+	if (optimizer->sharded)
+		return sli_fail(context, SL_ERR_STATE, "the optimizer's moments are spread over ranks: use sl_parallel_step()");
 	for (int i = 0; i < optimizer->count; i++)
 		if (optimizer->entries[i].edition != optimizer->entries[i].layer->edition)
 			return sli_fail(context, SL_ERR_STATE,

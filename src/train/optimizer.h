@@ -21,6 +21,7 @@ struct sl_optimizer {
 	double gradient_norm;
 	sl_optimizer_entry *entries;
 	int count, capacity;
+	bool sharded; /* the state is spread over ranks: src/train/shard.c */
 };
 
 /* Moment arrays a kind keeps for each parameter. */

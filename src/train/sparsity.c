@@ -227,9 +227,8 @@ static sl_status begin_selection(sl_sparsity *s, sl_context *context, sl_selecti
 	return sli_selection_begin(context, selection, moves, limit, widest, any->dtype);
 }
 
-/* A layer's gradient on its way. Layers of one budget share the last layer's selection, which comes first. */
-static sl_status see(void *self, sl_context *context, const sl_layer *layer, const sl_dense *dz, const sl_dense *x) {
-	sl_sparsity *s = self;
+static sl_status offer(sl_sparsity *s, sl_context *context, const sl_layer *layer, const sl_dense *dz,
+					   const sl_dense *x, const sl_tiles *tiles) {
 	sl_governed *g = find(s, layer), *last = &s->layers[s->count - 1];
 	bool together = s->options.budget == SL_BUDGET_GLOBAL;
 	sl_governed *holder = together ? last : g;
@@ -238,10 +237,21 @@ static sl_status see(void *self, sl_context *context, const sl_layer *layer, con
 	if (holder == g)
 		SL_TRY(begin_selection(s, context, &g->selection, together ? NULL : layer));
 	g->seen = -1;
-	SL_TRY(sli_offer_gradient(context, layer, dz, x, &holder->selection, together ? g->base : 0));
+	int64_t base = together ? g->base : 0;
+	SL_TRY(tiles ? sli_offer_tiles(context, layer, tiles, &holder->selection, base)
+				 : sli_offer_gradient(context, layer, dz, x, &holder->selection, base));
 	g->seen = s->steps;
 	g->edition = layer->edition;
 	return SL_OK;
+}
+
+/* A layer's gradient on its way. Layers of one budget share the last layer's selection, which comes first. */
+static sl_status see(void *self, sl_context *context, const sl_layer *layer, const sl_dense *dz, const sl_dense *x) {
+	return offer(self, context, layer, dz, x, NULL);
+}
+
+sl_status sli_sparsity_see(sl_context *context, sl_sparsity *s, const sl_layer *layer, const sl_tiles *tiles) {
+	return offer(s, context, layer, NULL, NULL, tiles);
 }
 
 void sli_sparsity_arm(sl_model *model) {

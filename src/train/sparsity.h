@@ -44,6 +44,8 @@ double sli_sparsity_fraction(const sl_sparsity *s, int64_t step);
 int64_t sli_sparsity_entries(const sl_layer *layer);
 /* Look at the coming backward if it precedes an edit by gradient. */
 void sli_sparsity_arm(sl_model *model);
+/* What the watch sees, from tiles that come from elsewhere; the last layer first. */
+sl_status sli_sparsity_see(sl_context *context, sl_sparsity *s, const sl_layer *layer, const sl_tiles *tiles);
 /* How many entries SET and RigL move: of a layer, or (NULL) of all together. */
 int64_t sli_sparsity_moves(const sl_sparsity *s, const sl_layer *layer, int64_t step);
 

@@ -191,6 +191,23 @@ static sl_status comm_create(things *t, void **left) {
 	MAKES(sl_comm, sl_comm_destroy,
 		  sl_comm_create(&made, t->context, &(sl_comm_options){SL_COMM_DEFAULTS, .kind = SL_COMM_SELF}));
 }
+static sl_status parallel_create(things *t, void **left) {
+	sl_parallel *made = NULL;
+	sl_comm *comm = NULL;
+	*left = NULL;
+	SL_TRY(sl_comm_create(&comm, t->context, &(sl_comm_options){SL_COMM_DEFAULTS, .kind = SL_COMM_SELF}));
+	sl_status status = sl_parallel_create(&made, t->context, comm, t->model, t->optimizer,
+										  &(sl_parallel_options){SL_PARALLEL_DEFAULTS, .shards = 3});
+	if (status == SL_OK)
+		status = sl_model_fit(
+			t->context, t->model, t->optimizer, &t->samples,
+			&(sl_fit_options){SL_FIT_DEFAULTS, .epochs = 1, .batch = 16, .validation = &t->samples, .parallel = made});
+	else
+		*left = (void *)made;
+	sl_parallel_destroy(made);
+	sl_comm_destroy(comm);
+	return status;
+}
 static sl_status pattern_create(things *t, void **left) {
 	MAKES(sl_pattern, sl_pattern_release,
 		  sl_pattern_create(&made, t->context, SIDE, SIDE, 5, offsets, SL_I32, columns, SL_I32));
@@ -852,6 +869,7 @@ static const struct {
 			 CALL(csr_create_top_k),
 			 CALL(csr_create_pattern),
 			 CALL(comm_create),
+			 CALL(parallel_create),
 			 CALL(csr_wrap),
 			 CALL(csr_convert),
 			 CALL(csr_transpose),

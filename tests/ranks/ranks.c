@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <unistd.h>
+
 #include "ranks.h"
 
 sl_context *context;
@@ -10,7 +12,7 @@ int main(int argc, char **argv) {
 	static const struct {
 		const char *name;
 		void (*run)(int argc, char **argv);
-	} tests[] = {{"collectives", test_collectives}};
+	} tests[] = {{"collectives", test_collectives}, {"train", test_train}};
 	char why[256] = "";
 	if (argc < 3)
 		return 2;
@@ -29,6 +31,12 @@ int main(int argc, char **argv) {
 	}
 	rank = sl_comm_rank(comm);
 	size = sl_comm_size(comm);
+	if (getenv("SL_PIDS")) { /* for whoever kills ranks */
+		char path[512];
+		snprintf(path, sizeof path, "%s/%d", getenv("SL_PIDS"), rank);
+		FILE *file = fopen(path, "w");
+		CHECK(file && fprintf(file, "%d", (int)getpid()) > 0 && !fclose(file));
+	}
 	for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
 		if (!strcmp(argv[1], tests[i].name)) {
 			tests[i].run(argc - 3, argv + 3);

@@ -3,8 +3,12 @@
 """Run tests/ranks programs on 1 to 4 ranks of this machine.
 Usage: run.py RANKS_PROGRAM TEST [COMMAND]"""
 import os
+import random
+import signal
 import subprocess
 import sys
+import tempfile
+import time
 
 ENVIRONMENT = dict(
     os.environ,
@@ -52,7 +56,114 @@ def collectives(program):
     subprocess.run([program, "collectives", "60"], check=True, env=ENVIRONMENT)
 
 
-TESTS = {"collectives": collectives}
+def figures(out):
+    return [[float.fromhex(word) for word in line.split()[1:]] for line in out.splitlines() if line[0].isdigit()]
+
+
+def near(out, other, bound):
+    for one, two in zip(figures(out), figures(other), strict=True):
+        if abs(one[0] - two[0]) > bound * abs(two[0]):
+            raise SystemExit(f"loss {one[0]} is not {two[0]} within {bound}")
+
+
+def alone(program, *arguments):
+    return subprocess.run([program, "train", "60", *arguments], check=True, env=ENVIRONMENT, capture_output=True,
+                          text=True).stdout
+
+
+def parallel(program):
+    """The loss curve, weights and patterns of 1 to 4 ranks: the same bits by the tree, else near those of one process."""
+    cases = [
+        ["shards=8"],
+        ["shards=8", "sharded=1"],
+        ["shards=5", "accumulate=3", "clip=30", "optimizer=1"],
+        ["shards=4", "method=set", "sharded=1"],
+        ["shards=6", "method=gmp", "end=12", "optimizer=4"],
+        # 34 steps an epoch, an edit after each: more than 100.
+        ["shards=4", "method=rigl", "batch=10", "interval=1"],
+        ["shards=7", "method=rigl", "global=1", "batch=5"],
+    ]
+    for i, arguments in enumerate(cases):
+        one = alone(program, *arguments)
+        for ranks in (2, 3, 4) if i == 0 or "interval=1" in arguments else (2 + i % 3,):
+            many = must(ranks, program, "train", "60", *arguments)
+            if many != one:
+                raise SystemExit(f"{arguments}: {ranks} ranks gave\n{many}and not\n{one}")
+        if "interval=1" in arguments and int(one.split()[-1]) < 100:
+            raise SystemExit(f"only {one.split()[-1]} edits")
+    plain = alone(program, "plain=1")
+    near(alone(program, "shards=8"), plain, 1e-5)
+    for arguments in (["clip=1000"], ["sharded=1", "clip=1000"]):
+        near(must(3, program, "train", "60", *arguments), plain, 1e-5)
+    # The calls under sl_model_fit(), for loops of one's own; a rank may have no row of the last batch.
+    own = ["own=1", "order=1", "batch=3"]
+    near(must(4, program, "train", "60", *own), alone(program, "plain=1", "order=1", "batch=3"), 1e-4)
+
+
+def resume(program):
+    """Saved by 4 ranks, gone on with by 2 and by 1, with the bits of a run without a break."""
+    with tempfile.TemporaryDirectory() as folder:
+        for spread in ("sharded=0", "sharded=1"):
+            arguments = ["shards=8", "method=rigl", spread]
+            straight = alone(program, *arguments, "epochs=3")
+            path = f"{folder}/saved.safetensors"
+            must(4, program, "train", "60", *arguments, "epochs=2", f"save={path}")
+            rest = [line for line in straight.splitlines() if line[0] not in "01"]
+            for ranks in (1, 2):
+                out = must(ranks, program, "train", "60", *arguments, "epochs=3", f"resume={path}")
+                if out.splitlines() != rest:
+                    raise SystemExit(f"resumed on {ranks} ranks:\n{out}and not\n{rest}")
+
+
+def disagree(program):
+    """Ranks that are not alike end the job, with the odd one's number and what is wrong."""
+    for what, message in {
+            "pattern": "the pattern of layer", "shape": "the shapes and dtypes", "rate": "the options of the optimizer",
+            "weights": "the weights of layer", "samples": "the number of samples", "label": "label",
+            "calls": "rank 2", "leaves": "rank 2"}.items():
+        code, out, err = run(3, program, "train", "2", f"odd={what}", timeout=30)
+        if code == 0 or message not in err or "rank 2" not in err:
+            raise SystemExit(f"odd {what}: {code}\n{out}{err}")
+
+
+def kills(program):
+    """A rank killed, or stopped, at a random moment: the job ends in time, names it, and the checkpoint loads."""
+    count, seed = int(os.environ.get("KILLS", "3")), int(os.environ.get("SEED", time.time()))
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    limit, most, longest = 2, 30, {}
+    for turn in range(count):
+        signal_sent = signal.SIGSTOP if turn % 3 == 2 else signal.SIGKILL
+        with tempfile.TemporaryDirectory() as folder:
+            path = f"{folder}/saved.safetensors"
+            process = start(3, program, "train", str(limit), "method=rigl", "epochs=100000", f"save={path}",
+                            environment={"SL_PIDS": folder})
+            while not os.path.exists(path):
+                if process.poll() is not None:
+                    raise SystemExit(f"the job ended by itself:\n{process.stderr.read()}")
+                time.sleep(0.01)
+            time.sleep(chance.random() * 0.5)
+            victim = chance.randrange(3)
+            with open(f"{folder}/{victim}", encoding="ascii") as file:
+                os.kill(int(file.read()), signal_sent)
+            began = time.time()
+            try:
+                out, err = process.communicate(timeout=most)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise SystemExit(f"{signal_sent.name} of rank {victim}: the job hangs")
+            took = time.time() - began
+            longest[signal_sent.name] = max(longest.get(signal_sent.name, 0), took)
+            if process.returncode == 0 or f"rank {victim}" not in err:
+                raise SystemExit(f"{signal_sent.name} of rank {victim}: {process.returncode}\n{out}{err}")
+            done = figures(out)
+            again = alone(program, "plain=1", f"resume={path}", "epochs=1")
+            if "sum" not in again:
+                raise SystemExit(f"the checkpoint after {len(done)} epochs gives\n{again}")
+    print(f"{count} ranks lost; the longest end took", {name: round(t, 1) for name, t in longest.items()}, "s")
+
+
+TESTS = {"collectives": collectives, "parallel": parallel, "resume": resume, "disagree": disagree, "kills": kills}
 
 if __name__ == "__main__":
     TESTS[sys.argv[2]](*sys.argv[1:2], *sys.argv[3:])

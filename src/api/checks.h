@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Checks of arguments that several public calls share. */
+#ifndef SL_API_CHECKS_H
+#define SL_API_CHECKS_H
+
+#include "layers/model.h"
+
+/* Inputs and targets of a batch, as sl_model_train_batch() takes them. */
+sl_status sli_check_train_batch(sl_context *context, const sl_model *model, sl_loss loss, const sl_dense *inputs,
+								const sl_targets *targets);
+
+#endif
