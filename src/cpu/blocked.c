@@ -68,17 +68,11 @@ static size_t beside_bytes(const sl_op_desc *desc, int64_t width) {
 	return beside_in_panels(desc, width) ? 0 : sli_cpu_panel_bytes(m.rows, m.cols, width, SL_F32);
 }
 
-/* Whether a cell's values are gathered when its turn comes: with one tile no other would use them again, and they are
- * read while they are in cache. */
-static bool gathers_cells(const sl_op_desc *desc, const sl_blocks *b) {
-	return b->gather && batch_of(desc) <= b->vectors * SL_VECTOR;
-}
-
 /* Of the values in the order of the blocks. */
-static size_t gathered_bytes(const sl_op_desc *desc, const sl_blocks *b) {
+static size_t gathered_bytes(const sl_blocks *b) {
 	if (!b->gather)
 		return 0;
-	if (!gathers_cells(desc, b))
+	if (!b->by_cell)
 		return sli_align64((size_t)b->nnz * sizeof(float));
 	return (size_t)b->groups * sli_align64((size_t)b->largest_cell * sizeof(float));
 }
@@ -94,7 +88,7 @@ sl_status sli_cpu_blocked_plan(sl_cpu *cpu, const sl_kernel *kernel, sl_op_plan 
 	plan->kernel = kernel;
 	plan->state = b;
 	plan->workspace = b_bytes(desc, width) + beside_bytes(desc, width);
-	plan->workspace += gathered_bytes(desc, b);
+	plan->workspace += gathered_bytes(b);
 	snprintf(plan->text, sizeof plan->text,
 			 "%s%s %lldx%lld nnz %lld batch %lld: %s, panels of %lld, tiles of %d, %lld blocks of %lld columns (%s)",
 			 desc->kind == SL_OP_SPMM ? "spmm" : "sddmm", desc->transpose ? " transposed" : "",
@@ -115,56 +109,53 @@ static const float *vector_of(const sl_dense *m, int64_t row, int64_t vector) {
 }
 
 /* Where the entry of `start` 0 would lie. */
-static float *cell_values(const sl_blocked_job *j, int64_t group, int64_t cell) {
+static float *gather_cell(const sl_blocked_job *j, int64_t group, int64_t cell) {
 	const sl_blocks *b = j->blocks;
-	if (!j->gathered)
-		return j->values;
 	int64_t first = b->first_offset[cell], count = b->first_offset[cell + 1] - first;
 	float *to = j->gathered + group * (int64_t)(sli_align64((size_t)b->largest_cell * sizeof(float)) / sizeof(float));
 	sli_cpu_gather_words(j->args->values, to, b->gather + first, count);
 	return (float *)((uintptr_t)to - (uintptr_t)first * sizeof(float));
 }
 
-/* One tile of one group: all its blocks in turn. `beta` is for what the first one finds. */
-static void run_group(const sl_blocked_job *j, int64_t group, int64_t first, int vectors, float beta) {
+/* `vectors` columns of the batch in one block of a group. `beta` is for what the first block finds. */
+static void run_cell(const sl_blocked_job *j, int64_t group, int64_t block, float *values, int64_t first, int vectors,
+					 float beta) {
 	enum { MOST = 40 << 10 };
 	_Alignas(64) float copy[MOST / sizeof(float)];
 	const sl_blocks *b = j->blocks;
-	for (int64_t block = 0; block < b->blocks; block++) {
-		int64_t cell = group * b->blocks + block;
-		bool samples = j->desc->kind == SL_OP_SDDMM, last = block == b->blocks - 1;
-		size_t size = b->wide ? sizeof(uint32_t) : sizeof(uint16_t);
-		if (b->first_row[cell] == b->first_row[cell + 1])
-			continue;
-		sl_block_task task = {.x = (const char *)copy,
-							  .offsets = (const char *)b->offsets + (size_t)b->first_offset[cell] * size,
-							  .wide = b->wide,
-							  .values = cell_values(j, group, cell),
-							  .rows = b->row + b->first_row[cell],
-							  .classes = b->classes + b->first_class[cell],
-							  .classes_end = b->classes + b->first_class[cell + 1],
-							  .y = (float *)vector_of(&j->y, 0, first),
-							  .ldy = j->y.ld,
-							  .y_panel = j->y.rows * j->y.ld,
-							  .vectors = vectors,
-							  .alpha = (float)j->args->alpha,
-							  .beta = block && !samples ? 1 : beta,
-							  .bias = j->fused && last && j->desc->bias ? j->args->bias : NULL,
-							  .relu = j->fused && last && j->desc->activation == SL_RELU};
-		const float *from = vector_of(&j->x, block * b->columns, first);
-		if (b->wide) {
-			task.x = (const char *)from;
-		} else {
-			int64_t left = j->x.rows - block * b->columns;
-			task.from = from;
-			task.from_rows = left < b->columns ? left : b->columns;
-			task.from_ld = j->x.ld;
-			task.from_panel = j->x.rows * j->x.ld;
-			task.copy = copy;
-			task.stride = b->vectors;
-		}
-		j->kernel->blocked(&task);
+	int64_t cell = group * b->blocks + block;
+	bool samples = j->desc->kind == SL_OP_SDDMM, last = block == b->blocks - 1;
+	size_t size = b->wide ? sizeof(uint32_t) : sizeof(uint16_t);
+	if (b->first_row[cell] == b->first_row[cell + 1])
+		return;
+	sl_block_task task = {.x = (const char *)copy,
+						  .offsets = (const char *)b->offsets + (size_t)b->first_offset[cell] * size,
+						  .wide = b->wide,
+						  .values = values,
+						  .rows = b->row + b->first_row[cell],
+						  .classes = b->classes + b->first_class[cell],
+						  .classes_end = b->classes + b->first_class[cell + 1],
+						  .y = (float *)vector_of(&j->y, 0, first),
+						  .ldy = j->y.ld,
+						  .y_panel = j->y.rows * j->y.ld,
+						  .vectors = vectors,
+						  .alpha = (float)j->args->alpha,
+						  .beta = block && !samples ? 1 : beta,
+						  .bias = j->fused && last && j->desc->bias ? j->args->bias : NULL,
+						  .relu = j->fused && last && j->desc->activation == SL_RELU};
+	const float *from = vector_of(&j->x, block * b->columns, first);
+	if (b->wide) {
+		task.x = (const char *)from;
+	} else {
+		int64_t left = j->x.rows - block * b->columns;
+		task.from = from;
+		task.from_rows = left < b->columns ? left : b->columns;
+		task.from_ld = j->x.ld;
+		task.from_panel = j->x.rows * j->x.ld;
+		task.copy = copy;
+		task.stride = b->vectors;
 	}
+	j->kernel->blocked(&task);
 }
 
 /* Vectors from `first` on that one call takes: a tile, or what is left of it. */
@@ -177,21 +168,34 @@ static int64_t vector_count(const sl_blocked_job *j) {
 	return sli_ceil_div(j->y.cols, SL_VECTOR);
 }
 
+/* The columns [begin, end) of the batch, in vectors, of one block of a group. */
+static void run_tiles(const sl_blocked_job *j, int64_t group, int64_t block, float *values, int64_t begin,
+					  int64_t end) {
+	for (int64_t v = begin; v < end;) {
+		int step = step_of(j, v, end);
+		run_cell(j, group, block, values, v, step, (float)j->args->beta);
+		v += step;
+	}
+}
+
 int64_t sli_cpu_blocked_tiles(const sl_blocked_job *j) {
-	return sli_ceil_div(vector_count(j), j->blocks->vectors);
+	return j->blocks->by_cell ? 1 : sli_ceil_div(vector_count(j), j->blocks->vectors);
 }
 
 void sli_cpu_blocked_spmm(const sl_blocked_job *j, int64_t tile, int64_t group) {
-	int64_t begin = tile * j->blocks->vectors, end = begin + j->blocks->vectors;
-	end = end < vector_count(j) ? end : vector_count(j);
-	for (int64_t v = begin; v < end;) {
-		int step = step_of(j, v, end);
-		run_group(j, group, v, step, (float)j->args->beta);
-		v += step;
+	const sl_blocks *b = j->blocks;
+	int64_t begin = 0, end = vector_count(j);
+	if (!b->by_cell) {
+		begin = tile * b->vectors;
+		end = begin + b->vectors < end ? begin + b->vectors : end;
+	}
+	for (int64_t block = 0; block < b->blocks; block++) {
+		float *values = b->by_cell ? gather_cell(j, group, group * b->blocks + block) : j->values;
+		run_tiles(j, group, block, values, begin, end);
 	}
 	if (!j->fused) {
 		int64_t c0 = begin * SL_VECTOR, c1 = end * SL_VECTOR < j->y.cols ? end * SL_VECTOR : j->y.cols;
-		sli_cpu_epilogue(j->desc, j->args, &j->y, j->blocks->group[group], j->blocks->group[group + 1], c0, c1);
+		sli_cpu_epilogue(j->desc, j->args, &j->y, b->group[group], b->group[group + 1], c0, c1);
 	}
 }
 
@@ -205,7 +209,8 @@ void sli_cpu_blocked_sddmm(const sl_blocked_job *j, int64_t group) {
 	float beta = (float)j->args->beta;
 	for (int64_t v = 0; v < vector_count(j);) {
 		int step = step_of(j, v, vector_count(j));
-		run_group(j, group, v, step, beta);
+		for (int64_t block = 0; block < j->blocks->blocks; block++)
+			run_cell(j, group, block, j->values, v, step, beta);
 		beta = 1;
 		v += step;
 	}
@@ -221,10 +226,10 @@ static void run_spmm(sl_cpu *cpu, sl_blocked_job *j, void *at, int64_t width) {
 	if (!args->c.rows || !args->c.cols)
 		return;
 	j->values = (float *)args->values;
-	if (gathers_cells(desc, j->blocks)) {
-		j->gathered = sli_carve(&at, gathered_bytes(desc, j->blocks));
+	if (j->blocks->by_cell) {
+		j->gathered = sli_carve(&at, gathered_bytes(j->blocks));
 	} else if (j->blocks->gather) {
-		j->values = sli_carve(&at, gathered_bytes(desc, j->blocks));
+		j->values = sli_carve(&at, gathered_bytes(j->blocks));
 		sli_cpu_gather(cpu, args->values, j->values, j->blocks->gather, SL_I32, sizeof(float), j->blocks->nnz);
 	}
 	j->x = args->b;

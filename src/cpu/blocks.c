@@ -66,7 +66,7 @@ void sli_blocks_shape(sl_blocks *b, const sl_pattern_arrays *s, int64_t width, i
 static sl_status choose_groups(sl_cpu *cpu, sl_blocks *b, const sl_pattern_arrays *s, int64_t n) {
 	enum { LEAST_ROWS = 64, ROW_COST = 4 };
 	int64_t stride = b->vectors * SL_VECTOR * (int64_t)sizeof(float), most = GROUP_BYTES / stride;
-	int64_t threads = cpu->host->threads, tiles = sli_ceil_div(n > 0 ? n : 1, b->vectors * SL_VECTOR);
+	int64_t threads = cpu->host->threads, tiles = b->by_cell ? 1 : sli_ceil_div(n > 0 ? n : 1, b->vectors * SL_VECTOR);
 	b->groups = sli_ceil_div(s->rows ? s->rows : 1, most);
 	/* Tasks that split evenly. */
 	while (threads > 1 && tiles * b->groups % threads && tiles * b->groups < 4 * threads &&
@@ -209,6 +209,7 @@ sl_blocks *sli_blocks_create(sl_cpu *cpu, const sl_pattern_arrays *s, const void
 	if (b) {
 		*b = (sl_blocks){.rows = s->rows, .nnz = s->nnz};
 		sli_blocks_shape(b, s, width, n, kernel);
+		b->by_cell = permutation && n <= 2 * b->vectors * SL_VECTOR;
 		if (choose_groups(cpu, b, s, n) == SL_OK) {
 			int64_t rows = 0;
 			for (int64_t g = 0; g < b->groups; g++)

@@ -60,6 +60,7 @@ typedef struct sl_blocks {
 	sl_row_class *classes;
 	int64_t class_count, largest_cell; /* entries */
 	int32_t *gather; /* where each entry's value comes from, in order; NULL: starts point into the matrix' own */
+	bool by_cell;    /* a cell's values are gathered when its turn comes, for all tiles, of which there are few */
 } sl_blocks;
 
 /* `permutation` (may be NULL) is gathered through: `structure` is a transpose. `n` columns of the batch are planned,

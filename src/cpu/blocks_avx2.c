@@ -23,24 +23,11 @@
 #define BLOCK_SETS4  1
 #define BIG          4
 
-/* Sums of four vectors, of which the first `count` are wanted. */
-static BLOCK_INLINE void reduce_four(float *out, const __m256 s[4], int64_t count, const sl_block_task *t) {
+static BLOCK_INLINE __m128 reduce_four(const __m256 s[4]) {
 	__m256 quad = _mm256_hadd_ps(_mm256_hadd_ps(s[0], s[1]), _mm256_hadd_ps(s[2], s[3]));
-	__m128 sums = _mm_add_ps(_mm256_castps256_ps128(quad), _mm256_extractf128_ps(quad, 1));
-	sums = _mm_mul_ps(_mm_set1_ps(t->alpha), sums);
-	if (count == 4) {
-		if (t->beta != 0)
-			sums = _mm_fmadd_ps(_mm_set1_ps(t->beta), _mm_loadu_ps(out), sums);
-		_mm_storeu_ps(out, sums);
-		return;
-	}
-	__m128i mask = _mm_cmpgt_epi32(_mm_set1_epi32((int)count), _mm_setr_epi32(0, 1, 2, 3));
-	if (t->beta != 0)
-		sums = _mm_fmadd_ps(_mm_set1_ps(t->beta), _mm_maskload_ps(out, mask), sums);
-	_mm_maskstore_ps(out, mask, sums);
+	return _mm_add_ps(_mm256_castps256_ps128(quad), _mm256_extractf128_ps(quad, 1));
 }
-#define REDUCE_BIG  reduce_four
-#define REDUCE_FOUR reduce_four
+#define reduce_big(out, s, t) put_samples(out, reduce_four(s), 4, t)
 
 #include "cpu/blocks.inc"
 

@@ -31,27 +31,15 @@
 #define BLOCK_SETS4  2
 #define BIG          16
 
-static BLOCK_INLINE void reduce_big(float *out, const __m512 s[16], int64_t count, const sl_block_task *t) {
+static BLOCK_INLINE void reduce_big(float *out, const __m512 s[16], const sl_block_task *t) {
 	__m512 sums = _mm512_mul_ps(_mm512_set1_ps(t->alpha), reduce16(s));
-	(void)count;
 	if (t->beta != 0)
 		sums = _mm512_fmadd_ps(_mm512_set1_ps(t->beta), _mm512_loadu_ps(out), sums);
 	_mm512_storeu_ps(out, sums);
 }
-
-/* The same of four vectors, of which the first `count` are wanted. */
-static BLOCK_INLINE void reduce_four(float *out, const __m512 s[4], int64_t count, const sl_block_task *t) {
-	__m512 sums = _mm512_mul_ps(_mm512_set1_ps(t->alpha), fold4(s));
-	__mmask16 mask = (__mmask16)((1u << count) - 1);
-	if (t->beta != 0)
-		sums = _mm512_fmadd_ps(_mm512_set1_ps(t->beta), _mm512_maskz_loadu_ps(mask, out), sums);
-	if (count == 4)
-		_mm_storeu_ps(out, _mm512_castps512_ps128(sums));
-	else
-		_mm512_mask_storeu_ps(out, mask, sums);
+static BLOCK_INLINE __m128 reduce_four(const __m512 s[4]) {
+	return _mm512_castps512_ps128(fold4(s));
 }
-#define REDUCE_BIG  reduce_big
-#define REDUCE_FOUR reduce_four
 
 #include "cpu/blocks.inc"
 
