@@ -40,13 +40,13 @@ void sli_blocks_destroy(sl_cpu *cpu, sl_blocks *b) {
 }
 
 /* Only the pattern, the planned batch and the kernel decide: the bits depend on it. */
-void sli_blocks_shape(sl_blocks *b, const sl_pattern_arrays *s, int64_t width, int64_t n, const sl_kernel *kernel) {
+void sli_blocks_shape(sl_blocks *b, const sl_pattern_arrays *s, int64_t width, int64_t n, sl_op_kind kind, sl_isa isa) {
 	/* Below so many entries of a row in a block, blocks of L2: a sample reads no output a block, but reduces more. */
 	enum { ENTRIES_SPMM = 5, ENTRIES_SDDMM = 12 };
 	double density = s->rows && s->cols ? (double)s->nnz / (double)s->rows / (double)s->cols : 0;
-	bool avx512 = kernel->isa == SL_ISA_AVX512;
+	bool avx512 = isa == SL_ISA_AVX512;
 	int64_t bytes = avx512 ? NARROW_BYTES_AVX512 : NARROW_BYTES_AVX2;
-	bool samples = kernel->kind == SL_OP_SDDMM;
+	bool samples = kind == SL_OP_SDDMM;
 	b->vectors = (int)(width / SL_VECTOR);
 	int64_t vectors = sli_ceil_div(n, SL_VECTOR);
 	/* Tiles of up to two panels, where rows have so many entries that fewer of them a block do not matter. */
@@ -208,7 +208,7 @@ sl_blocks *sli_blocks_create(sl_cpu *cpu, const sl_pattern_arrays *s, const void
 	bool built = false;
 	if (b) {
 		*b = (sl_blocks){.rows = s->rows, .nnz = s->nnz};
-		sli_blocks_shape(b, s, width, n, kernel);
+		sli_blocks_shape(b, s, width, n, kernel->kind, kernel->isa);
 		b->by_cell = permutation && n <= 2 * b->vectors * SL_VECTOR;
 		if (choose_groups(cpu, b, s, n) == SL_OK) {
 			int64_t rows = 0;

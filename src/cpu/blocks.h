@@ -63,13 +63,14 @@ typedef struct sl_blocks {
 	bool by_cell;    /* a cell's values are gathered when its turn comes, for all tiles, of which there are few */
 } sl_blocks;
 
+/* How a pattern would be cut, in `columns`, `blocks`, `vectors` and `wide`; it costs nothing to ask. */
+void sli_blocks_shape(sl_blocks *b, const sl_pattern_arrays *structure, int64_t width, int64_t n, sl_op_kind kind,
+					  sl_isa isa);
 /* `permutation` (may be NULL) is gathered through: `structure` is a transpose. `n` columns of the batch are planned,
  * in panels of `width`. NULL with a message: no memory. */
 sl_blocks *sli_blocks_create(sl_cpu *cpu, const sl_pattern_arrays *structure, const void *permutation,
 							 sl_dtype permutation_dtype, int64_t width, int64_t n, const sl_kernel *kernel);
 void sli_blocks_destroy(sl_cpu *cpu, sl_blocks *blocks);
-/* How wide a tile and a block are: `vectors`, `columns`, `blocks` and `wide`. */
-void sli_blocks_shape(sl_blocks *b, const sl_pattern_arrays *s, int64_t width, int64_t n, const sl_kernel *kernel);
 
 /* blocked.c. NULL: this product cannot run so. */
 const sl_kernel *sli_cpu_choose_blocked(const sl_cpu *cpu, const sl_op_desc *desc);

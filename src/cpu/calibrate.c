@@ -180,7 +180,7 @@ static sl_status observe(sl_cpu *cpu, stage *s) {
 					continue;
 				SL_TRY(time_product(cpu, &desc, &args, &seconds));
 				int width = sli_cost_width(&desc), at = s->count[row][width]++;
-				sli_cost_rows[row].terms(&desc, s->terms[row][width][at]);
+				sli_cost_rows[row].terms(&desc, cpu->isa, s->terms[row][width][at]);
 				s->seconds[row][width][at] = seconds > 0 ? seconds : 1e-9;
 			}
 	}

@@ -94,7 +94,8 @@ static bool find_way(const sl_cpu *cpu, const sl_op_desc *desc, sl_chunk_way *wa
 		way->width = sli_cpu_blocked_width(&whole);
 		if (!forward && !way->sampled && way->width != desc->a.ld) /* no bits of another product to keep */
 			way->width = desc->a.cols <= 16 ? 16 : desc->a.cols <= 32 ? 32 : 64;
-		sli_blocks_shape(&way->shape, &all, way->width, forward ? desc->c.cols : desc->a.cols, blocked);
+		sli_blocks_shape(&way->shape, &all, way->width, forward ? desc->c.cols : desc->a.cols, blocked->kind,
+						 blocked->isa);
 	} else {
 		int64_t cut_width;
 		way->kernel = sli_cpu_choose(cpu, whole.kind, desc->b.dtype, desc->kernel);

@@ -7,6 +7,7 @@
  */
 #include "cpu/cost.h"
 
+#include "cpu/blocks.h"
 #include "cpu/densify.h"
 
 /* What a factor is the cost of. */
@@ -49,12 +50,35 @@ static sizes measure(const sl_op_desc *desc) {
 	return s;
 }
 
+/* Products over blocks (blocks.h): of each tile, an entry takes as long as a vector more than there are; then come the
+ * visits of rows to blocks, the output's vectors that each of them moves, and what is gone through once. */
+static void blocked_terms(const sl_op_desc *desc, sl_isa isa, double width, double term[SL_COST_TERMS]) {
+	sizes s = measure(desc);
+	sl_pattern_arrays turned = {
+		.rows = desc->sparse.arrays.cols, .cols = desc->sparse.arrays.rows, .nnz = desc->sparse.arrays.nnz};
+	const sl_pattern_arrays *pattern = desc->transpose ? &turned : &desc->sparse.arrays;
+	sl_blocks b = {0};
+	sli_blocks_shape(&b, pattern, width > 32 ? 64 : 32, (int64_t)s.batch, desc->kind, isa);
+	double vectors = ceiling(s.batch, SL_VECTOR), tiles = ceiling(vectors, b.vectors);
+	double visits = (double)pattern->rows * (double)b.blocks;
+	term[CALL] = 1;
+	term[ENTRY] = s.nnz * (vectors + tiles);
+	term[ROW] = visits * tiles;
+	term[FAR] = b.wide ? s.nnz * vectors : 0;
+	term[FARTHER] = visits * vectors;
+	term[ONCE] = desc->kind == SL_OP_SDDMM ? s.nnz * tiles : desc->transpose ? s.nnz : 0;
+}
+
 /* Sparse products run in panels of at most 64 columns, whatever they are given. */
-static void sparse_terms(const sl_op_desc *desc, double term[SL_COST_TERMS]) {
+static void sparse_terms(const sl_op_desc *desc, sl_isa isa, double term[SL_COST_TERMS]) {
 	enum { L1 = 32 << 10, L2 = 512 << 10 };
 	sizes s = measure(desc);
 	double width = s.width < 64 ? s.width : 64, panels = width > 0 ? ceiling(s.batch, width) : 0;
-	double vectors = panels * ceiling(width, 16);
+	if (width > SL_VECTOR && desc->b.dtype == SL_F32 && isa >= SL_ISA_AVX2) {
+		blocked_terms(desc, isa, width, term);
+		return;
+	}
+	double vectors = panels * ceiling(width, SL_VECTOR);
 	double in = desc->transpose ? s.rows : s.cols, out = desc->transpose ? s.cols : s.rows;
 	double panel = in * width * 4;
 	term[CALL] = 1;
@@ -66,7 +90,8 @@ static void sparse_terms(const sl_op_desc *desc, double term[SL_COST_TERMS]) {
 	term[ONCE] = desc->transpose ? s.nnz : out * panels * outside(panel, L1);
 }
 
-static void dense_spmm_terms(const sl_op_desc *desc, double term[SL_COST_TERMS]) {
+static void dense_spmm_terms(const sl_op_desc *desc, sl_isa isa, double term[SL_COST_TERMS]) {
+	(void)isa;
 	sizes s = measure(desc);
 	double out = desc->transpose ? s.cols : s.rows, in = desc->transpose ? s.rows : s.cols;
 	int64_t rows, cols;
@@ -80,7 +105,8 @@ static void dense_spmm_terms(const sl_op_desc *desc, double term[SL_COST_TERMS])
 	term[ONCE] = s.rows * s.cols; /* written out */
 }
 
-static void dense_sddmm_terms(const sl_op_desc *desc, double term[SL_COST_TERMS]) {
+static void dense_sddmm_terms(const sl_op_desc *desc, sl_isa isa, double term[SL_COST_TERMS]) {
+	(void)isa;
 	sizes s = measure(desc);
 	int64_t rows, cols;
 	sli_cpu_tile(desc, &rows, &cols);
@@ -110,10 +136,10 @@ int sli_cost_width(const sl_op_desc *desc) {
 	return width <= 1 ? 0 : width <= 8 ? 1 : width <= 16 ? 2 : width <= 32 ? 3 : 4;
 }
 
-double sli_cost_predict(const sl_costs *costs, int row, const sl_op_desc *desc) {
+double sli_cost_predict(const sl_costs *costs, sl_isa isa, int row, const sl_op_desc *desc) {
 	double term[SL_COST_TERMS] = {0}, seconds = 0;
 	int width = sli_cost_width(desc);
-	sli_cost_rows[row].terms(desc, term);
+	sli_cost_rows[row].terms(desc, isa, term);
 	for (int i = 0; i < SL_COST_TERMS; i++)
 		seconds += costs->seconds[row][width][i] * term[i];
 	return seconds;
@@ -128,7 +154,7 @@ int sli_cpu_candidates(sl_cpu *cpu, const sl_op_desc *desc, sl_candidate *out, i
 		if (count < capacity)
 			out[count] = (sl_candidate){.name = r->name,
 										.dense = r->dense,
-										.seconds = sli_cost_predict(&cpu->costs, row, desc),
+										.seconds = sli_cost_predict(&cpu->costs, cpu->isa, row, desc),
 										/* one walk over the entries, and what is allocated is touched */
 										.planning = r->dense ? 2e-9 * (double)desc->sparse.arrays.nnz : 0};
 		count++;

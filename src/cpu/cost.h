@@ -14,13 +14,13 @@ typedef struct sl_cost_row {
 	sl_op_kind kind;
 	bool transpose, dense;
 	/* How many units of each term a description has; unused terms stay 0. */
-	void (*terms)(const sl_op_desc *desc, double term[SL_COST_TERMS]);
+	void (*terms)(const sl_op_desc *desc, sl_isa isa, double term[SL_COST_TERMS]);
 } sl_cost_row;
 extern const sl_cost_row sli_cost_rows[SL_COST_ROWS];
 
 /* What is used until a measurement was adopted, and always in deterministic contexts. */
 const sl_costs *sli_cost_defaults(sl_isa isa);
-double sli_cost_predict(const sl_costs *costs, int row, const sl_op_desc *desc);
+double sli_cost_predict(const sl_costs *costs, sl_isa isa, int row, const sl_op_desc *desc);
 /* The seam's candidates(). */
 int sli_cpu_candidates(sl_cpu *cpu, const sl_op_desc *desc, sl_candidate *out, int capacity);
 
