@@ -712,7 +712,7 @@ SL_TEST(plan, is_saved_with_a_model) {
 				if (!again)
 					CHECK_OK(context, sl_model_save(context, model, NULL, NULL, file));
 				layer = sl_model_layer(model, 0);
-				CHECK_OK(context, sl_layer_prepare(context, layer, 64, SL_MODE_INFERENCE));
+				CHECK_OK(context, sl_layer_prepare(context, layer, 256, SL_MODE_INFERENCE)); /* clearly dense at 0.99 */
 				CHECK(mode == SL_PLAN_MEASURE ||
 					  layer->forward_plan->dense == (mode == SL_PLAN_AUTO ? !way : mode == 3));
 				CHECK_OK(context, sl_layer_prepare(context, layer, 32, SL_MODE_TRAINING));
