@@ -11,8 +11,16 @@
 
 enum {
 	WORTH_WAKING_NS = 15000, /* about what waking a sleeping thread takes */
-	SPIN_NS = 30000          /* how long a thread looks for the next region before it sleeps */
+	SPIN_NS = 30000,         /* how long a thread looks for the next region before it sleeps */
+	KNOWN = 64               /* kinds of regions whose tasks' time is remembered */
 };
+
+/* Regions of one function and as many tasks: steps repeat them. */
+typedef struct known_region {
+	void (*task)(void *argument, size_t index);
+	size_t count;
+	int64_t task_ns; /* of one, the last time */
+} known_region;
 
 struct slb_pool {
 	pthread_mutex_t lock;
@@ -31,6 +39,7 @@ struct slb_pool {
 	uint64_t generation; /* atomic: regions so far */
 	int sleeping;        /* atomic */
 	bool quit;           /* under lock */
+	known_region known[KNOWN];
 };
 
 static int64_t now(void) {
@@ -45,12 +54,13 @@ static void relax(void) {
 #endif
 }
 
-static void take_tasks(slb_pool *pool) {
-	size_t count = pool->count;
-	for (;;) {
+/* Returns how many. */
+static size_t take_tasks(slb_pool *pool) {
+	size_t count = pool->count, taken = 0;
+	for (;; taken++) {
 		size_t i = __atomic_fetch_add(&pool->next, 1, __ATOMIC_RELAXED);
 		if (i >= count)
-			return;
+			return taken;
 		pool->task(pool->argument, i);
 	}
 }
@@ -137,26 +147,19 @@ static void start_workers(slb_pool *pool) {
 		pool->started++;
 }
 
-void slb_pool_run(void *user, size_t count, void (*task)(void *argument, size_t index), void *argument) {
-	slb_pool *pool = user;
-	if (pool->owner != getpid())
-		reset(pool);
-	/* Alone, until what is left is worth a thread's waking. */
-	int64_t began = now();
-	size_t done = 0;
-	while (done < count) {
-		task(argument, done++);
-		int64_t spent = now() - began;
-		if (pool->threads > 1 && count > done && spent / (int64_t)done * (int64_t)(count - done) > WORTH_WAKING_NS)
-			break;
-	}
-	if (done == count)
-		return;
+static known_region *recall(slb_pool *pool, size_t count, void (*task)(void *argument, size_t index)) {
+	uint64_t key = ((uint64_t)(uintptr_t)task ^ (uint64_t)count << 20) * UINT64_C(0x9e3779b97f4a7c15);
+	known_region *region = &pool->known[key >> 58];
+	if (region->task != task || region->count != count)
+		*region = (known_region){task, count, 0};
+	return region;
+}
+
+/* Wake workers for the tasks from `next` on, take part, and wait for those that were begun. Returns how many were
+ * taken. */
+static size_t share(slb_pool *pool, size_t next) {
 	start_workers(pool);
-	pool->task = task;
-	pool->argument = argument;
-	pool->count = count;
-	__atomic_store_n(&pool->next, done, __ATOMIC_RELAXED);
+	__atomic_store_n(&pool->next, next, __ATOMIC_RELAXED);
 	__atomic_store_n(&pool->open, true, __ATOMIC_SEQ_CST);
 	__atomic_fetch_add(&pool->generation, 1, __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&pool->sleeping, __ATOMIC_SEQ_CST)) {
@@ -164,7 +167,7 @@ void slb_pool_run(void *user, size_t count, void (*task)(void *argument, size_t 
 		pthread_cond_broadcast(&pool->wake);
 		pthread_mutex_unlock(&pool->lock);
 	}
-	take_tasks(pool);
+	size_t taken = take_tasks(pool);
 	__atomic_store_n(&pool->open, false, __ATOMIC_SEQ_CST);
 	for (int turn = 0; __atomic_load_n(&pool->inside, __ATOMIC_SEQ_CST); turn++) {
 		if (turn < 2000)
@@ -172,4 +175,33 @@ void slb_pool_run(void *user, size_t count, void (*task)(void *argument, size_t 
 		else
 			sched_yield();
 	}
+	return taken;
+}
+
+void slb_pool_run(void *user, size_t count, void (*task)(void *argument, size_t index), void *argument) {
+	slb_pool *pool = user;
+	if (pool->owner != getpid())
+		reset(pool);
+	known_region *region = recall(pool, count, task);
+	int64_t began = now(), each = region->task_ns;
+	size_t done = 0, own;
+	/* Alone, while what is left is not worth a thread's waking: from the last such region it is known before the first
+	 * task, which may be half of all there is to do. */
+	while (done < count && (pool->threads < 2 || each * (int64_t)(count - done - 1) <= WORTH_WAKING_NS)) {
+		task(argument, done++);
+		each = (now() - began) / (int64_t)done;
+	}
+	own = done;
+	if (done < count) {
+		pool->task = task;
+		pool->argument = argument;
+		pool->count = count;
+		int64_t shared = now();
+		size_t taken = share(pool, done);
+		own += taken;
+		if (taken)
+			each = (now() - shared) / (int64_t)taken;
+	}
+	if (own)
+		region->task_ns = each;
 }
