@@ -45,8 +45,12 @@ wheel: deps ## a wheel of the Python package with the libraries it needs in it, 
 	@scripts/python-wheel.sh
 test-python: deps ## the Python package with PyTorch, JAX and Keras, in a fresh virtual environment
 	@scripts/test-python.sh
-bench-python: ## Keras epochs against keras.layers.Dense on BACKEND (default jax), in that environment
-	@cd bindings/python/bench && KERAS_BACKEND=$(or $(BACKEND),jax) ../../../build/test-python/bin/python bench_keras.py
+bench-python: ## calls and Keras epochs against keras.layers.Dense, on BACKEND (default: all three), in that environment
+	@[ -x build/test-python/bin/python ] || { echo "make test-python makes the environment for it" >&2; exit 1; }
+	@cd bindings/python/bench && for backend in $(or $(BACKEND),torch jax tensorflow); do \
+		../../../build/test-python/bin/python bench_calls.py $$backend && \
+		KERAS_BACKEND=$$backend ../../../build/test-python/bin/python bench_keras.py || exit 1; done
+	@build/test-python/bin/python bindings/python/examples/three_layers.py
 gpu-check: deps ## build the CUDA module and run what needs a GPU (results also to OUT, if set)
 	@scripts/gpu-check.sh
 sanitize: deps ## the tests under ASan with leaks, UBSan and TSan

@@ -17,5 +17,6 @@ tests=bindings/python/tests
 "$venv/bin/python" -m pytest -q -p no:cacheprovider $tests/test_numpy.py $tests/test_torch.py $tests/test_jax.py
 for backend in tensorflow jax torch; do
 	echo "== Keras on $backend"
-	KERAS_BACKEND=$backend "$venv/bin/python" -m pytest -q -p no:cacheprovider -W ignore::DeprecationWarning $tests/test_keras.py
+	KERAS_BACKEND=$backend "$venv/bin/python" -m pytest -q -p no:cacheprovider -W ignore::DeprecationWarning \
+		$tests/test_keras.py $tests/test_examples.py
 done

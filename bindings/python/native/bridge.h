@@ -87,5 +87,19 @@ SL_API sl_status slb_backward_sparse(int64_t number, const slb_entries *x, const
 SL_API sl_status slb_capture(int64_t number, int on);
 SL_API sl_status slb_captured(int64_t number, int64_t *batch, const void **x, const void **y, const void **dy);
 
+/* An edit of a pattern by the values on it (topology.h). */
+typedef struct slb_edit {
+	const void *values; /* nnz, finite */
+	sl_dtype dtype;
+	int64_t keep;           /* prune to so many of largest magnitude; -1: exchange instead */
+	int64_t exchange;       /* drop so many of smallest magnitude, and grow as many */
+	double spread;          /* of growth by gradient, as in sl_sparsity_options; 0: its default */
+	uint64_t stream;        /* of random growth */
+	const sl_dense *x, *dz; /* grow where |dz^T x| is largest: [batch, cols] and [batch, rows]; NULL: at random */
+} slb_edit;
+SL_API sl_status slb_pattern_edit(sl_pattern **result, slb_runtime *runtime, sl_pattern *pattern, const slb_edit *edit);
+/* For each entry of `to` its number in `from`, of the same shape, or -1. */
+SL_API sl_status slb_map(slb_runtime *runtime, const sl_pattern *from, const sl_pattern *to, int64_t *map);
+
 SL_END_DECLS
 #endif

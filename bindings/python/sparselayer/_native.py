@@ -79,6 +79,12 @@ class Entries(c.Structure):
                 ("index_dtype", INT), ("stride", I64), ("values", PTR), ("padded", INT)]
 
 
+class Edit(c.Structure):
+    """slb_edit"""
+    _fields_ = [("values", PTR), ("dtype", INT), ("keep", I64), ("exchange", I64), ("spread", c.c_double), ("stream", c.c_uint64), ("x", PTR),
+                ("dz", PTR)]
+
+
 class PatternArrays(c.Structure):
     """sl_pattern_arrays"""
     _fields_ = [("rows", I64), ("cols", I64), ("nnz", I64), ("row_offsets", PTR), ("offset_dtype", INT),
@@ -165,6 +171,8 @@ _PROTOTYPES = {
     "slb_function_create": (INT, [PTR, PTR, PTR, INT, INT, c.c_double, INT, I64]),
     "slb_function_destroy": (None, [I64]),
     "slb_function_set_pattern": (INT, [I64, PTR]),
+    "slb_pattern_edit": (INT, [PTR, PTR, PTR, PTR]),
+    "slb_map": (INT, [PTR, PTR, PTR, PTR]),
     "slb_capture": (INT, [I64, INT]),
     "slb_captured": (INT, [I64, PTR, PTR, PTR, PTR]),
     "slb_kept_bytes": (INT, [I64, I64, PTR]),

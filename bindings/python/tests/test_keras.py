@@ -222,6 +222,55 @@ def test_from_dense():
     assert from_dense(dense, density=0.1).pattern.nnz == 60
 
 
+def test_from_masks():
+    """What pruning by masks leaves behind (tfmot's strip_pruning(), a mask kept beside the layer) gives the same outputs."""
+    rng = np.random.default_rng(0)
+    dense = keras.layers.Dense(20, activation="gelu", kernel_regularizer="l2")
+    dense.build((None, 30))
+    mask = rng.random((30, 20)) < 0.2
+    mask[0, 0], mask[1, 1] = True, False
+    kernel = np.where(mask, to_numpy(dense.kernel), 0)
+    kernel[0, 0] = 0  # kept by the mask, zero by chance
+    dense.kernel.assign(kernel)
+    dense.bias.assign(rng.standard_normal(20))
+    x = rng.standard_normal((6, 30)).astype("f")
+    want = to_numpy(dense(x))
+    by_zeros, by_mask = from_dense(dense), from_dense(dense, mask=mask)
+    assert by_zeros.pattern.nnz == mask.sum() - 1 and by_mask.pattern.nnz == mask.sum()
+    for layer in (by_zeros, by_mask):
+        assert np.allclose(to_numpy(layer(x)), want, atol=1e-5)
+        assert np.array_equal(layer.to_dense(), kernel)
+    assert np.isclose(float(by_mask.losses[0]), 0.01 * np.square(kernel).sum(), rtol=1e-4)
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="a step of JAX is of a compiled function")
+def test_nothing_leaks():
+    """10,000 steps of the layer with its gradient."""
+    import gc
+    import resource
+    layer = SparseDense(40, density=0.2, activation="relu")
+    layer.build((None, 60))
+    x = keras.ops.convert_to_tensor(np.ones((16, 60), "f"))
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        @tf.function
+        def step():
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(layer(x, training=True))
+            tape.gradient(loss, layer.trainable_variables)
+    else:
+        def step():
+            layer(x, training=True).sum().backward()
+    for _ in range(1000):
+        step()
+    gc.collect()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(10000):
+        step()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 8192  # KiB
+
+
 def test_errors(data):
     for options, kind in [(dict(units=0), s.ArgumentError), (dict(units=4, density=2), s.ArgumentError),
                           (dict(units=4, chunk_size=-1), s.ArgumentError)]:

@@ -266,27 +266,46 @@ def test_dlpack(rng):
     assert np.array_equal(np.from_dlpack(m.data), a.data)
 
 
-def test_topology(rng):
+def cells(p):
+    return set((p.rows * p.shape[1] + p.indices).tolist())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_topology(rng, dtype):
     p = s.Pattern.random(60, 40, 0.1, seed=1)
-    values = rng.standard_normal(p.nnz).astype(np.float32)
-    small = topology.prune(p, values, 100)
+    values = rng.standard_normal(p.nnz).astype(dtype)
+    smallest = set((p.rows * 40 + p.indices)[np.argsort(np.abs(values))][:50].tolist())
+    small = topology.prune(p, values, p.nnz - 50)
     kept = topology.entry_map(p, small)
-    assert (kept >= 0).all() and np.abs(values[kept]).min() >= np.sort(np.abs(values))[-100]
-    for grown in (topology.grow_random(small, 140, rng), topology.grow_random(small, 2300, rng)):
-        carried = topology.entry_map(small, grown)
-        assert (carried >= 0).sum() == 100 and len(np.unique(topology.cells(grown))) == grown.nnz
-        assert np.array_equal(topology.carry(values[kept], carried)[carried >= 0], values[kept])
-    dz, x = rng.standard_normal((16, 60)), rng.standard_normal((16, 40))
+    assert cells(small) == cells(p) - smallest
+    assert np.array_equal(p.indices[kept], small.indices) and np.array_equal(p.rows[kept], small.rows)
+    assert topology.prune(p, values, 0).nnz == 0 and topology.prune(p, values, p.nnz) == p
+
+    drawn = [topology.regrow(p, values, 50, stream=i) for i in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    for grown in drawn:
+        assert grown.nnz == p.nnz and cells(p) - cells(grown) == smallest
+        carried = topology.entry_map(p, grown)
+        assert (carried < 0).sum() == 50
+        assert np.array_equal(topology.carry(values, carried)[carried >= 0], values[np.sort(carried[carried >= 0])])
+
+    dz, x = rng.standard_normal((16, 60)).astype(dtype), rng.standard_normal((16, 40)).astype(dtype)
     gradient = np.abs(dz.T @ x)
-    dense = np.zeros((60, 40), bool)
-    dense[small.rows, small.indices] = True
-    gradient[dense] = -1
-    want = set(np.argsort(-gradient.ravel())[:50])
-    for rows in (None, 1, 7, 60):
-        grown = topology.grow_by_gradient(small, 50, dz, x, rows_at_once=rows)
-        assert set(topology.cells(grown)) - set(topology.cells(small)) == want
-    with pytest.raises(s.ArgumentError):
-        topology.grow_random(small, 60 * 40, rng)
+    gradient[p.rows, p.indices] = -1
+    grown = topology.regrow(p, values, 50, x, dz, spread=np.inf)
+    assert cells(grown) - cells(p) == set(np.argsort(-gradient.ravel())[:50].tolist())
+    assert cells(p) - cells(grown) == smallest
+    bounded = topology.regrow(p, values, 50, x, dz, spread=1)
+    assert np.bincount(bounded.rows[topology.entry_map(p, bounded) < 0]).max() <= 4  # the mean of a row
+    full = s.Pattern.full(5, 4)
+    assert topology.regrow(full, np.ones(20, dtype), 7) == full  # there is nowhere to grow
+    values[3] = np.nan
+    for edit in (lambda: topology.prune(p, values, 10), lambda: topology.regrow(p, values, 10),
+                 lambda: topology.prune(p, values[1:], 10), lambda: topology.prune(p, values, p.nnz + 1)):
+        with pytest.raises(ValueError):
+            edit()
+    with pytest.raises(s.ShapeError):
+        topology.regrow(p, np.ones(p.nnz, dtype), 10, x, dz[:, :50])
     assert topology.cosine_fraction(0, 100) == 0.3 and topology.cosine_fraction(100, 100) == 0
     assert topology.cubic_density(0, 0, 10, 1, 0.1) == 1 and topology.cubic_density(10, 0, 10, 1, 0.1) == 0.1
 

@@ -14,16 +14,16 @@ def _sparse_layers(model):
 
 
 def _slots(optimizer, variable):
-    """The optimizer's arrays for one variable: moments, averages. They follow the variable through an edit."""
+    """(name, array) of the optimizer's arrays for one variable: moments, averages. They follow it through an edit."""
     while hasattr(optimizer, "inner_optimizer"):  # loss scaling
         optimizer = optimizer.inner_optimizer
     trained = getattr(optimizer, "_trainable_variables", [])
     index = next((i for i, v in enumerate(trained) if v is variable), None)
     if index is None:
         return []
-    lists = [v for v in vars(optimizer).values()
-             if isinstance(v, list) and len(v) == len(trained) and v is not trained]
-    return [v[index] for v in lists
+    lists = {name: v for name, v in vars(optimizer).items()
+             if isinstance(v, list) and len(v) == len(trained) and v is not trained}
+    return [(name, v[index]) for name, v in lists.items()
             if isinstance(v[index], keras.Variable) and v[index] is not variable and v[index].shape == variable.shape]
 
 
@@ -42,15 +42,19 @@ class TopologyCallback(keras.callbacks.Callback):
         final_density: for "prune".
         layers: names of the layers to edit; None: all.
         seed: of what is grown at random.
+        spread: for "rigl": a neuron gains at most ceil(spread * mean connections of a neuron) in an edit.
 
-    The optimizer's moments are carried over; those of new weights, which begin at zero, are zero. No gradient is held
-    densely: for "rigl" the batch before an edit is kept, and its gradient made some rows at a time.
+    Edits are the C library's. The optimizer's moments are carried over. New weights are zero, and so are their moments but
+    the second of Adam and its like, which begins with the mean of the layer's: from 0, their steps would be several times too
+    large at first. No gradient is held densely: for "rigl" the batch before an edit is kept, and its gradient made some
+    rows at a time.
 
     Attributes:
         edits: how many there were. `history`: for each, (step, layer, entries, exchanged).
     """
 
-    def __init__(self, method="rigl", every=100, begin=0, end=None, fraction=0.3, final_density=None, layers=None, seed=0):
+    def __init__(self, method="rigl", every=100, begin=0, end=None, fraction=0.3, final_density=None, layers=None, seed=0,
+                 spread=1.0):
         super().__init__()
         if method not in ("set", "rigl", "prune"):
             raise backends.error(f"method is {method!r}; it is 'set', 'rigl' or 'prune'")
@@ -60,7 +64,7 @@ class TopologyCallback(keras.callbacks.Callback):
             raise backends.error(f"fraction is {fraction} and every {every}; they lie in [0, 1] and from 1 up")
         self.method, self.every, self.begin, self.end = method, every, begin, end
         self.fraction, self.final_density, self.layers = fraction, final_density, layers
-        self._rng = np.random.default_rng(seed)
+        self.seed, self.spread, self._draws = seed, spread, 0
         self.edits, self.history, self._step = 0, [], 0
         self._initial = {}
 
@@ -99,9 +103,11 @@ class TopologyCallback(keras.callbacks.Callback):
         if new is None or new == old:
             return
         carried = layer.set_pattern(new)
-        for slot in _slots(self.model.optimizer, layer.kernel):
-            moved = np.zeros(slot.shape, ops.convert_to_numpy(slot).dtype)
-            moved[:new.nnz] = topology.carry(ops.convert_to_numpy(slot)[:old.nnz], carried)
+        for name, slot in _slots(self.model.optimizer, layer.kernel):
+            before = ops.convert_to_numpy(slot)[:old.nnz]
+            fresh = before.mean() if name == "_velocities" and old.nnz else 0
+            moved = np.zeros(slot.shape, before.dtype)
+            moved[:new.nnz] = topology.carry(before, carried, fresh)
             slot.assign(moved)
         self.history.append((self._step, layer.name, new.nnz, int((carried < 0).sum())))
 
@@ -116,12 +122,11 @@ class TopologyCallback(keras.callbacks.Callback):
         fraction = self.fraction
         if self.end is not None:
             fraction = topology.cosine_fraction(self._step - self.begin, max(self.end - self.begin, 1), self.fraction)
-        free = old.shape[0] * old.shape[1] - old.nnz
-        count = min(int(fraction * old.nnz), free)
-        kept = topology.prune(old, values, old.nnz - count)
+        count = int(fraction * old.nnz)
         if self.method == "set":
-            return topology.grow_random(kept, count, self._rng)
+            self._draws += 1
+            return topology.regrow(old, values, count, stream=self.seed * 2**32 + self._draws)
         captured = layer._function.captured()
         if captured is None:  # the layer had no backward in this step
             return None
-        return topology.grow_by_gradient(kept, count, captured[1], captured[0])
+        return topology.regrow(old, values, count, *captured, spread=self.spread)
