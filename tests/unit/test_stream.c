@@ -74,6 +74,8 @@ static int64_t give_rows(void *user, int64_t first, int64_t max_rows, int64_t ma
 		rows++;
 		offsets[rows] = all[first + rows] - all[first];
 	}
+	if (!offsets[rows])
+		return rows;
 	memcpy(columns, m->a.col_indices + all[first], (size_t)offsets[rows] * 4);
 	if (values)
 		memcpy(values, m->values + (size_t)all[first] * m->size, (size_t)offsets[rows] * m->size);
