@@ -270,9 +270,10 @@ static sl_status compute(sl_pass *pass, sl_slot *slot) {
 	return status;
 }
 
-static sl_status tell(sl_pass *pass, const sl_slot *slot) {
+/* Of `entries` more, which the caller took from the slot while it was his. */
+static sl_status tell(sl_pass *pass, int64_t entries) {
 	for (int a = 0; a < pass->arrays; a++)
-		pass->done_bytes += slot->entries * (int64_t)pass->array[a].size * (pass->array[a].to.file ? 2 : 1);
+		pass->done_bytes += entries * (int64_t)pass->array[a].size * (pass->array[a].to.file ? 2 : 1);
 	if (!sli_has_progress(pass->context))
 		return SL_OK;
 	sl_progress progress = {.what = "stream",
@@ -302,10 +303,11 @@ static sl_status consume(sl_pass *pass) {
 		pass->report->wait_seconds += sli_stream_now() - begin;
 		if (!work)
 			return SL_OK;
+		int64_t entries = slot->entries;
 		SL_TRY(compute(pass, slot));
 		set_state(ring, slot, pass->writes ? SL_SLOT_COMPUTED : SL_SLOT_FREE);
 		pass->report->chunks++;
-		SL_TRY(tell(pass, slot));
+		SL_TRY(tell(pass, entries));
 	}
 }
 
@@ -324,7 +326,7 @@ static sl_status run_alone(sl_pass *pass) {
 			ring->bytes_read += slot->entries * (int64_t)pass->array[a].size;
 		SL_TRY(compute(pass, slot));
 		pass->report->chunks++;
-		SL_TRY(tell(pass, slot));
+		SL_TRY(tell(pass, slot->entries));
 	}
 }
 
