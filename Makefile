@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-.PHONY: test-python bench-python help deps build demo test bench bench-quick bench-full bench-stream bench-large bench-peers bench-svmlight examples gpu-check sanitize fuzz format docs install clean
+.PHONY: gpu-bench test-python bench-python help deps build demo test bench bench-quick bench-full bench-stream bench-large bench-peers bench-svmlight examples gpu-check sanitize fuzz format docs install clean
 PRESET ?= release
 JOBS ?= $(shell nproc)
 
@@ -51,8 +51,10 @@ bench-python: ## calls and Keras epochs against keras.layers.Dense, on BACKEND (
 		../../../build/test-python/bin/python bench_calls.py $$backend && \
 		KERAS_BACKEND=$$backend ../../../build/test-python/bin/python bench_keras.py || exit 1; done
 	@build/test-python/bin/python bindings/python/examples/three_layers.py
-gpu-check: deps ## build the CUDA module and run what needs a GPU (results also to OUT, if set)
-	@scripts/gpu-check.sh
+gpu-check: ## build the CUDA module for this machine's GPU, test it there, a short benchmark (OUT_DIR, COMMIT)
+	@OUT_DIR="$(OUT_DIR)" COMMIT="$(COMMIT)" scripts/gpu-check.sh
+gpu-bench: ## the full benchmark on a GPU, beside cuSPARSE, cuBLAS and PyTorch (OUT_DIR, COMMIT)
+	@OUT_DIR="$(OUT_DIR)" COMMIT="$(COMMIT)" scripts/gpu-bench.sh
 sanitize: deps ## the tests under ASan with leaks, UBSan and TSan
 	scripts/sanitize.sh
 fuzz: deps ## each file reader for a minute
