@@ -104,6 +104,20 @@ bool sli_cuda_is_vector(sl_op_kind kind);
 sl_status sli_cuda_vector_plan(sl_cuda *cuda, const sl_op_desc *desc, sl_op_plan *plan);
 sl_status sli_cuda_vector_execute(sl_cuda *cuda, const sl_op_plan *plan, const sl_op_args *args);
 
+/* ops_sparse.c: SpMM and SDDMM by own kernels: where "own" is asked for, or cuSPARSE does not take the product. */
+bool sli_libraries_take(const sl_op_desc *desc);
+bool sli_own_runs(const sl_op_desc *desc);
+sl_status sli_own_supports(sl_cuda *cuda, const sl_op_desc *desc);
+sl_status sli_own_plan(sl_cuda *cuda, const sl_op_desc *desc, sl_op_plan *plan);
+sl_status sli_own_execute(sl_cuda *cuda, const sl_op_plan *plan, const sl_op_args *args);
+void sli_own_destroy(sl_cuda *cuda, sl_op_plan *plan);
+
+/* ops_dense.c: dense products with what cuBLAS does not do. */
+bool sli_dense_runs(const sl_op_desc *desc);
+sl_status sli_dense_supports(sl_cuda *cuda, const sl_op_desc *desc);
+sl_status sli_dense_plan(sl_cuda *cuda, const sl_op_desc *desc, sl_op_plan *plan);
+sl_status sli_dense_execute(sl_cuda *cuda, const sl_op_plan *plan, const sl_op_args *args);
+
 /* What is known of the version of cuSPARSE that was found. */
 void sli_cuda_limits(sl_cuda *cuda);
 /* products.c: by cuSPARSE and cuBLAS. plan() calls supports(); execute() makes the GPU current. */

@@ -8,9 +8,14 @@
 #include "kernels/kernels.h"
 
 static const char *const names[SL_OP_COUNT] = {
-	[SL_OP_CONVERT] = "convert",       [SL_OP_GATHER] = "gather",
-	[SL_OP_ACTIVATION] = "activation", [SL_OP_ACTIVATION_GRAD] = "activation gradient",
-	[SL_OP_REDUCE] = "reduction",      [SL_OP_ELEMENTWISE] = "elementwise",
+	[SL_OP_CONVERT] = "convert",
+	[SL_OP_GATHER] = "gather",
+	[SL_OP_ACTIVATION] = "activation",
+	[SL_OP_ACTIVATION_GRAD] = "activation gradient",
+	[SL_OP_REDUCE] = "reduction",
+	[SL_OP_ELEMENTWISE] = "elementwise",
+	[SL_OP_LOSS] = "loss",
+	[SL_OP_UPDATE] = "update",
 };
 
 static sl_status refuse(const sl_cuda *cuda, const sl_op_desc *desc, const char *why) {
@@ -29,11 +34,13 @@ sl_status sli_cuda_vector_plan(sl_cuda *cuda, const sl_op_desc *desc, sl_op_plan
 	bool half = desc->a.dtype == SL_BF16 || desc->a.dtype == SL_F16;
 	if (desc->kernel)
 		return refuse(cuda, desc, "has no kernels to choose by name on CUDA");
-	if (half && desc->kind == SL_OP_ELEMENTWISE)
+	if (half && desc->kind >= SL_OP_ELEMENTWISE)
 		return refuse(cuda, desc, "runs in f32 and f64");
 	*plan = (sl_op_plan){.desc = *desc};
 	if (desc->kind == SL_OP_REDUCE && desc->variant != SL_REDUCE_ROW_SUMS)
 		plan->workspace = partial_bytes(desc->count);
+	if (desc->kind == SL_OP_LOSS)
+		plan->workspace = (sl_kernel_loss_bytes(desc->a.cols) + 255) & ~(size_t)255;
 	snprintf(plan->text, sizeof plan->text, "%s of %s: own kernel", names[desc->kind], sli_name_of(desc->a.dtype));
 	return SL_OK;
 }
@@ -64,6 +71,10 @@ static int run(const sl_cuda *cuda, const sl_op_desc *desc, const sl_op_args *ar
 									args->beta, args->bias_gradient, cuda->stream);
 	case SL_OP_REDUCE:
 		return reduce(cuda, desc, args);
+	case SL_OP_LOSS:
+		return sl_kernel_loss(desc, args, cuda->stream);
+	case SL_OP_UPDATE:
+		return sl_kernel_update((sl_optimizer_kind)desc->variant, desc->a.dtype, args, cuda->stream);
 	default:
 		return sl_kernel_elementwise(desc->variant, desc->a.dtype, args->alpha, args->vector[0], args->vector[1],
 									 args->count, cuda->stream);

@@ -195,12 +195,12 @@ sl_status sli_cublas_product(sl_cuda *cuda, const sl_op_desc *desc, const sl_den
 	cublasOperation_t left_op = sli_row_major(left) == flip ? CUBLAS_OP_N : CUBLAS_OP_T;
 	cublasOperation_t right_op = sli_row_major(right) == flip ? CUBLAS_OP_N : CUBLAS_OP_T;
 	sl_dtype dtype = desc->c.dtype;
-	cudaDataType type = sli_data_type(dtype);
+	cudaDataType type = sli_data_type(dtype), of_operands = sli_data_type(a->dtype); /* 16 bits may be summed in f32 */
 	sl_factor alpha = sli_factor(args->alpha), beta = sli_factor(args->beta);
 	return sli_cublas_check(
 		cuda,
-		cublasGemmEx_64(cuda->cublas, left_op, right_op, m, n, k, sli_factor_of(&alpha, dtype), left_data, type,
-						left->ld, right_data, type, right->ld, sli_factor_of(&beta, dtype), args->c.data, type,
+		cublasGemmEx_64(cuda->cublas, left_op, right_op, m, n, k, sli_factor_of(&alpha, dtype), left_data, of_operands,
+						left->ld, right_data, of_operands, right->ld, sli_factor_of(&beta, dtype), args->c.data, type,
 						desc->c.ld, dtype == SL_F64 ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
 		"cublasGemmEx");
 }

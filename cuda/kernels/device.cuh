@@ -87,4 +87,22 @@ template <class A> SL_DEVICE A sl_block_sum(A value) {
 	return value;
 }
 
+/* The least of a block of 256 threads; none: INT64_MAX. In thread 0. */
+SL_DEVICE int64_t sl_block_least(int64_t value) {
+	SL_SHARED(int64_t, warps, 8);
+	for (int by = 16; by; by /= 2) {
+		int64_t other = __shfl_down_sync(SL_WARP_MASK, value, by, 32);
+		value = other < value ? other : value;
+	}
+	if (threadIdx.x % 32 == 0)
+		warps[threadIdx.x / 32] = value;
+	__syncthreads();
+	if (threadIdx.x == 0)
+		for (int i = 1; i < 8; i++) {
+			int64_t other = warps[i];
+			value = other < value ? other : value;
+		}
+	return value;
+}
+
 #endif

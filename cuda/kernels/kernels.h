@@ -7,7 +7,7 @@
 #ifndef SL_CUDA_KERNELS_H
 #define SL_CUDA_KERNELS_H
 
-#include <sparselayer/sparselayer.h>
+#include "backend/backend.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -42,6 +42,87 @@ int sl_kernel_elementwise(int variant, sl_dtype dtype, double alpha, void *x, vo
  * panels is not touched. */
 int sl_kernel_epilogue(sl_activation kind, double parameter, const void *bias, const sl_dense *c, const sl_dense *d,
 					   void *stream);
+/* spmm.cuh, sddmm.cuh */
+
+/* A part of a row, which a group of threads walks through: entries [begin, end). */
+typedef struct sl_row_task {
+	int64_t begin, end;
+	int32_t row;
+	int32_t slot; /* where its sum goes, as a row of `partials`; -1: it is the whole row */
+} sl_row_task;
+/* A row in parts: the sums of slots [slot, slot + count), in this order. */
+typedef struct sl_row_fold {
+	int32_t row, slot, count, unused;
+} sl_row_fold;
+/* A CSR matrix, and how its rows are shared out; tasks NULL: a row is a task. */
+typedef struct sl_rows {
+	int64_t rows, nnz;
+	const void *offsets;
+	sl_dtype offset_dtype;
+	const int32_t *columns;
+	const sl_row_task *tasks;
+	int64_t task_count;
+	const sl_row_fold *folds;
+	int64_t fold_count, slots;
+} sl_rows;
+
+/* z = alpha * S * b + beta * c + bias; d = z; c = activation(z). b, c and d lie row by row with their `ld`, whatever
+ * `order` says. Columns [n, padded) of c and d become zero. bias: f32 beside bf16 and f16. */
+typedef struct sl_spmm_call {
+	sl_dtype dtype;
+	sl_rows s;
+	const void *values;
+	const void *b;
+	void *c, *d;      /* d may be NULL */
+	const void *bias; /* may be NULL */
+	void *partials;   /* s.slots x n of f64 for f64, else f32 */
+	int64_t n, padded, ldb, ldc, ldd;
+	double alpha, beta, parameter;
+	sl_activation activation;
+} sl_spmm_call;
+int sl_kernel_spmm(const sl_spmm_call *call, void *stream);
+
+/* values[e] = alpha * sum over k of a(row, .) * b(column, .) + beta * values[e]; a [rows, k] and b [cols, k] row by
+ * row. */
+typedef struct sl_sddmm_call {
+	sl_dtype dtype;
+	sl_rows s; /* parts of rows need no folds */
+	const void *a, *b;
+	void *values;
+	int64_t k, lda, ldb;
+	double alpha, beta;
+} sl_sddmm_call;
+int sl_kernel_sddmm(const sl_sddmm_call *call, void *stream);
+
+/* dense.cuh: by way of a dense form. */
+
+/* dense(row, column) = value, for the entries of rows [first, first + count); the others stay. dense's first row is
+ * `first`; ld its leading dimension. */
+int sl_kernel_scatter(const sl_rows *s, sl_dtype dtype, const void *values, int64_t first, int64_t count, void *dense,
+					  int64_t ld, void *stream);
+/* values[e] = alpha * dense(row, column) + beta * values[e]; dense is of f64 for f64, else f32. */
+int sl_kernel_sample(const sl_rows *s, sl_dtype dtype, const void *dense, int64_t ld, int64_t first, int64_t count,
+					 double alpha, double beta, void *values, void *stream);
+/* z = product + bias; d = z; c = activation(z): what is behind a dense product. product [rows, cols] is of f64 for f64,
+ * else f32, and may be c. All row by row; `beta` times the old c is added. */
+typedef struct sl_epilogue_call {
+	sl_dtype dtype;
+	const void *product;
+	void *c, *d;
+	const void *bias;
+	int64_t rows, cols, padded, ldp, ldc, ldd;
+	double beta, parameter;
+	sl_activation activation;
+} sl_epilogue_call;
+int sl_kernel_dense_epilogue(const sl_epilogue_call *call, void *stream);
+
+/* loss.cuh: the seam's SL_OP_LOSS. `args` and what it points at are the host's, but for the data. Workspace:
+ * sl_kernel_loss_bytes(). */
+size_t sl_kernel_loss_bytes(int64_t batch);
+int sl_kernel_loss(const sl_op_desc *desc, const sl_op_args *args, void *stream);
+
+/* update.cuh: the seam's SL_OP_UPDATE. What a step is made with is read from args->update, on the device. */
+int sl_kernel_update(sl_optimizer_kind kind, sl_dtype dtype, const sl_op_args *args, void *stream);
 
 #ifdef __cplusplus
 }

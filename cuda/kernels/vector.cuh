@@ -129,24 +129,6 @@ __global__ void __launch_bounds__(THREADS) fold_sums(const double *partials, int
 		*result += sum;
 }
 
-/* The least of a block; none: INT64_MAX. In thread 0. */
-SL_DEVICE int64_t block_least(int64_t value) {
-	SL_SHARED(int64_t, warps, 8);
-	for (int by = 16; by; by /= 2) {
-		int64_t other = __shfl_down_sync(SL_WARP_MASK, value, by, 32);
-		value = other < value ? other : value;
-	}
-	if (threadIdx.x % 32 == 0)
-		warps[threadIdx.x / 32] = value;
-	__syncthreads();
-	if (threadIdx.x == 0)
-		for (int i = 1; i < 8; i++) {
-			int64_t other = warps[i];
-			value = other < value ? other : value;
-		}
-	return value;
-}
-
 template <class T>
 __global__ void __launch_bounds__(THREADS) first_nonfinite(const T *x, int64_t count, int64_t *partials) {
 	int64_t begin = (int64_t)blockIdx.x * CHUNK, end = begin + CHUNK < count ? begin + CHUNK : count;
@@ -156,7 +138,7 @@ __global__ void __launch_bounds__(THREADS) first_nonfinite(const T *x, int64_t c
 		if (!(v - v == 0) && i < first)
 			first = i;
 	}
-	first = block_least(first);
+	first = sl_block_least(first);
 	if (threadIdx.x == 0)
 		partials[blockIdx.x] = first;
 }
@@ -165,7 +147,7 @@ __global__ void __launch_bounds__(THREADS) fold_first(const int64_t *partials, i
 	int64_t first = INT64_MAX;
 	for (int64_t i = threadIdx.x; i < count; i += THREADS)
 		first = partials[i] < first ? partials[i] : first;
-	first = block_least(first);
+	first = sl_block_least(first);
 	if (threadIdx.x == 0)
 		*result = first == INT64_MAX ? -1 : first;
 }

@@ -14,6 +14,7 @@
 #include "backend/backend.h"
 #include "core/context.h"
 #include "core/half.h"
+#include "sparse/sparse.h"
 #include "fake_cuda.h"
 #include "support/check.h"
 #include "support/views.h"
@@ -237,6 +238,7 @@ static inline void both_run_gpu(both *t, const sl_op_desc *desc, const sl_op_arg
 	}
 	both_move_call(t, desc, args, BOTH_GPU, &call);
 	call.desc.sparse.host = desc->sparse.arrays;
+	call.desc.sparse.host_transposed = desc->sparse.transposed;
 	both_good(t, t->gpu->supports(t->device, &call.desc), "supports");
 	both_good(t, t->gpu->plan(t->device, &call.desc, &plan), "plan");
 	if (plan.workspace)

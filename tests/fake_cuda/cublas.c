@@ -101,13 +101,13 @@ static double load(const operand *o, cudaDataType type, int64_t r, int64_t c) {
 typedef struct sums {
 	operand a, b, c;
 	double alpha, beta;
-	cudaDataType type;
+	cudaDataType type, in; /* of C; of A and B */
 	void *workspace;
 	size_t workspace_bytes;
 } sums;
 
 static bool all_on_device(const char *call, const sums *s) {
-	return on_device(call, "A", &s->a, s->type) && on_device(call, "B", &s->b, s->type) &&
+	return on_device(call, "A", &s->a, s->in) && on_device(call, "B", &s->b, s->in) &&
 		   on_device(call, "C", &s->c, s->type) &&
 		   (!s->workspace || fake_on_device(call, "the workspace", s->workspace, s->workspace_bytes));
 }
@@ -120,7 +120,7 @@ static void run_gemm(void *argument) {
 		for (int64_t i = 0; i < s->c.rows; i++) {
 			double sum = s->beta != 0 ? s->beta * load(&s->c, s->type, i, j) : 0;
 			for (int64_t k = 0; k < s->a.cols; k++)
-				sum += s->alpha * load(&s->a, s->type, i, k) * load(&s->b, s->type, k, j);
+				sum += s->alpha * load(&s->a, s->in, i, k) * load(&s->b, s->in, k, j);
 			fake_store((void *)(uintptr_t)s->c.data, s->type, j * s->c.ld + i, sum);
 		}
 }
@@ -144,14 +144,14 @@ static cublasStatus_t queue(const char *call, cublasHandle_t handle, void (*run)
 																		   : CUBLAS_STATUS_ALLOC_FAILED;
 }
 
-static cublasStatus_t gemm(const char *call, cudaDataType type, cublasHandle_t handle, operand a, operand b, operand c,
-						   const void *alpha_at, const void *beta_at) {
+static cublasStatus_t gemm(const char *call, cudaDataType in, cudaDataType type, cublasHandle_t handle, operand a,
+						   operand b, operand c, const void *alpha_at, const void *beta_at) {
 	TAKE(call, CUBLAS_STATUS_EXECUTION_FAILED);
 	REFUSE_IF(!good_handle(call, handle), call, CUBLAS_STATUS_NOT_INITIALIZED);
 	/* What k = 0 does is not in the manual. */
 	REFUSE_IF(c.rows < 0 || c.cols < 0 || a.cols < 1, call, CUBLAS_STATUS_INVALID_VALUE);
 	REFUSE_IF(!good_ld(&a) || !good_ld(&b) || !good_ld(&c), call, CUBLAS_STATUS_INVALID_VALUE);
-	sums s = {.a = a, .b = b, .c = c, .type = type};
+	sums s = {.a = a, .b = b, .c = c, .type = type, .in = in};
 	return queue(call, handle, run_gemm, &s, alpha_at, beta_at);
 }
 
@@ -162,12 +162,14 @@ cublasStatus_t CUBLASWINAPI cublasGemmEx_64(cublasHandle_t handle, cublasOperati
 											int64_t ldb, const void *beta, void *c, cudaDataType c_type, int64_t ldc,
 											cublasComputeType_t compute, cublasGemmAlgo_t algorithm) {
 	static const char call[] = "cublasGemmEx";
-	REFUSE_IF(a_type != b_type || a_type != c_type || !fake_is_value(a_type), call, CUBLAS_STATUS_NOT_SUPPORTED);
+	bool half = a_type == CUDA_R_16F || a_type == CUDA_R_16BF;
+	REFUSE_IF(a_type != b_type || (a_type != c_type && !(half && c_type == CUDA_R_32F)) || !fake_is_value(a_type), call,
+			  CUBLAS_STATUS_NOT_SUPPORTED);
 	REFUSE_IF(compute != (a_type == CUDA_R_64F ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F) &&
 				  !(a_type == CUDA_R_32F && compute == CUBLAS_COMPUTE_32F_FAST_TF32),
 			  call, CUBLAS_STATUS_NOT_SUPPORTED);
 	REFUSE_IF(algorithm != CUBLAS_GEMM_DEFAULT, call, CUBLAS_STATUS_NOT_SUPPORTED);
-	return gemm(call, a_type, handle, make_operand(a, op_a, m, k, lda), make_operand(b, op_b, k, n, ldb),
+	return gemm(call, a_type, c_type, handle, make_operand(a, op_a, m, k, lda), make_operand(b, op_b, k, n, ldb),
 				make_operand(c, CUBLAS_OP_N, m, n, ldc), alpha, beta);
 }
 
@@ -188,7 +190,10 @@ cublasStatus_t CUBLASWINAPI cublasScalEx_64(cublasHandle_t handle, int64_t n, co
 	REFUSE_IF(n < 0 || step != 1 || alpha_type != CUDA_R_32F || compute != CUDA_R_32F, call,
 			  CUBLAS_STATUS_NOT_SUPPORTED);
 	REFUSE_IF(!fake_on_host(call, "alpha", alpha, 4), call, CUBLAS_STATUS_INVALID_VALUE);
-	sums s = {.c = make_operand(x, CUBLAS_OP_N, n, 1, n ? n : 1), .type = x_type, .alpha = *(const float *)alpha};
+	sums s = {.c = make_operand(x, CUBLAS_OP_N, n, 1, n ? n : 1),
+			  .type = x_type,
+			  .in = x_type,
+			  .alpha = *(const float *)alpha};
 	if (!on_device(call, "X", &s.c, x_type))
 		return CUBLAS_STATUS_EXECUTION_FAILED;
 	return fake_enqueue(call, fake_find(FAKE_CUBLAS, handle)->stream, run_scale, &s, sizeof s) == cudaSuccess
@@ -220,7 +225,7 @@ static cublasStatus_t geam(const char *call, cudaDataType type, cublasHandle_t h
 	REFUSE_IF(c.rows < 0 || c.cols < 0, call, CUBLAS_STATUS_INVALID_VALUE);
 	REFUSE_IF(!good_ld(&a) || !good_ld(&b) || !good_ld(&c), call, CUBLAS_STATUS_INVALID_VALUE);
 	REFUSE_IF(!in_place(&a, &c) || !in_place(&b, &c), call, CUBLAS_STATUS_INVALID_VALUE);
-	sums s = {.a = a, .b = b, .c = c, .type = type};
+	sums s = {.a = a, .b = b, .c = c, .type = type, .in = type};
 	return queue(call, handle, run_geam, &s, alpha_at, beta_at);
 }
 

@@ -120,7 +120,7 @@ static inline sl_matrix_desc describe(const sl_dense *v) {
 
 /* nnz = 0 comes without indices or values, as a caller's may. */
 static inline sl_op_desc spmm_desc(const matrix *m, bool transpose, const sl_dense *b, const sl_dense *c) {
-	sl_op_desc desc = {.kind = SL_OP_SPMM, .b = describe(b), .c = describe(c), .transpose = transpose};
+	sl_op_desc desc = {.kind = SL_OP_SPMM, .candidate = "default", .b = describe(b), .c = describe(c), .transpose = transpose};
 	bool any = m->nnz > 0;
 	desc.a.dtype = m->dtype;
 	desc.sparse.host = (sl_pattern_arrays){m->rows, m->cols, m->nnz, m->offsets, SL_I32, m->columns};

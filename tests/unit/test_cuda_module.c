@@ -227,7 +227,7 @@ SL_TEST(cuda_module, refusals) {
 	WITH(d.b.dtype = SL_F64, SL_ERR_UNSUPPORTED, "one dtype");
 	WITH(d.b.order = SL_COL_PANELS; d.b.ld = 2, SL_ERR_UNSUPPORTED, "needs B");
 	WITH(d.c.order = SL_ROW_PANELS; d.c.ld = 2, SL_ERR_UNSUPPORTED, "needs C");
-	WITH(d.kind = SL_OP_GEMM; d.a = d.c; d.a.order = SL_COL_PANELS; d.a.ld = 2, SL_ERR_UNSUPPORTED, "needs A");
+	WITH(d.kind = SL_OP_SDDMM; d.a = d.c; d.a.order = SL_COL_PANELS; d.a.ld = 2, SL_ERR_UNSUPPORTED, "needs A");
 	WITH(d.kind = SL_OP_GEMM; d.a = d.c; d.a.dtype = SL_F16, SL_ERR_UNSUPPORTED, "one dtype");
 	WITH(d.sparse.transposed.offset_dtype = SL_I64, SL_ERR_UNSUPPORTED, "offsets on the host");
 	WITH(d.sparse.transposed.nnz = (int64_t)INT32_MAX + 1, SL_ERR_UNSUPPORTED, "offsets on the host");

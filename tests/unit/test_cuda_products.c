@@ -73,7 +73,7 @@ static void check_spmm(test_host *h, void *device, sl_dtype dtype, bool transpos
 	GOOD(h, mirror_up(device, &c, &mc));
 	sl_op_desc desc = spmm_desc(&a, transpose, &mb.view, &mc.view);
 	desc.sparse.host_transposed = (sl_pattern_arrays){17, 23, a.nnz, a.t_offsets, SL_I32, a.t_columns};
-	desc.candidate = candidate;
+	desc.candidate = candidate ? candidate : "default";
 	sl_op_args args = {.alpha = 0.75, .beta = beta, .b = mb.view, .c = mc.view, .values = a.on_device[5]};
 	sl_op_plan plan = {0};
 	GOOD(h, backend()->plan(device, &desc, &plan));
@@ -176,7 +176,7 @@ SL_TEST(cuda_products, sizes_past_two_to_the_31) {
 	int64_t offsets[] = {0, (int64_t)INT32_MAX - 1, (int64_t)INT32_MAX + 5};
 	sl_dense b = {.dtype = SL_F32, .rows = INT32_MAX - 1, .cols = 1, .ld = 1},
 			 c = {.dtype = SL_F32, .rows = 2, .cols = 1, .ld = 1};
-	sl_op_desc desc = {.kind = SL_OP_SPMM, .b = describe(&b), .c = describe(&c)};
+	sl_op_desc desc = {.kind = SL_OP_SPMM, .b = describe(&b), .c = describe(&c), .candidate = "default"};
 	desc.a.dtype = SL_F32;
 	desc.sparse.arrays = (sl_pattern_arrays){2, INT32_MAX - 1, offsets[2], offsets, SL_I64, NULL};
 	desc.sparse.host = desc.sparse.arrays;
