@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "command.h"
+#include "ranks.h"
 #include "report.h"
 #include "samples.h"
 #include "sparse_method.h"
@@ -24,6 +25,7 @@ typedef struct options {
 	sl_optimizer_kind optimizer;
 	sl_schedule_kind schedule;
 	sparse_method sparse;
+	ranks_options ranks;
 	uint64_t seed;
 	bool sparse_output, deterministic, rate_given;
 } options;
@@ -132,6 +134,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 	case ARGP_KEY_INIT:
 		state->child_inputs[0] = &o->common;
 		state->child_inputs[1] = &o->sparse;
+		state->child_inputs[2] = &o->ranks;
 		return 0;
 	case KEY_HIDDEN:
 		parse_hidden(o, text, state);
@@ -232,8 +235,10 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 
 /* One training run. */
 typedef struct run {
-	const options *o;
+	options *o;
 	sl_context *context;
+	sl_comm *comm;
+	sl_parallel *parallel; /* NULL: this process alone */
 	sl_model *model;
 	sl_optimizer *optimizer;
 	sample_files files;
@@ -308,7 +313,8 @@ static sl_status make(run *r) {
 }
 
 static sl_status save(run *r) {
-	return sl_model_save(r->context, r->model, r->optimizer, &r->checkpoint, r->o->output);
+	return r->parallel ? sl_parallel_save(r->context, r->parallel, &r->checkpoint, r->o->output)
+					   : sl_model_save(r->context, r->model, r->optimizer, &r->checkpoint, r->o->output);
 }
 
 static void write_log(run *r, const sl_epoch *e) {
@@ -379,7 +385,13 @@ static sl_status train(run *r) {
 	if (!o->common.quiet)
 		printf("%lld samples, %d layers, %lld of %lld weights, on %s\n", (long long)r->files.count, info.layers,
 			   (long long)info.nonzeros, (long long)info.dense_weights, sl_context_describe(r->context));
-	if (o->report) {
+	if (sl_comm_size(r->comm) > 1 || o->ranks.shards || o->ranks.shard_state)
+		SL_TRY(sl_parallel_create(&r->parallel, r->context, r->comm, r->model, r->optimizer,
+								  &(sl_parallel_options){SL_PARALLEL_DEFAULTS, .shards = o->ranks.shards,
+														 .shard_state = o->ranks.shard_state}));
+	if (sl_comm_size(r->comm) > 1 && !o->common.quiet)
+		printf("%d ranks: %s\n", sl_comm_size(r->comm), sl_comm_describe(r->comm));
+	if (o->report && sl_comm_rank(r->comm) == 0) {
 		r->report = report_begin(r->context, r->model);
 		SL_TRY(sl_context_set_profiling(r->context, true));
 	}
@@ -389,16 +401,17 @@ static sl_status train(run *r) {
 					 &(sl_fit_options){SL_FIT_DEFAULTS, .epochs = o->epochs, .first_epoch = r->checkpoint.epochs_done,
 									   .first_sample = r->checkpoint.samples_done, .batch = r->checkpoint.batch,
 									   .accumulate = r->checkpoint.accumulate, .validation = &r->files.test_samples,
-									   .on_epoch = after_epoch, .user = r});
+									   .on_epoch = after_epoch, .user = r, .parallel = r->parallel});
 	end_progress();
 	if (r->save_failed)
 		return save(r); /* once more, for its status and message */
 	if (status == SL_ERR_CANCELLED) {
 		SL_TRY(save(r));
-		fprintf(
-			stderr,
-			"sparselayer: interrupted after %lld epochs and %lld samples; go on with: sparselayer train --resume %s\n",
-			(long long)r->checkpoint.epochs_done, (long long)r->checkpoint.samples_done, o->output);
+		if (sl_comm_rank(r->comm) == 0)
+			fprintf(stderr,
+					"sparselayer: interrupted after %lld epochs and %lld samples; go on with: sparselayer train "
+					"--resume %s\n",
+					(long long)r->checkpoint.epochs_done, (long long)r->checkpoint.samples_done, o->output);
 	}
 	return status;
 }
@@ -411,8 +424,11 @@ static int open_run(run *r) {
 		int code = open_context(&r->context, &o->common, seed, o->deterministic);
 		if (code != EXIT_OK)
 			return code;
-		if (!o->resume)
-			return EXIT_OK;
+		if (!o->resume || pass == 1) {
+			code = open_ranks(&r->comm, r->context, &o->ranks, &r->o->common);
+			if (code != EXIT_OK || !o->resume)
+				return code;
+		}
 		if (pass == 0)
 			sl_context_set_log(r->context, NULL, SL_LOG_ERROR, NULL);
 		sl_status status = sl_model_load(&r->model, &r->optimizer, &r->checkpoint, r->context, o->resume, NULL);
@@ -433,7 +449,7 @@ static int open_run(run *r) {
 }
 
 static int open_log(run *r) {
-	if (!r->o->log)
+	if (!r->o->log || sl_comm_rank(r->comm) > 0)
 		return EXIT_OK;
 	r->log = fopen(r->o->log, r->o->resume ? "a" : "w");
 	if (r->log)
@@ -444,7 +460,7 @@ static int open_log(run *r) {
 
 /* After an interruption as well. */
 static int write_report(run *r, int argc, char **argv) {
-	if (!r->o->report || !r->model)
+	if (!r->o->report || !r->model || sl_comm_rank(r->comm) > 0)
 		return EXIT_OK;
 	if (r->report && report_write(r->report, r->context, r->model, r->o->report, argc, argv))
 		return EXIT_OK;
@@ -455,7 +471,7 @@ static int write_report(run *r, int argc, char **argv) {
 
 int command_train(int argc, char **argv) {
 	static const struct argp_child children[] = {
-		{&common_argp, 0, "Running", 90}, {&sparse_method_argp, 0, NULL, 4}, {0}};
+		{&common_argp, 0, "Running", 90}, {&sparse_method_argp, 0, NULL, 4}, {&ranks_argp, 0, NULL, 5}, {0}};
 	static const struct argp argp = {
 		list,
 		parse,
@@ -485,11 +501,13 @@ int command_train(int argc, char **argv) {
 	run r = {.o = &o, .checkpoint = {SL_CHECKPOINT_DEFAULTS}};
 	argp_parse(&argp, argc, argv, 0, NULL, &o);
 	catch_signals();
+	divide_cores(&o.common);
+	sl_status status = SL_OK;
 	int code = open_run(&r);
 	if (code == EXIT_OK)
 		code = open_log(&r);
 	if (code == EXIT_OK) {
-		sl_status status = train(&r);
+		status = train(&r);
 		if (status == SL_ERR_CANCELLED)
 			code = EXIT_INTERRUPTED;
 		else if (status != SL_OK)
@@ -504,6 +522,8 @@ int command_train(int argc, char **argv) {
 		code = EXIT_FAILED;
 	}
 	report_free(r.report);
+	sl_parallel_destroy(r.parallel);
+	close_ranks(r.comm, code == EXIT_OK || status != SL_OK ? status : SL_ERR_IO, code);
 	free_samples(&r.files);
 	sl_optimizer_destroy(r.optimizer);
 	sl_model_destroy(r.model);

@@ -22,7 +22,7 @@ ENVIRONMENT = dict(
     OMPI_MCA_btl="self,vader",
     OMPI_MCA_btl_vader_single_copy_mechanism="none",
     OMPI_MCA_plm_rsh_agent="false",
-    OMPI_MCA_ess_singleton_server="0",
+    OMPI_MCA_odls_base_sigkill_timeout="20",
 )
 
 
@@ -163,7 +163,59 @@ def kills(program):
     print(f"{count} ranks lost; the longest end took", {name: round(t, 1) for name, t in longest.items()}, "s")
 
 
-TESTS = {"collectives": collectives, "parallel": parallel, "resume": resume, "disagree": disagree, "kills": kills}
+def write_pictures(folder):
+    """200 and 60 pictures of 6 x 6, their class the brightest third."""
+    chance = random.Random(5)
+    for name, count in ("train", 203), ("t10k", 60):
+        pixels, labels = bytearray(), bytearray()
+        for _ in range(count):
+            one = [chance.randrange(256) for _ in range(36)]
+            labels.append(max(range(3), key=lambda c: sum(one[12 * c:12 * c + 12])))
+            pixels += bytes(one)
+        for kind, shape, data in ("images-idx3", (count, 6, 6), pixels), ("labels-idx1", (count,), labels):
+            with open(f"{folder}/{name}-{kind}-ubyte", "wb") as file:
+                file.write(bytes([0, 0, 8, len(shape)]) + b"".join(n.to_bytes(4, "big") for n in shape) + data)
+
+
+def command(_, program):
+    """mpirun -n 3 sparselayer train: one voice, one file, the bits of one process; interrupted and gone on with."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_pictures(folder)
+        train = [program, "train", "--data", folder, "--hidden", "64,32", "--batch", "25", "--shards", "6",
+                 "--sparse-method", "rigl", "--density", "0.2"]
+        files = [f"{folder}/{name}.safetensors" for name in ("one", "three", "two")]
+        subprocess.run([*train, "--epochs", "3", "--threads", "1", "--output", files[0]], check=True, env=ENVIRONMENT,
+                       capture_output=True)
+        out = must(3, *train, "--epochs", "3", "--output", files[1], "--log", f"{folder}/log", "--shard-state")
+        if out.count("epoch 1/3") != 1 or "3 ranks" not in out:
+            raise SystemExit(f"not one voice:\n{out}")
+        with open(f"{folder}/log", encoding="utf-8") as file:
+            if len(file.readlines()) != 3:
+                raise SystemExit("not a line an epoch in the log")
+        must(2, program, "train", "--data", folder, "--resume", files[1], "--epochs", "4", "--shards", "6", "--output",
+             files[2])
+        contents = []
+        for path in files[:2]:
+            with open(path, "rb") as file:
+                header = int.from_bytes(file.read(8), "little")
+                file.seek(8 + header)
+                contents.append(file.read())
+        if contents[0] != contents[1]:
+            raise SystemExit("3 ranks end with other bits than one process")
+        code, out, err = run(3, *train, "--resume", f"{folder}/none.safetensors")
+        if code == 0 or "none.safetensors" not in err:
+            raise SystemExit(f"a missing file: {code}\n{out}{err}")
+        process = start(2, *train, "--epochs", "100000", "--output", files[1])
+        while "epoch 2/" not in process.stdout.readline():
+            pass
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=30)
+        if "go on with" not in err or err.count("go on with") != 1:
+            raise SystemExit(f"interrupted: {process.returncode}\n{err}")
+
+
+TESTS = {"collectives": collectives, "parallel": parallel, "resume": resume, "disagree": disagree, "kills": kills,
+         "command": command}
 
 if __name__ == "__main__":
     TESTS[sys.argv[2]](*sys.argv[1:2], *sys.argv[3:])
