@@ -71,6 +71,9 @@ bench-topology: build ## what an edit of the patterns costs, in training steps
 	@build/$(PRESET)/bench/bench-topology
 bench-dst: build ## accuracy of dynamic sparse training on Fashion-MNIST, in some ten minutes
 	@build/$(PRESET)/bench/bench-dst
+.PHONY: bench-nerva
+bench-nerva: build ## an epoch of the network that Nerva publishes
+	@build/$(PRESET)/bench/bench-nerva
 clean:
 	rm -rf build build-*.log
 .PHONY: bench-sparse-input
