@@ -115,12 +115,23 @@ static sl_status one_layer(sl_context *context) {
 	return status;
 }
 
+static sl_status shrink(sl_context *context, sl_model *model, sl_optimizer *optimizer) {
+	sl_compaction done = {.struct_size = sizeof done};
+	/* The largest tenth of all layers together; then neurons go that have no connection left on one side. */
+	SL_TRY(sl_model_prune(context, model,
+	                      &(sl_prune_options){SL_PRUNE_DEFAULTS, .density = 0.1, .budget = SL_BUDGET_GLOBAL}, optimizer,
+	                      NULL));
+	SL_TRY(sl_model_compact(context, model, optimizer, &done));
+	return own_loop(context, model, optimizer);
+}
+
 static sl_status prune(sl_context *context, sl_model *model, sl_optimizer *optimizer) {
 	/* The head becomes sparse; moments and gradients of the weights that stay come along. */
 	SL_TRY(sl_layer_prune(context, sl_model_layer(model, 1), 0.5, optimizer));
 	/* Optional: plan and allocate now, and not in the next step. */
 	SL_TRY(sl_model_prepare(context, model, 32, SL_MODE_TRAINING));
-	return own_loop(context, model, optimizer);
+	SL_TRY(own_loop(context, model, optimizer));
+	return shrink(context, model, optimizer);
 }
 
 /* A schedule of the model's, which fit follows; then the same step by step. */

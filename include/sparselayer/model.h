@@ -127,6 +127,10 @@ typedef struct sl_fit_options {
 	/** Train by several ranks (parallel.h): each has all samples, `batch` is the global batch, and figures are of all.
 	 * Collective; any rank's cancelling ends all after the same step. NULL: this process alone */
 	struct sl_parallel *parallel;
+	/** How much a sample of each class counts in the training loss, one number an output of the model, not negative and
+	 * finite, as sl_class_weights() makes them. With labels and softmax cross-entropy. Read during the call; validation
+	 * is not weighted. NULL: all count 1 */
+	const double *class_weights;
 } sl_fit_options;
 /** Begins an initializer of #sl_fit_options. */
 #define SL_FIT_DEFAULTS .struct_size = sizeof(sl_fit_options)

@@ -67,9 +67,9 @@ typedef struct sl_sparsity_options {
 #define SL_SPARSITY_DEFAULTS .struct_size = sizeof(sl_sparsity_options)
 
 /**
- * Give a model a schedule, from step 0 on. SET and RigL govern the layers that are sparse now and
- * take dense inputs; GMP and L1 all layers,
- * dense ones too, which become sparse. Layers that are added later are not governed.
+ * Give a model a schedule, from step 0 on. SET governs the layers that are sparse now, RigL those of them that
+ * take dense inputs; GMP and L1 all layers, dense ones too, which become sparse. Layers that are added later are not
+ * governed.
  * @param options copied; NULL: take the schedule away
  * @return #SL_ERR_ARGUMENT (an option out of range, which the message names), #SL_ERR_STATE (no layers, or none that
  *         the method can govern), #SL_ERR_UNSUPPORTED (not on the CPU), #SL_ERR_MEMORY, #SL_ERR_BUDGET
@@ -114,6 +114,49 @@ typedef struct sl_sparsity_info {
 } sl_sparsity_info;
 /** Fill in `info`. */
 SL_API sl_status sl_model_get_sparsity(sl_context *context, const sl_model *model, sl_sparsity_info *info);
+
+/** Options of sl_model_prune(). Zero means the default that is named. */
+typedef struct sl_prune_options {
+	size_t struct_size; /**< sizeof(sl_prune_options) */
+	double density;     /**< that the pruned layers end with, in [0, 1] */
+	sl_budget budget;   /**< #SL_BUDGET_LAYER: in each layer; #SL_BUDGET_GLOBAL: in all of them together */
+	bool keep_last;     /**< leave the last layer alone */
+} sl_prune_options;
+/** Begins an initializer of #sl_prune_options. */
+#define SL_PRUNE_DEFAULTS .struct_size = sizeof(sl_prune_options)
+
+/**
+ * Keep the weights of largest magnitude and drop the rest, in one call for all layers (ties: the earlier layer, lower
+ * row, then column). Dense layers become sparse; else as sl_layer_prune(). On failure nothing has changed.
+ * @param optimizer whose moments come along; NULL: none
+ * @param dropped receives how many weights went, of what dense layers had; may be NULL
+ * @return as sl_layer_prune(), and #SL_ERR_STATE (no layers)
+ */
+SL_API sl_status sl_model_prune(sl_context *context, sl_model *model, const sl_prune_options *options,
+								sl_optimizer *optimizer, int64_t *dropped);
+
+/** What sl_model_compact() removed. */
+typedef struct sl_compaction {
+	size_t struct_size; /**< sizeof(sl_compaction); set it before the call */
+	int64_t dead;       /**< neurons that nothing reads */
+	int64_t constant;   /**< neurons without inputs, which put out act(bias) whatever the sample */
+	int64_t weights;    /**< of both, on both sides */
+} sl_compaction;
+
+/**
+ * Remove neurons whose last connection died, between the first inputs and the last outputs: row j of a layer goes
+ * together with column j of the next. Neurons that nothing reads go, and neurons without inputs, whose constant output
+ * the next layer's bias takes over (where that layer has none, only those that put out 0 go); what fed on them alone
+ * goes too, until nothing more does. One neuron of each layer stays in any case. The model computes what it did, but
+ * for the rounding of what was added to biases; weights, gradients and moments of what stays come along. Layers shrink:
+ * saved forwards and plans of them become stale, and so do pointers to their parameters. On failure nothing has
+ * changed.
+ * @param optimizer whose moments come along; NULL: none
+ * @param done may be NULL
+ * @return #SL_ERR_STATE (no layers; a layer edited without the optimizer), #SL_ERR_ARGUMENT (an optimizer that lacks a
+ *         layer), #SL_ERR_UNSUPPORTED (not on the CPU; moments spread over ranks), #SL_ERR_MEMORY, #SL_ERR_BUDGET
+ */
+SL_API sl_status sl_model_compact(sl_context *context, sl_model *model, sl_optimizer *optimizer, sl_compaction *done);
 
 SL_END_DECLS
 #endif

@@ -47,7 +47,7 @@ typedef struct sl_regrow_options {
  * @return #SL_ERR_ARGUMENT (drop, an optimizer that does not have the layer), #SL_ERR_STATE (a dense layer; `saved`
  *         holds no forward of this layer; the layer was edited since, or without the optimizer), #SL_ERR_SHAPE,
  *         #SL_ERR_DTYPE or #SL_ERR_LAYOUT (dY), #SL_ERR_NONFINITE (a weight or gradient is NaN), #SL_ERR_UNSUPPORTED
- *         (not on the CPU; a layer of sparse inputs), #SL_ERR_MEMORY, #SL_ERR_BUDGET
+ *         (not on the CPU; a layer of sparse inputs with `saved`), #SL_ERR_MEMORY, #SL_ERR_BUDGET
  */
 SL_API sl_status sl_layer_regrow(sl_context *context, sl_layer *layer, const sl_regrow_options *options,
 								 sl_optimizer *optimizer, int64_t *moved);

@@ -331,9 +331,23 @@ static sl_status resolve_fit(sl_context *context, const sl_fit_options *given, s
 	return SL_OK;
 }
 
+static sl_status check_class_weights(sl_context *context, const sl_model *model, const sl_samples *samples,
+									 const sl_fit_options *o) {
+	if (!o->class_weights)
+		return SL_OK;
+	if (o->loss != SL_SOFTMAX_CROSS_ENTROPY || !samples->labels)
+		return sli_fail(context, SL_ERR_ARGUMENT, "class_weights are given without labels and softmax cross-entropy");
+	for (int64_t c = 0; c < features_out(model); c++)
+		if (!(o->class_weights[c] >= 0) || !isfinite(o->class_weights[c]))
+			return sli_fail(context, SL_ERR_ARGUMENT, "class_weights[%lld] is %g; it must be finite and not negative",
+							(long long)c, o->class_weights[c]);
+	return SL_OK;
+}
+
 static sl_status check_fit(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
 						   const sl_samples *samples, sl_fit_options *o, sl_samples *own, sl_samples *validation) {
 	SL_TRY(take_samples(context, model, o->loss, samples, own));
+	SL_TRY(check_class_weights(context, model, own, o));
 	if (o->validation) {
 		SL_TRY(take_samples(context, model, o->loss, o->validation, validation));
 		o->validation = validation;

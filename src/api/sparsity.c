@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
+
+#include "core/checked.h"
+#include "train/compact.h"
 #include "train/sparsity.h"
 
 const char *sl_sparse_method_name(sl_sparse_method method) {
@@ -81,4 +85,90 @@ sl_status sl_model_get_sparsity(sl_context *context, const sl_model *model, sl_s
 		}
 	}
 	return sli_give_struct(context, info, &full, sizeof full, "info");
+}
+
+/* Layers that an optimizer has as they are now. */
+static sl_status check_layers(sl_context *context, const sl_model *model, const sl_optimizer *optimizer, int count) {
+	int64_t cells;
+	if (sl_context_device(context) != SL_DEVICE_CPU)
+		return sli_fail(context, SL_ERR_UNSUPPORTED, "patterns are edited on the CPU alone so far");
+	if (optimizer && optimizer->sharded)
+		return sli_fail(context, SL_ERR_UNSUPPORTED, "the optimizer's moments are spread over ranks: none has all");
+	for (int i = 0; i < count; i++) {
+		const sl_layer *layer = model->layers[i];
+		if (!sli_mul(layer->in_features, layer->out_features, &cells))
+			return sli_fail(context, SL_ERR_OVERFLOW, "layer \"%s\" has more than 2^63 cells", layer->name);
+		const sl_optimizer_entry *entry = optimizer ? sli_optimizer_find(optimizer, layer) : NULL;
+		if (optimizer && !entry)
+			return sli_fail(context, SL_ERR_ARGUMENT, "layer \"%s\" has not been added to this optimizer", layer->name);
+		if (entry && entry->edition != layer->edition)
+			return sli_fail(context, SL_ERR_STATE, "layer \"%s\" was edited without this optimizer", layer->name);
+	}
+	return SL_OK;
+}
+
+/* How many weights of each layer, and of all, go. */
+static sl_status count_pruned(sl_context *context, const sl_model *model, double density, int count, bool together,
+							  int64_t *wanted, int64_t *all) {
+	int64_t have = 0, cells = 0;
+	for (int i = 0; i < count; i++) {
+		const sl_layer *layer = model->layers[i];
+		int64_t here = layer->in_features * layer->out_features, entries = sli_sparsity_entries(layer);
+		int64_t keep = (int64_t)llround(density * (double)here);
+		wanted[i] = entries - keep;
+		if (wanted[i] < 0 && !together)
+			return sli_fail(context, SL_ERR_ARGUMENT, "density %g means %lld weights; layer \"%s\" has %lld", density,
+							(long long)keep, layer->name, (long long)entries);
+		have += entries;
+		if (!sli_add(cells, here, &cells))
+			return sli_fail(context, SL_ERR_OVERFLOW, "the layers up to \"%s\" have more than 2^63 cells", layer->name);
+	}
+	*all = have - (int64_t)llround(density * (double)cells);
+	if (*all < 0)
+		return sli_fail(context, SL_ERR_ARGUMENT, "density %g means %lld weights; the layers have %lld", density,
+						(long long)(have - *all), (long long)have);
+	return SL_OK;
+}
+
+static int64_t weights_of(const sl_model *model, int count) {
+	int64_t sum = 0;
+	for (int i = 0; i < count; i++)
+		sum += sli_sparsity_entries(model->layers[i]);
+	return sum;
+}
+
+sl_status sl_model_prune(sl_context *context, sl_model *model, const sl_prune_options *options, sl_optimizer *optimizer,
+						 int64_t *dropped) {
+	sl_prune_options o;
+	void *wanted;
+	int64_t all = 0;
+	SL_TRY(need(context, model));
+	SL_TRY(sli_take_struct(context, &o, sizeof o, options, "options"));
+	if (!(o.density >= 0 && o.density <= 1))
+		return sli_fail(context, SL_ERR_ARGUMENT, "density is %g; it must be in [0, 1]", o.density);
+	if (o.budget < SL_BUDGET_LAYER || o.budget > SL_BUDGET_GLOBAL)
+		return sli_fail(context, SL_ERR_ARGUMENT, "budget is %d; it must be one of sl_budget", (int)o.budget);
+	int count = model->count - (o.keep_last ? 1 : 0);
+	if (!count)
+		return sli_fail(context, SL_ERR_STATE, "the model has no layer but the last, which keep_last leaves alone");
+	SL_TRY(check_layers(context, model, optimizer, count));
+	bool together = o.budget == SL_BUDGET_GLOBAL;
+	int64_t before = weights_of(model, count);
+	sl_arena_mark mark = sli_arena_mark(context);
+	SL_TRY(sli_arena_take(context, (size_t)count * sizeof(int64_t), &wanted));
+	sl_status status = count_pruned(context, model, o.density, count, together, wanted, &all);
+	if (status == SL_OK)
+		status = sli_model_prune(context, model, count, all, together ? NULL : wanted, optimizer);
+	sli_arena_reset(context, mark);
+	if (status == SL_OK && dropped)
+		*dropped = before - weights_of(model, count);
+	return status;
+}
+
+sl_status sl_model_compact(sl_context *context, sl_model *model, sl_optimizer *optimizer, sl_compaction *done) {
+	sl_compaction own = {.struct_size = sizeof own};
+	SL_TRY(need(context, model));
+	SL_TRY(check_layers(context, model, optimizer, model->count));
+	SL_TRY(sli_model_compact(context, model, optimizer, &own));
+	return done ? sli_give_struct(context, done, &own, sizeof own, "done") : SL_OK;
 }

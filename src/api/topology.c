@@ -73,9 +73,9 @@ sl_status sl_layer_regrow(sl_context *context, sl_layer *layer, const sl_regrow_
 	SL_TRY(check_layer(context, layer, optimizer));
 	if (layer->dense)
 		return sli_fail(context, SL_ERR_STATE, "layer \"%s\" is dense: there is nothing to grow", layer->name);
-	if (layer->sparse_inputs)
-		return sli_fail(context, SL_ERR_UNSUPPORTED, "layer \"%s\" takes sparse inputs: its pattern can only be pruned",
-						layer->name);
+	if (layer->sparse_inputs && o.saved)
+		return sli_fail(context, SL_ERR_UNSUPPORTED,
+						"layer \"%s\" takes sparse inputs: its pattern can be pruned, or grow at random", layer->name);
 	if (o.saved)
 		SL_TRY(check_gradient(context, layer, &o, &dy));
 	int64_t nnz = sli_pattern_arrays(layer->weights->pattern).nnz;

@@ -38,7 +38,7 @@ static sl_status bad(sl_context *context, const char *path, const char *what) {
 
 static sl_status parse_layers(sl_context *context, const char *path, const json_t *list, const sl_model *model,
 							  const sl_sparsity_options *o, sl_governed *layers) {
-	bool sparse = o->method == SL_SPARSE_SET || o->method == SL_SPARSE_RIGL;
+	bool rigl = o->method == SL_SPARSE_RIGL, sparse = rigl || o->method == SL_SPARSE_SET;
 	for (size_t i = 0; i < json_array_size(list); i++) {
 		const json_t *one = json_array_get(list, i);
 		sl_governed *g = &layers[i];
@@ -48,7 +48,7 @@ static sl_status parse_layers(sl_context *context, const char *path, const json_
 			g->final > g->first)
 			return bad(context, path, "has a layer that the model lacks, out of order, or with a wrong count");
 		g->index = (int)index;
-		if (sparse && (model->layers[index]->dense || model->layers[index]->sparse_inputs))
+		if (sparse && (model->layers[index]->dense || (rigl && model->layers[index]->sparse_inputs)))
 			return bad(context, path, "governs a layer that its method cannot");
 	}
 	return SL_OK;

@@ -81,26 +81,40 @@ size_t sl_pattern_bytes(const sl_pattern *pattern) {
 	return bytes;
 }
 
+static int64_t first_of(const sl_pattern_arrays *a, int64_t row) {
+	return sli_index(a->row_offsets, a->offset_dtype, row);
+}
+
 /* A counting sort by column: stable, so rows increase within each column. */
+#define FILL_TRANSPOSE(type)                                                                                           \
+	do {                                                                                                               \
+		type *to = offsets, *order = permutation, sum = 0;                                                             \
+		for (int64_t k = 0; k < a->nnz; k++)                                                                           \
+			to[a->col_indices[k]]++;                                                                                   \
+		for (int64_t c = 0; c <= a->cols; c++) {                                                                       \
+			type here = to[c];                                                                                         \
+			to[c] = sum;                                                                                               \
+			sum += here;                                                                                               \
+		}                                                                                                              \
+		for (int64_t r = 0; r < a->rows; r++)                                                                          \
+			for (type k = (type)first_of(a, r); k < (type)first_of(a, r + 1); k++) {                                   \
+				type at = to[a->col_indices[k]]++;                                                                     \
+				indices[at] = (int32_t)r;                                                                              \
+				order[at] = k;                                                                                         \
+			}                                                                                                          \
+		/* Each offset now is the next column's: shift back. */                                                        \
+		for (int64_t c = a->cols; c > 0; c--)                                                                          \
+			to[c] = to[c - 1];                                                                                         \
+		to[0] = 0;                                                                                                     \
+	} while (0)
+
 static void fill_transpose(const sl_pattern_arrays *a, void *offsets, sl_dtype dtype, int32_t *indices,
 						   void *permutation) {
 	memset(offsets, 0, offset_bytes(a->cols, dtype));
-	for (int64_t k = 0; k < a->nnz; k++)
-		sli_index_set(offsets, dtype, a->col_indices[k] + 1, sli_index(offsets, dtype, a->col_indices[k] + 1) + 1);
-	for (int64_t c = 0; c < a->cols; c++)
-		sli_index_set(offsets, dtype, c + 1, sli_index(offsets, dtype, c + 1) + sli_index(offsets, dtype, c));
-	for (int64_t r = 0; r < a->rows; r++)
-		for (int64_t k = sli_index(a->row_offsets, a->offset_dtype, r);
-			 k < sli_index(a->row_offsets, a->offset_dtype, r + 1); k++) {
-			int64_t c = a->col_indices[k], to = sli_index(offsets, dtype, c);
-			indices[to] = (int32_t)r;
-			sli_index_set(permutation, dtype, to, k);
-			sli_index_set(offsets, dtype, c, to + 1);
-		}
-	/* Each offset now is the next column's: shift back. */
-	for (int64_t c = a->cols; c > 0; c--)
-		sli_index_set(offsets, dtype, c, sli_index(offsets, dtype, c - 1));
-	sli_index_set(offsets, dtype, 0, 0);
+	if (dtype == SL_I32)
+		FILL_TRANSPOSE(int32_t);
+	else
+		FILL_TRANSPOSE(int64_t);
 }
 
 static sl_status make_transpose(sl_context *context, sl_pattern *p) {

@@ -35,6 +35,9 @@ void sli_edit_end(sl_layer_edit *edit);
 
 /* Keep the `keep` largest weights, checked by the caller; see sl_layer_prune(). */
 sl_status sli_layer_prune(sl_context *context, sl_layer *layer, int64_t keep, sl_optimizer *optimizer);
+/* Drop of the first `count` layers wanted[i] each, or (NULL) the `all` smallest of them together. */
+sl_status sli_model_prune(sl_context *context, sl_model *model, int count, int64_t all, const int64_t *wanted,
+						  sl_optimizer *optimizer);
 /* Drop *moves weights and grow as many; see sl_layer_regrow(). `saved` NULL: grow at random. Receives how many there
  * was room for. */
 sl_status sli_layer_regrow(sl_context *context, sl_layer *layer, int64_t *moves, sl_optimizer *optimizer,

@@ -85,7 +85,9 @@ typedef struct pass {
 	int32_t *labels;       /* batch, or NULL */
 	char *targets;         /* batch rows, or NULL */
 	int64_t *ranges;       /* where a batch's rows of sparse inputs and targets begin and end, batch each; or NULL */
-	size_t range_bytes, order_bytes, label_bytes, target_bytes, row_bytes;
+	const double *class_weights;
+	sl_sparse weighted; /* with class weights: a batch's labels as targets of one entry, the weight; its own arrays */
+	size_t start_bytes, weight_bytes, range_bytes, order_bytes, label_bytes, target_bytes, row_bytes;
 } pass;
 
 static void close_pass(pass *p) {
@@ -94,6 +96,47 @@ static void close_pass(pass *p) {
 	sli_heap_free(heap, p->labels, p->label_bytes);
 	sli_heap_free(heap, p->targets, p->target_bytes);
 	sli_heap_free(heap, p->ranges, p->range_bytes);
+	sli_heap_free(heap, (void *)(uintptr_t)p->weighted.offsets, p->start_bytes);
+	sli_heap_free(heap, (void *)(uintptr_t)p->weighted.values, p->weight_bytes);
+}
+
+/* Room for the targets that class weights make of labels. */
+static sl_status open_weighted(pass *p) {
+	const sl_layer *last = p->model->layers[p->model->count - 1];
+	int64_t *starts;
+	void *values;
+	p->start_bytes = (size_t)(p->batch + 1) * sizeof *starts;
+	p->weight_bytes = (size_t)p->batch * sl_dtype_size(last->dtype);
+	SL_TRY(sli_allocate(p->context, p->start_bytes, "a batch's class weights", (void **)&starts));
+	p->weighted = (sl_sparse){.format = SL_SPARSE_CSR,
+							  .cols = last->out_features,
+							  .offsets = starts,
+							  .offset_dtype = SL_I64,
+							  .col_indices = p->labels,
+							  .index_dtype = SL_I32,
+							  .dtype = last->dtype};
+	for (int64_t i = 0; i <= p->batch; i++)
+		starts[i] = i;
+	SL_TRY(sli_allocate(p->context, p->weight_bytes, "a batch's class weights", &values));
+	p->weighted.values = values;
+	return SL_OK;
+}
+
+/* The batch's labels are in place. */
+static sl_status weigh(pass *p, int64_t batch) {
+	void *values = (void *)(uintptr_t)p->weighted.values;
+	for (int64_t i = 0; i < batch; i++) {
+		if (p->labels[i] < 0 || p->labels[i] >= p->weighted.cols)
+			return sli_fail(p->context, SL_ERR_ARGUMENT, "a label is %d; it must be in [0, %lld)", (int)p->labels[i],
+							(long long)p->weighted.cols);
+		double weight = p->class_weights[p->labels[i]];
+		if (p->weighted.dtype == SL_F32)
+			((float *)values)[i] = (float)weight;
+		else
+			((double *)values)[i] = weight;
+	}
+	p->weighted.rows = p->weighted.nnz = batch;
+	return SL_OK;
 }
 
 static sl_status open_pass(pass *p, bool shuffled) {
@@ -113,6 +156,8 @@ static sl_status open_pass(pass *p, bool shuffled) {
 	}
 	if (status == SL_OK && (p->samples->sparse_inputs || p->samples->sparse_targets))
 		status = sli_allocate(p->context, p->range_bytes, "a batch's sparse rows", (void **)&p->ranges);
+	if (status == SL_OK && p->class_weights)
+		status = open_weighted(p);
 	if (status != SL_OK)
 		close_pass(p);
 	return status;
@@ -159,6 +204,10 @@ static sl_status run_batch(pass *p, int64_t first, int64_t batch, bool training,
 	if (s->sparse_targets) {
 		SL_TRY(take_sparse(p, s->sparse_targets, order, first, batch, p->ranges + 2 * p->batch, &rows));
 		targets.sparse = &rows;
+	}
+	if (p->class_weights) {
+		SL_TRY(weigh(p, batch));
+		targets = (sl_targets){.sparse = &p->weighted};
 	}
 	SL_TRY(take_inputs(p, order, first, batch));
 	SL_TRY(sli_model_run(p->context, p->model, batch, training ? SL_MODE_TRAINING : SL_MODE_INFERENCE));
@@ -356,7 +405,12 @@ static sl_status end_epoch(pass *p, const sl_optimizer *optimizer, const sl_fit_
 
 sl_status sli_model_fit(sl_context *context, sl_model *model, sl_optimizer *optimizer, const sl_samples *samples,
 						const sl_fit_options *o) {
-	pass p = {.context = context, .model = model, .samples = samples, .loss = o->loss, .batch = o->batch};
+	pass p = {.context = context,
+			  .model = model,
+			  .samples = samples,
+			  .loss = o->loss,
+			  .batch = o->batch,
+			  .class_weights = o->class_weights};
 	int64_t count = sli_sample_count(samples);
 	if (p.batch > count && count)
 		p.batch = count;

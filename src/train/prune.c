@@ -32,6 +32,53 @@ sl_status sli_layer_prune(sl_context *context, sl_layer *layer, int64_t keep, sl
 	return status;
 }
 
+/* The smallest of all layers together (wanted NULL: `all`), or wanted[i] of each. */
+static sl_status mark_layers(sl_context *context, sl_layer_edit *edits, sl_ranked *ranked, int count, int64_t all,
+							 const int64_t *wanted) {
+	for (int i = 0; i < count; i++) {
+		ranked[i] = edits[i].ranked;
+		if (wanted)
+			SL_TRY(sli_mark_smallest(context, &ranked[i], 1, wanted[i]));
+	}
+	if (!wanted)
+		SL_TRY(sli_mark_smallest(context, ranked, count, all));
+	for (int i = 0; i < count; i++)
+		for (int64_t k = 0; k < ranked[i].count; k++)
+			edits[i].change.dropped += ranked[i].marks[k];
+	return SL_OK;
+}
+
+static sl_status prune_layers(sl_context *context, sl_layer_edit *edits, int count, int64_t all,
+							  const int64_t *wanted) {
+	void *memory, *scratch;
+	SL_TRY(sli_arena_take(context, (size_t)count * sizeof(sl_ranked), &memory));
+	SL_TRY(mark_layers(context, edits, memory, count, all, wanted));
+	for (int i = 0; i < count; i++)
+		if (edits[i].change.dropped)
+			SL_TRY(sli_edit_build(context, &edits[i]));
+	SL_TRY(sli_edits_scratch(context, edits, count, &scratch));
+	sli_edits_commit(context, edits, count, scratch);
+	return SL_OK;
+}
+
+sl_status sli_model_prune(sl_context *context, sl_model *model, int count, int64_t all, const int64_t *wanted,
+						  sl_optimizer *optimizer) {
+	void *memory;
+	size_t bytes = (size_t)count * sizeof(sl_layer_edit);
+	sl_arena_mark mark = sli_arena_mark(context);
+	SL_TRY(sli_arena_take(context, bytes, &memory));
+	sl_layer_edit *edits = memset(memory, 0, bytes);
+	sl_status status = SL_OK;
+	for (int i = 0; i < count && status == SL_OK; i++)
+		status = sli_edit_begin(context, &edits[i], model->layers[i], optimizer);
+	if (status == SL_OK)
+		status = prune_layers(context, edits, count, all, wanted);
+	for (int i = 0; i < count; i++)
+		sli_edit_end(&edits[i]);
+	sli_arena_reset(context, mark);
+	return status;
+}
+
 /* What sees the gradient of one layer. */
 typedef struct offering {
 	sl_selection *selection;

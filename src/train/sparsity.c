@@ -59,7 +59,7 @@ static bool governs(const sl_model *model, const sl_sparsity_options *o, int i) 
 	if (o->method == SL_SPARSE_STATIC)
 		return false;
 	if (!prunes(o->method))
-		return !model->layers[i]->dense && !model->layers[i]->sparse_inputs;
+		return !model->layers[i]->dense && (o->method == SL_SPARSE_SET || !model->layers[i]->sparse_inputs);
 	if (o->keep_last && i == model->count - 1)
 		return false;
 	return !o->densities || o->densities[i] > 0;
@@ -114,6 +114,16 @@ static sl_status count_governed(sl_context *context, const sl_model *model, cons
 	return SL_OK;
 }
 
+/* Backward comes from the end: bases rise the way it goes. */
+void sli_sparsity_reshaped(sl_sparsity *s) {
+	int64_t base = 0;
+	for (int i = s->count - 1; i >= 0; i--) {
+		const sl_layer *layer = s->model->layers[s->layers[i].index];
+		s->layers[i].base = base;
+		base += layer->in_features * layer->out_features;
+	}
+}
+
 sl_status sli_sparsity_adopt(sl_context *context, sl_model *model, const sl_sparsity_options *o,
 							 const sl_governed *layers, int count, int64_t steps, int64_t edits) {
 	sl_sparsity *s;
@@ -136,13 +146,7 @@ sl_status sli_sparsity_adopt(sl_context *context, sl_model *model, const sl_spar
 					   .layers = own,
 					   .count = count};
 	s->options.densities = NULL;
-	/* Backward comes from the end: bases rise the way it goes. */
-	int64_t base = 0;
-	for (int i = count - 1; i >= 0; i--) {
-		const sl_layer *layer = model->layers[s->layers[i].index];
-		s->layers[i].base = base;
-		base += layer->in_features * layer->out_features;
-	}
+	sli_sparsity_reshaped(s);
 	sli_sparsity_drop(model);
 	model->sparsity = s;
 	model->sparsity_destroy = destroy;

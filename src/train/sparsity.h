@@ -35,6 +35,8 @@ void sli_sparsity_drop(sl_model *model);
 /* A schedule as it stood, in place of the one that is there; of `layers` (copied) index, first and final count. */
 sl_status sli_sparsity_adopt(sl_context *context, sl_model *model, const sl_sparsity_options *options,
 							 const sl_governed *layers, int count, int64_t steps, int64_t edits);
+/* The layers have other shapes now. */
+void sli_sparsity_reshaped(sl_sparsity *s);
 sl_status sli_sparsity_step(sl_context *context, sl_model *model, sl_optimizer *optimizer, sl_sparsity_edit *edit);
 
 /* Whether an edit follows a step (from 1), and which step is the last that one follows. */

@@ -149,6 +149,10 @@ class Command(unittest.TestCase):
         classes = [int(line) for line in run("predict", model, test).stdout.split()]
         right = sum(c == i % 3 for i, c in enumerate(classes)) / 90
         self.assertAlmostEqual(100 * right, accuracy, places=1)
+        for like in ([], ["--like", train]):
+            evaluated = run("eval", model, "--data", test, *like).stdout
+            self.assertAlmostEqual(float(re.search(r"accuracy ([\d.]+)%", evaluated)[1]), accuracy, places=1)
+        run("eval", model, "--like", train, code=2)
         # A part is held out, the same one when a run goes on.
         self.assertIn("240 samples", run(*options, "--held-out", "0.2", "--epochs", "4", "-o", model).stdout)
         half = self.folder / "half.safetensors"

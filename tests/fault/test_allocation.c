@@ -569,6 +569,25 @@ static sl_status layer_regrow(things *t, void **left) {
 	return status;
 }
 /* A failed pruning leaves the layer, its gradient and its optimizer's state as they were. */
+static sl_status model_prune_and_compact(things *t, void **left) {
+	sl_model *model;
+	sl_optimizer *optimizer = NULL;
+	sl_compaction done = {.struct_size = sizeof done};
+	*left = NULL;
+	SL_TRY(make_model(t->context, &model));
+	sl_status status = make_optimizer(t->context, model, &optimizer);
+	if (status == SL_OK)
+		status = sl_model_prune(t->context, model,
+								&(sl_prune_options){SL_PRUNE_DEFAULTS, .density = 0.03, .budget = SL_BUDGET_GLOBAL},
+								optimizer, NULL);
+	if (status == SL_OK)
+		status = sl_model_compact(t->context, model, optimizer, &done);
+	if (status == SL_OK && !done.weights)
+		status = SL_ERR_INTERNAL; /* it had nothing to do */
+	sl_optimizer_destroy(optimizer);
+	sl_model_destroy(model);
+	return status;
+}
 static sl_status layer_prune(things *t, void **left) {
 	sl_model *model;
 	sl_optimizer *optimizer = NULL;
@@ -632,7 +651,9 @@ static sl_status metrics(things *t, void **left) {
 static sl_status fit_early(things *t, void **left) {
 	sl_model *model;
 	sl_optimizer *optimizer = NULL;
-	sl_fit_options o = {SL_FIT_DEFAULTS, .epochs = 3, .batch = 16, .validation = &t->samples, .patience = 1};
+	static const double class_weights[2 * SIDE];
+	sl_fit_options o = {SL_FIT_DEFAULTS,           .epochs = 3,   .batch = 16,
+						.validation = &t->samples, .patience = 1, .class_weights = class_weights};
 	*left = NULL;
 	SL_TRY(make_model(t->context, &model));
 	sl_status status = make_optimizer(t->context, model, &optimizer);
@@ -892,6 +913,7 @@ static const struct {
 			 CALL(model_fit),
 			 CALL(model_predict),
 			 CALL(layer_prune),
+			 CALL(model_prune_and_compact),
 			 CALL(fit_early),
 			 CALL(loader_create),
 			 CALL(split),

@@ -141,3 +141,50 @@ SL_TEST(fit, an_edit_after_the_best_epoch_is_told) {
 	CHECK_OK(w.context, sl_model_fit(w.context, w.model, w.optimizer, &all, &o));
 	drop(&w, w.optimizer);
 }
+
+/* One step of SGD on a batch is one on each sample's gradient times its weight: against train_batch() a sample at a
+ * time. */
+SL_TEST(fit, class_weights_scale_each_sample) {
+	static watch w;
+	static const double weights[OUT] = {0.25, 3, 0};
+	double expected[IN * OUT] = {0};
+	memset(&w, 0, sizeof w);
+	make(&w, &w.optimizer, 0.001);
+	sl_optimizer *sgd;
+	CHECK_OK(w.context,
+			 sl_optimizer_create(&sgd, w.context,
+								 &(sl_optimizer_options){SL_OPTIMIZER_DEFAULTS, .kind = SL_SGD, .learning_rate = 0.5}));
+	CHECK_OK(w.context, sl_model_add_to_optimizer(w.context, w.model, sgd));
+	sl_parameter p = weights_of(&w);
+	for (int64_t k = 0; k < p.count; k++)
+		expected[k] = ((float *)p.value)[k];
+	for (int i = 0; i < SAMPLES; i++) {
+		sl_dense x = sl_dense_view(inputs + i * IN, SL_F32, 1, IN);
+		sl_loss_result result = {.loss = 0};
+		CHECK_OK(w.context, sl_model_train_batch(w.context, w.model, SL_SOFTMAX_CROSS_ENTROPY, &x,
+												 &(sl_targets){.labels = labels + i}, SL_OVERWRITE, &result));
+		for (int64_t k = 0; k < p.count; k++)
+			expected[k] -= 0.5 / SAMPLES * weights[labels[i]] * ((float *)p.gradient)[k];
+	}
+	sl_samples all = {SL_SAMPLES_DEFAULTS, .inputs = sl_dense_view(inputs, SL_F32, SAMPLES, IN), .labels = labels};
+	sl_fit_options o = {SL_FIT_DEFAULTS, .batch = SAMPLES, .class_weights = weights};
+	CHECK_OK(w.context, sl_model_fit(w.context, w.model, sgd, &all, &o));
+	p = weights_of(&w);
+	for (int64_t k = 0; k < p.count; k++)
+		CHECK(fabs(expected[k] - (double)((float *)p.value)[k]) <= 1e-5);
+	/* A label without a weight, and weights that mean nothing. */
+	int32_t last = labels[SAMPLES - 1];
+	labels[SAMPLES - 1] = OUT;
+	CHECK_STATUS(w.context, sl_model_fit(w.context, w.model, sgd, &all, &o), SL_ERR_ARGUMENT, "a label is 3");
+	labels[SAMPLES - 1] = last;
+	double bad[OUT] = {1, -1, 1};
+	o.class_weights = bad;
+	CHECK_STATUS(w.context, sl_model_fit(w.context, w.model, sgd, &all, &o), SL_ERR_ARGUMENT, "class_weights[1] is -1");
+	bad[1] = INFINITY;
+	CHECK_STATUS(w.context, sl_model_fit(w.context, w.model, sgd, &all, &o), SL_ERR_ARGUMENT,
+				 "class_weights[1] is inf");
+	o.loss = SL_MEAN_SQUARED_ERROR;
+	CHECK_STATUS(w.context, sl_model_fit(w.context, w.model, sgd, &all, &o), SL_ERR_ARGUMENT, "");
+	sl_optimizer_destroy(sgd);
+	drop(&w, w.optimizer);
+}
