@@ -48,9 +48,9 @@ SL_TEST(comm, refused) {
 		context,
 		sl_comm_create(&other, context, &(sl_comm_options){SL_COMM_DEFAULTS, .kind = SL_COMM_SELF, .unique_id = a}),
 		SL_ERR_ARGUMENT, "unique_id");
-	/* The modules lie beside the library, not beside this program. */
+	/* The modules lie beside the library, not beside this program, whose folder not every runner knows. */
 	CHECK_STATUS(context, sl_comm_create(&other, context, &(sl_comm_options){SL_COMM_DEFAULTS, .kind = SL_COMM_MPI}),
-				 SL_ERR_UNSUPPORTED, "libsparselayer_mpi.so");
+				 SL_ERR_UNSUPPORTED, "mpi is not available");
 	CHECK_STATUS(context, sl_comm_all_reduce(context, comm, a, b, -1, SL_F32, SL_COMM_SUM, SL_COMM_ON_HOST, NULL),
 				 SL_ERR_ARGUMENT, "count is -1");
 	CHECK_STATUS(context, sl_comm_all_reduce(context, comm, NULL, b, 1, SL_F32, SL_COMM_SUM, SL_COMM_ON_HOST, NULL),
