@@ -62,16 +62,23 @@ void sli_blocks_shape(sl_blocks *b, const sl_pattern_arrays *s, int64_t width, i
 	b->blocks = s->cols ? sli_ceil_div(s->cols, b->columns) : 1;
 }
 
+int64_t sli_blocks_group_rows(const sl_blocks *b) {
+	return GROUP_BYTES / (b->vectors * SL_VECTOR * (int64_t)sizeof(float));
+}
+
+int64_t sli_blocks_even_groups(int64_t groups, int64_t rows, int64_t tiles, int64_t threads) {
+	while (threads > 1 && tiles * groups % threads && tiles * groups < 4 * threads &&
+		   rows / (groups + 1) >= SL_LEAST_GROUP_ROWS)
+		groups++;
+	return groups;
+}
+
 /* Groups of rows with about the same work, enough of them for the threads, few enough to reuse a block. */
 static sl_status choose_groups(sl_cpu *cpu, sl_blocks *b, const sl_pattern_arrays *s, int64_t n) {
-	enum { LEAST_ROWS = 64, ROW_COST = 4 };
-	int64_t stride = b->vectors * SL_VECTOR * (int64_t)sizeof(float), most = GROUP_BYTES / stride;
+	enum { ROW_COST = 4 };
 	int64_t threads = cpu->host->threads, tiles = b->by_cell ? 1 : sli_ceil_div(n > 0 ? n : 1, b->vectors * SL_VECTOR);
-	b->groups = sli_ceil_div(s->rows ? s->rows : 1, most);
-	/* Tasks that split evenly. */
-	while (threads > 1 && tiles * b->groups % threads && tiles * b->groups < 4 * threads &&
-		   s->rows / (b->groups + 1) >= LEAST_ROWS)
-		b->groups++;
+	b->groups =
+		sli_blocks_even_groups(sli_ceil_div(s->rows ? s->rows : 1, sli_blocks_group_rows(b)), s->rows, tiles, threads);
 	b->group = take(cpu, b->groups + 1, sizeof *b->group);
 	if (!b->group)
 		return SL_ERR_MEMORY;

@@ -8,7 +8,7 @@
 #include "cpu/cpu.h"
 
 /* A vector here is 16 columns of the batch. */
-enum { SL_VECTOR = 16 };
+enum { SL_VECTOR = 16, SL_LEAST_GROUP_ROWS = 64 };
 
 /* A row of y, and where the values of its entries begin. SL_ROWS_AHEAD more than there are can be read. */
 typedef struct sl_block_row {
@@ -66,6 +66,10 @@ typedef struct sl_blocks {
 /* How a pattern would be cut, in `columns`, `blocks`, `vectors` and `wide`; it costs nothing to ask. */
 void sli_blocks_shape(sl_blocks *b, const sl_pattern_arrays *structure, int64_t width, int64_t n, sl_op_kind kind,
 					  sl_isa isa);
+/* Rows of a group: their part of the output stays in L2. */
+int64_t sli_blocks_group_rows(const sl_blocks *b);
+/* At least `groups`, so many that their tasks, `tiles` each, split evenly among the threads where the rows allow it. */
+int64_t sli_blocks_even_groups(int64_t groups, int64_t rows, int64_t tiles, int64_t threads);
 /* `permutation` (may be NULL) is gathered through: `structure` is a transpose. `n` columns of the batch are planned,
  * in panels of `width`. NULL with a message: no memory. */
 sl_blocks *sli_blocks_create(sl_cpu *cpu, const sl_pattern_arrays *structure, const void *permutation,

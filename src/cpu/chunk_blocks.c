@@ -5,16 +5,10 @@
 #include "cpu/chunk.h"
 #include "cpu/products.h"
 
-enum { GROUP_BYTES = 256 << 10, LEAST_ROWS = 64, MOST_GROUPS = 4096 };
-
-/* Rows of a group: their part of the output stays in L2. */
-static int64_t group_rows(const sl_chunk_way *way) {
-	int64_t most = GROUP_BYTES / (way->shape.vectors * SL_VECTOR * (int64_t)sizeof(float));
-	return most > 0 ? most : 1;
-}
+enum { MOST_GROUPS = 4096 };
 
 static int64_t most_groups(const sl_cpu *cpu, const sl_chunk_way *way, int64_t rows) {
-	int64_t groups = sli_ceil_div(rows, group_rows(way)) + 4 * cpu->host->threads;
+	int64_t groups = sli_ceil_div(rows, sli_blocks_group_rows(&way->shape)) + 4 * cpu->host->threads;
 	return groups < MOST_GROUPS ? groups : MOST_GROUPS;
 }
 
@@ -81,12 +75,11 @@ void sli_chunk_share_out(const sl_pattern_arrays *s, int groups, int64_t *bounds
 
 /* Enough groups for the threads to share, and tasks that split evenly. */
 static int choose_groups(const sl_cpu *cpu, const sl_chunk_way *way, int64_t rows, int64_t n) {
-	int64_t threads = cpu->host->threads, least = rows / LEAST_ROWS < threads ? rows / LEAST_ROWS : threads;
-	int64_t groups = sli_ceil_div(rows, group_rows(way)),
-			tiles = sli_ceil_div(n > 0 ? n : 1, way->shape.vectors * SL_VECTOR);
-	groups = groups > least ? groups : least;
-	while (threads > 1 && tiles * groups % threads && tiles * groups < 4 * threads && rows / (groups + 1) >= LEAST_ROWS)
-		groups++;
+	int64_t threads = cpu->host->threads, shared = rows / SL_LEAST_GROUP_ROWS;
+	int64_t least = shared < threads ? shared : threads;
+	int64_t groups = sli_ceil_div(rows, sli_blocks_group_rows(&way->shape));
+	groups = sli_blocks_even_groups(groups > least ? groups : least, rows,
+									sli_ceil_div(n > 0 ? n : 1, way->shape.vectors * SL_VECTOR), threads);
 	return groups < 1 ? 1 : groups < MOST_GROUPS ? (int)groups : MOST_GROUPS;
 }
 
