@@ -136,7 +136,9 @@ static void destroy(void *device, sl_op_plan *plan) {
 
 static sl_status supports(void *device, const sl_op_desc *desc) {
 	sl_op_plan plan;
-	SL_TRY(plan_op(device, desc, &plan));
+	if (desc->kind == SL_OP_SPMM || desc->kind == SL_OP_SDDMM)
+		return sli_cpu_sparse_supports(device, desc);
+	SL_TRY(plan_op(device, desc, &plan)); /* the other plans are next to nothing */
 	destroy(device, &plan);
 	return SL_OK;
 }

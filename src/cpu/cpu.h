@@ -224,6 +224,8 @@ static inline const sl_kernel *sli_cpu_half(const sl_cpu *cpu, sl_dtype dtype) {
 }
 
 /* products.c: SPMM, SDDMM, GEMM, CONVERT, GATHER; vector.c: the rest. */
+/* Whether a sparse product can be planned, which cuts the pattern. */
+sl_status sli_cpu_sparse_supports(sl_cpu *cpu, const sl_op_desc *desc);
 sl_status sli_cpu_product_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *plan);
 sl_status sli_cpu_product_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args);
 void sli_cpu_product_destroy(sl_cpu *cpu, sl_op_plan *plan);

@@ -129,13 +129,17 @@ void sli_cpu_densify_destroy(sl_cpu *cpu, sl_op_plan *plan) {
 	plan->state = NULL;
 }
 
+sl_status sli_cpu_densify_supports(sl_cpu *cpu, const sl_op_desc *desc) {
+	return sli_cpu_can_densify(desc)
+			   ? SL_OK
+			   : cpu->host->fail(cpu->host->user, SL_ERR_UNSUPPORTED, "cpu: this product does not run dense");
+}
+
 sl_status sli_cpu_densify_plan(sl_cpu *cpu, sl_op_plan *plan) {
 	const sl_op_desc *desc = &plan->desc;
 	const sl_host *host = cpu->host;
 	const sl_pattern_arrays *s = &desc->sparse.arrays;
 	bool spmm = desc->kind == SL_OP_SPMM;
-	if (!sli_cpu_can_densify(desc))
-		return host->fail(host->user, SL_ERR_UNSUPPORTED, "cpu: this product does not run dense");
 	densified *d = host->allocate(host->user, sizeof *d);
 	if (!d)
 		return host->fail(host->user, SL_ERR_MEMORY, "no memory for the product's plan");
@@ -398,12 +402,15 @@ sl_status sli_cpu_densify_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_
 void sli_cpu_densify_destroy(sl_cpu *cpu, sl_op_plan *plan) {
 	(void)cpu, (void)plan;
 }
-sl_status sli_cpu_densify_plan(sl_cpu *cpu, sl_op_plan *plan) {
-	(void)plan;
+sl_status sli_cpu_densify_supports(sl_cpu *cpu, const sl_op_desc *desc) {
+	(void)desc;
 	return cpu->host->fail(cpu->host->user, SL_ERR_UNSUPPORTED, "cpu: built without oneDNN, nothing runs dense");
+}
+sl_status sli_cpu_densify_plan(sl_cpu *cpu, sl_op_plan *plan) {
+	return sli_cpu_densify_supports(cpu, &plan->desc);
 }
 sl_status sli_cpu_densify_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args) {
 	(void)args;
-	return sli_cpu_densify_plan(cpu, (sl_op_plan *)plan);
+	return sli_cpu_densify_supports(cpu, &plan->desc);
 }
 #endif

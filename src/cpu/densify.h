@@ -30,6 +30,7 @@ void sli_cpu_tile(const sl_op_desc *desc, int64_t *rows, int64_t *cols);
 /* Whether a description can run dense, and whether it asks to. */
 bool sli_cpu_can_densify(const sl_op_desc *desc);
 bool sli_cpu_wants_dense(const sl_op_desc *desc);
+sl_status sli_cpu_densify_supports(sl_cpu *cpu, const sl_op_desc *desc);
 /* Whether a plan was made by the next call. */
 bool sli_cpu_is_densified(const sl_op_plan *plan);
 sl_status sli_cpu_densify_plan(sl_cpu *cpu, sl_op_plan *plan);

@@ -60,33 +60,68 @@ static sl_status plan_sddmm(sl_cpu *cpu, sl_op_plan *plan) {
 	return plan->state ? SL_OK : SL_ERR_MEMORY;
 }
 
+/* How a sparse product runs. */
+typedef enum way { DENSE_TILES, SMALL_BATCH, BLOCKS, ROWS } way;
+
+static sl_status choose_way(sl_cpu *cpu, const sl_op_desc *desc, way *how, const sl_kernel **kernel) {
+	*kernel = NULL;
+	*how = DENSE_TILES;
+	if (sli_cpu_wants_dense(desc))
+		return sli_cpu_densify_supports(cpu, desc);
+	*how = SMALL_BATCH;
+	*kernel = sli_cpu_choose_small(cpu, desc);
+	if (*kernel)
+		return SL_OK;
+	*how = BLOCKS;
+	*kernel = sli_cpu_choose_blocked(cpu, desc);
+	if (*kernel)
+		return SL_OK;
+	*how = ROWS;
+	*kernel = sli_cpu_choose(cpu, desc->kind, desc->b.dtype, desc->kernel);
+	if (*kernel)
+		return SL_OK;
+	return cpu->host->fail(cpu->host->user, SL_ERR_UNSUPPORTED, "cpu: no kernel %s for %s of %s",
+						   desc->kernel ? desc->kernel : "", desc->kind == SL_OP_SPMM ? "spmm" : "sddmm",
+						   sl_dtype_name(desc->b.dtype));
+}
+
+sl_status sli_cpu_sparse_supports(sl_cpu *cpu, const sl_op_desc *desc) {
+	way how;
+	const sl_kernel *kernel;
+	return choose_way(cpu, desc, &how, &kernel);
+}
+
+static sl_status plan_rows(sl_cpu *cpu, const sl_kernel *kernel, sl_op_plan *plan) {
+	const sl_op_desc *desc = &plan->desc;
+	const sl_pattern_arrays *s = &desc->sparse.arrays;
+	plan->kernel = kernel;
+	snprintf(plan->text, sizeof plan->text, "%s%s %lldx%lld nnz %lld batch %lld: %s, panels of %lld",
+			 desc->kind == SL_OP_SPMM ? "spmm" : "sddmm", desc->transpose ? " transposed" : "", (long long)s->rows,
+			 (long long)s->cols, (long long)s->nnz, (long long)(desc->kind == SL_OP_SPMM ? desc->c.cols : desc->a.cols),
+			 kernel->name, (long long)(desc->kind == SL_OP_SPMM ? run_width(desc) : sample_width(desc)));
+	return desc->kind == SL_OP_SPMM ? plan_spmm(cpu, plan) : plan_sddmm(cpu, plan);
+}
+
 sl_status sli_cpu_product_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *plan) {
+	way how;
+	const sl_kernel *kernel;
 	if (desc->kind == SL_OP_GEMM)
 		return sli_cpu_gemm_plan(cpu, plan);
 	if (desc->kind == SL_OP_CONVERT || desc->kind == SL_OP_GATHER) {
 		snprintf(plan->text, sizeof plan->text, "%s", desc->kind == SL_OP_CONVERT ? "convert" : "gather");
 		return SL_OK;
 	}
-	if (sli_cpu_wants_dense(desc))
+	SL_TRY(choose_way(cpu, desc, &how, &kernel));
+	switch (how) {
+	case DENSE_TILES:
 		return sli_cpu_densify_plan(cpu, plan);
-	const sl_kernel *kernel = sli_cpu_choose_small(cpu, desc);
-	if (kernel)
+	case SMALL_BATCH:
 		return sli_cpu_small_plan(cpu, kernel, plan);
-	kernel = sli_cpu_choose_blocked(cpu, desc);
-	if (kernel)
+	case BLOCKS:
 		return sli_cpu_blocked_plan(cpu, kernel, plan);
-	kernel = sli_cpu_choose(cpu, desc->kind, desc->b.dtype, desc->kernel);
-	if (!kernel)
-		return cpu->host->fail(cpu->host->user, SL_ERR_UNSUPPORTED, "cpu: no kernel %s for %s of %s",
-							   desc->kernel ? desc->kernel : "", desc->kind == SL_OP_SPMM ? "spmm" : "sddmm",
-							   sl_dtype_name(desc->b.dtype));
-	plan->kernel = kernel;
-	const sl_pattern_arrays *s = &desc->sparse.arrays;
-	snprintf(plan->text, sizeof plan->text, "%s%s %lldx%lld nnz %lld batch %lld: %s, panels of %lld",
-			 desc->kind == SL_OP_SPMM ? "spmm" : "sddmm", desc->transpose ? " transposed" : "", (long long)s->rows,
-			 (long long)s->cols, (long long)s->nnz, (long long)(desc->kind == SL_OP_SPMM ? desc->c.cols : desc->a.cols),
-			 kernel->name, (long long)(desc->kind == SL_OP_SPMM ? run_width(desc) : sample_width(desc)));
-	return desc->kind == SL_OP_SPMM ? plan_spmm(cpu, plan) : plan_sddmm(cpu, plan);
+	default:
+		return plan_rows(cpu, kernel, plan);
+	}
 }
 
 static bool blocked(const sl_op_plan *plan) {
