@@ -4,9 +4,15 @@
 #define SL_API_CHECKS_H
 
 #include "layers/model.h"
+#include "train/optimizer.h"
 
 /* Inputs and targets of a batch, as sl_model_train_batch() takes them. */
 sl_status sli_check_train_batch(sl_context *context, const sl_model *model, sl_loss loss, const sl_dense *inputs,
 								const sl_targets *targets);
+
+/* A context, and a model that has layers. */
+sl_status sli_check_model(sl_context *context, const sl_model *model);
+/* A layer whose pattern can be edited, with the moments that `optimizer` (may be NULL) has of it. */
+sl_status sli_check_edit(sl_context *context, const sl_layer *layer, const sl_optimizer *optimizer);
 
 #endif

@@ -79,7 +79,7 @@ sl_layer *sl_model_layer(const sl_model *model, int index) {
 	return model && index >= 0 && index < model->count ? model->layers[index] : NULL;
 }
 
-static sl_status need(sl_context *context, const sl_model *model) {
+sl_status sli_check_model(sl_context *context, const sl_model *model) {
 	if (!context)
 		return SL_ERR_NULL;
 	if (!model)
@@ -90,14 +90,14 @@ static sl_status need(sl_context *context, const sl_model *model) {
 }
 
 sl_status sl_model_add_to_optimizer(sl_context *context, sl_model *model, sl_optimizer *optimizer) {
-	SL_TRY(need(context, model));
+	SL_TRY(sli_check_model(context, model));
 	for (int i = 0; i < model->count; i++)
 		SL_TRY(sl_optimizer_add(context, optimizer, model->layers[i]));
 	return SL_OK;
 }
 
 sl_status sl_model_prepare(sl_context *context, sl_model *model, int64_t max_batch, sl_mode mode) {
-	SL_TRY(need(context, model));
+	SL_TRY(sli_check_model(context, model));
 	if (max_batch <= 0)
 		return sli_fail(context, SL_ERR_ARGUMENT, "max_batch is %lld; it must be positive", (long long)max_batch);
 	if (mode != SL_MODE_INFERENCE && mode != SL_MODE_TRAINING)
@@ -186,20 +186,20 @@ static sl_status model_forward(sl_context *context, sl_model *model, any_inputs 
 
 sl_status sl_model_forward(sl_context *context, sl_model *model, const sl_dense *inputs, sl_dense *outputs,
 						   sl_mode mode) {
-	SL_TRY(need(context, model));
+	SL_TRY(sli_check_model(context, model));
 	return model_forward(context, model, (any_inputs){.dense = inputs}, outputs, mode);
 }
 
 sl_status sl_model_forward_sparse(sl_context *context, sl_model *model, const sl_sparse *inputs, sl_dense *outputs,
 								  sl_mode mode) {
-	SL_TRY(need(context, model));
+	SL_TRY(sli_check_model(context, model));
 	SL_TRY(null_sparse(context, inputs));
 	return model_forward(context, model, (any_inputs){.sparse = inputs}, outputs, mode);
 }
 
 sl_status sl_model_backward(sl_context *context, sl_model *model, const sl_dense *d_outputs, sl_dense *d_inputs,
 							sl_write write) {
-	SL_TRY(need(context, model));
+	SL_TRY(sli_check_model(context, model));
 	if (model->batch < 0)
 		return sli_fail(context, SL_ERR_STATE, "there is no training forward to go back from");
 	SL_TRY(check_matrix(context, model, d_outputs, "d_outputs", model->batch, features_out(model)));
@@ -271,13 +271,13 @@ static sl_status train_batch(sl_context *context, sl_model *model, sl_loss loss,
 
 sl_status sl_model_train_batch(sl_context *context, sl_model *model, sl_loss loss, const sl_dense *inputs,
 							   const sl_targets *targets, sl_write write, sl_loss_result *result) {
-	SL_TRY(need(context, model));
+	SL_TRY(sli_check_model(context, model));
 	return train_batch(context, model, loss, (any_inputs){.dense = inputs}, targets, write, result);
 }
 
 sl_status sl_model_train_batch_sparse(sl_context *context, sl_model *model, sl_loss loss, const sl_sparse *inputs,
 									  const sl_targets *targets, sl_write write, sl_loss_result *result) {
-	SL_TRY(need(context, model));
+	SL_TRY(sli_check_model(context, model));
 	SL_TRY(null_sparse(context, inputs));
 	return train_batch(context, model, loss, (any_inputs){.sparse = inputs}, targets, write, result);
 }
@@ -394,7 +394,7 @@ sl_status sl_model_fit(sl_context *context, sl_model *model, sl_optimizer *optim
 					   const sl_fit_options *options) {
 	sl_fit_options o;
 	sl_samples own, validation;
-	SL_TRY(need(context, model));
+	SL_TRY(sli_check_model(context, model));
 	if (!optimizer)
 		return sli_fail(context, SL_ERR_NULL, "optimizer is null");
 	SL_TRY(resolve_fit(context, options, &o));
@@ -420,7 +420,7 @@ static sl_status check_batch(sl_context *context, int64_t *batch) {
 sl_status sl_model_evaluate(sl_context *context, sl_model *model, sl_loss loss, const sl_samples *samples,
 							int64_t batch, double *mean_loss, double *accuracy) {
 	sl_samples own;
-	SL_TRY(need(context, model));
+	SL_TRY(sli_check_model(context, model));
 	SL_TRY(check_batch(context, &batch));
 	SL_TRY(take_samples(context, model, loss, samples, &own));
 	return sli_model_evaluate(context, model, loss, &own, batch, mean_loss, accuracy);
@@ -445,14 +445,14 @@ static sl_status model_predict(sl_context *context, sl_model *model, any_inputs 
 
 sl_status sl_model_predict(sl_context *context, sl_model *model, const sl_dense *inputs, sl_dense *outputs,
 						   int64_t batch) {
-	SL_TRY(need(context, model));
+	SL_TRY(sli_check_model(context, model));
 	SL_TRY(check_batch(context, &batch));
 	return model_predict(context, model, (any_inputs){.dense = inputs}, outputs, batch);
 }
 
 sl_status sl_model_predict_sparse(sl_context *context, sl_model *model, const sl_sparse *inputs, sl_dense *outputs,
 								  int64_t batch) {
-	SL_TRY(need(context, model));
+	SL_TRY(sli_check_model(context, model));
 	SL_TRY(null_sparse(context, inputs));
 	SL_TRY(check_batch(context, &batch));
 	return model_predict(context, model, (any_inputs){.sparse = inputs}, outputs, batch);
@@ -476,7 +476,7 @@ static void count_layer(const sl_layer *layer, sl_model_info *info) {
 
 sl_status sl_model_get_info(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
 							sl_model_info *info) {
-	SL_TRY(need(context, model));
+	SL_TRY(sli_check_model(context, model));
 	sl_model_info full = {.struct_size = sizeof full,
 						  .layers = model->count,
 						  .in_features = features_in(model),
@@ -510,7 +510,7 @@ int sl_model_parameter_count(const sl_model *model) {
 
 sl_status sl_model_parameter(sl_context *context, const sl_model *model, int index, int *layer,
 							 sl_parameter *parameter) {
-	SL_TRY(need(context, model));
+	SL_TRY(sli_check_model(context, model));
 	int first = 0;
 	for (int i = 0; index >= 0 && i < model->count; i++) {
 		int count = sl_layer_parameter_count(model->layers[i]);

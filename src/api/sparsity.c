@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 
+#include "api/checks.h"
 #include "core/checked.h"
 #include "train/compact.h"
 #include "train/sparsity.h"
@@ -10,19 +11,9 @@ const char *sl_sparse_method_name(sl_sparse_method method) {
 	return method >= SL_SPARSE_STATIC && method <= SL_SPARSE_L1 ? names[method] : "unknown";
 }
 
-static sl_status need(sl_context *context, const sl_model *model) {
-	if (!context)
-		return SL_ERR_NULL;
-	if (!model)
-		return sli_fail(context, SL_ERR_NULL, "model is null");
-	if (!model->count)
-		return sli_fail(context, SL_ERR_STATE, "the model has no layers");
-	return SL_OK;
-}
-
 sl_status sl_model_set_sparsity(sl_context *context, sl_model *model, const sl_sparsity_options *options) {
 	sl_sparsity_options given, o;
-	SL_TRY(need(context, model));
+	SL_TRY(sli_check_model(context, model));
 	if (!options) {
 		sli_sparsity_drop(model);
 		return SL_OK;
@@ -51,7 +42,7 @@ static sl_status check_optimizer(sl_context *context, const sl_model *model, con
 sl_status sl_model_sparsity_step(sl_context *context, sl_model *model, sl_optimizer *optimizer,
 								 sl_sparsity_edit *edit) {
 	sl_sparsity_edit done = {.struct_size = sizeof done};
-	SL_TRY(need(context, model));
+	SL_TRY(sli_check_model(context, model));
 	if (!model->sparsity)
 		return sli_fail(context, SL_ERR_STATE, "the model has no schedule: see sl_model_set_sparsity()");
 	SL_TRY(check_optimizer(context, model, optimizer));
@@ -68,7 +59,7 @@ static int64_t next_edit(const sl_sparsity *s) {
 
 sl_status sl_model_get_sparsity(sl_context *context, const sl_model *model, sl_sparsity_info *info) {
 	sl_sparsity_info full = {.struct_size = sizeof full, .next_edit = -1};
-	SL_TRY(need(context, model));
+	SL_TRY(sli_check_model(context, model));
 	const sl_sparsity *s = model->sparsity;
 	if (s) {
 		full.method = s->options.method;
@@ -87,23 +78,9 @@ sl_status sl_model_get_sparsity(sl_context *context, const sl_model *model, sl_s
 	return sli_give_struct(context, info, &full, sizeof full, "info");
 }
 
-/* Layers that an optimizer has as they are now. */
-static sl_status check_layers(sl_context *context, const sl_model *model, const sl_optimizer *optimizer, int count) {
-	int64_t cells;
-	if (sl_context_device(context) != SL_DEVICE_CPU)
-		return sli_fail(context, SL_ERR_UNSUPPORTED, "patterns are edited on the CPU alone so far");
-	if (optimizer && optimizer->sharded)
-		return sli_fail(context, SL_ERR_UNSUPPORTED, "the optimizer's moments are spread over ranks: none has all");
-	for (int i = 0; i < count; i++) {
-		const sl_layer *layer = model->layers[i];
-		if (!sli_mul(layer->in_features, layer->out_features, &cells))
-			return sli_fail(context, SL_ERR_OVERFLOW, "layer \"%s\" has more than 2^63 cells", layer->name);
-		const sl_optimizer_entry *entry = optimizer ? sli_optimizer_find(optimizer, layer) : NULL;
-		if (optimizer && !entry)
-			return sli_fail(context, SL_ERR_ARGUMENT, "layer \"%s\" has not been added to this optimizer", layer->name);
-		if (entry && entry->edition != layer->edition)
-			return sli_fail(context, SL_ERR_STATE, "layer \"%s\" was edited without this optimizer", layer->name);
-	}
+static sl_status check_edits(sl_context *context, const sl_model *model, const sl_optimizer *optimizer, int count) {
+	for (int i = 0; i < count; i++)
+		SL_TRY(sli_check_edit(context, model->layers[i], optimizer));
 	return SL_OK;
 }
 
@@ -142,7 +119,7 @@ sl_status sl_model_prune(sl_context *context, sl_model *model, const sl_prune_op
 	sl_prune_options o;
 	void *wanted;
 	int64_t all = 0;
-	SL_TRY(need(context, model));
+	SL_TRY(sli_check_model(context, model));
 	SL_TRY(sli_take_struct(context, &o, sizeof o, options, "options"));
 	if (!(o.density >= 0 && o.density <= 1))
 		return sli_fail(context, SL_ERR_ARGUMENT, "density is %g; it must be in [0, 1]", o.density);
@@ -151,7 +128,7 @@ sl_status sl_model_prune(sl_context *context, sl_model *model, const sl_prune_op
 	int count = model->count - (o.keep_last ? 1 : 0);
 	if (!count)
 		return sli_fail(context, SL_ERR_STATE, "the model has no layer but the last, which keep_last leaves alone");
-	SL_TRY(check_layers(context, model, optimizer, count));
+	SL_TRY(check_edits(context, model, optimizer, count));
 	bool together = o.budget == SL_BUDGET_GLOBAL;
 	int64_t before = weights_of(model, count);
 	sl_arena_mark mark = sli_arena_mark(context);
@@ -167,8 +144,8 @@ sl_status sl_model_prune(sl_context *context, sl_model *model, const sl_prune_op
 
 sl_status sl_model_compact(sl_context *context, sl_model *model, sl_optimizer *optimizer, sl_compaction *done) {
 	sl_compaction own = {.struct_size = sizeof own};
-	SL_TRY(need(context, model));
-	SL_TRY(check_layers(context, model, optimizer, model->count));
+	SL_TRY(sli_check_model(context, model));
+	SL_TRY(check_edits(context, model, optimizer, model->count));
 	SL_TRY(sli_model_compact(context, model, optimizer, &own));
 	return done ? sli_give_struct(context, done, &own, sizeof own, "done") : SL_OK;
 }

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 
+#include "api/checks.h"
 #include "core/checked.h"
 #include "train/edit.h"
 
-/* What every edit of a layer asks for. */
-static sl_status check_layer(sl_context *context, const sl_layer *layer, const sl_optimizer *optimizer) {
+sl_status sli_check_edit(sl_context *context, const sl_layer *layer, const sl_optimizer *optimizer) {
 	int64_t all;
 	if (!layer)
 		return sli_fail(context, SL_ERR_NULL, "layer is null");
 	if (sl_context_device(context) != SL_DEVICE_CPU)
 		return sli_fail(context, SL_ERR_UNSUPPORTED, "patterns are edited on the CPU alone so far");
+	if (optimizer && optimizer->sharded)
+		return sli_fail(context, SL_ERR_UNSUPPORTED, "the optimizer's moments are spread over ranks: none has all");
 	if (!sli_mul(layer->in_features, layer->out_features, &all))
 		return sli_fail(context, SL_ERR_OVERFLOW, "layer \"%s\" has more than 2^63 cells", layer->name);
 	const sl_optimizer_entry *entry = optimizer ? sli_optimizer_find(optimizer, layer) : NULL;
@@ -26,7 +28,7 @@ sl_status sl_layer_prune(sl_context *context, sl_layer *layer, double density, s
 		return SL_ERR_NULL;
 	if (!(density >= 0 && density <= 1))
 		return sli_fail(context, SL_ERR_ARGUMENT, "density is %g; it must be in [0, 1]", density);
-	SL_TRY(check_layer(context, layer, optimizer));
+	SL_TRY(sli_check_edit(context, layer, optimizer));
 	int64_t all = layer->in_features * layer->out_features;
 	int64_t have = layer->dense ? all : sli_pattern_arrays(layer->weights->pattern).nnz;
 	int64_t keep = density == 1 ? all : (int64_t)llround(density * (double)all);
@@ -70,7 +72,7 @@ sl_status sl_layer_regrow(sl_context *context, sl_layer *layer, const sl_regrow_
 		return sli_fail(context, SL_ERR_ARGUMENT, "drop is %g; it must be in (0, 1]", o.drop);
 	if (!(o.spread == 0 || o.spread >= 1))
 		return sli_fail(context, SL_ERR_ARGUMENT, "spread is %g; it must be at least 1", o.spread);
-	SL_TRY(check_layer(context, layer, optimizer));
+	SL_TRY(sli_check_edit(context, layer, optimizer));
 	if (layer->dense)
 		return sli_fail(context, SL_ERR_STATE, "layer \"%s\" is dense: there is nothing to grow", layer->name);
 	if (layer->sparse_inputs && o.saved)
