@@ -5,6 +5,27 @@
 #include "ops/ops.h"
 #include "sparse/sparse.h"
 
+/* What both readers of text are given: `options` (may be NULL) become `own`, of `size` bytes. */
+static sl_status take_reading(sl_dataset **dataset, sl_context *context, const char *path, const void *options,
+							  void *own, size_t size, const sl_read_limits *limits, sl_read_limits *full) {
+	if (dataset)
+		*dataset = NULL;
+	if (!context)
+		return SL_ERR_NULL;
+	if (!dataset || !path)
+		return sli_fail(context, SL_ERR_NULL, "%s is null", dataset ? "path" : "dataset");
+	if (options)
+		SL_TRY(sli_take_struct(context, own, size, options, "options"));
+	return sli_read_limits(context, limits, full);
+}
+
+static sl_status take_dtype(sl_context *context, sl_dtype *dtype) {
+	*dtype = *dtype ? *dtype : SL_F32;
+	if (*dtype != SL_F32 && *dtype != SL_F64)
+		return sli_fail(context, SL_ERR_DTYPE, "options.dtype is %s; f32 and f64 are read", sl_dtype_name(*dtype));
+	return SL_OK;
+}
+
 static sl_status check_like(sl_context *context, const sl_dataset *like, sl_label_kind kind) {
 	if (!like)
 		return SL_OK;
@@ -19,24 +40,14 @@ sl_status sl_dataset_read_svmlight(sl_dataset **dataset, sl_context *context, co
 								   const sl_svmlight_options *options, const sl_read_limits *limits) {
 	sl_svmlight_options o = {.struct_size = sizeof o};
 	sl_read_limits full;
-	if (dataset)
-		*dataset = NULL;
-	if (!context)
-		return SL_ERR_NULL;
-	if (!dataset || !path)
-		return sli_fail(context, SL_ERR_NULL, "%s is null", dataset ? "path" : "dataset");
-	if (options)
-		SL_TRY(sli_take_struct(context, &o, sizeof o, options, "options"));
-	SL_TRY(sli_read_limits(context, limits, &full));
-	o.dtype = o.dtype ? o.dtype : SL_F32;
+	SL_TRY(take_reading(dataset, context, path, options, &o, sizeof o, limits, &full));
 	if (o.labels < SL_LABELS_CLASSES || o.labels > SL_LABELS_SETS || o.base < SL_INDEX_AUTO || o.base > SL_INDEX_ONE)
 		return sli_fail(context, SL_ERR_ARGUMENT, "options.labels is %d and options.base %d; both are 0, 1 or 2",
 						(int)o.labels, (int)o.base);
 	if (o.features < 0 || o.features > INT32_MAX || o.classes < 0 || o.classes > INT32_MAX)
 		return sli_fail(context, SL_ERR_ARGUMENT, "options.features is %lld and options.classes %lld; the most is %d",
 						(long long)o.features, (long long)o.classes, INT32_MAX);
-	if (o.dtype != SL_F32 && o.dtype != SL_F64)
-		return sli_fail(context, SL_ERR_DTYPE, "options.dtype is %s; f32 and f64 are read", sl_dtype_name(o.dtype));
+	SL_TRY(take_dtype(context, &o.dtype));
 	SL_TRY(check_like(context, o.like, o.labels));
 	return sli_svmlight_read(dataset, context, path, &o, &full);
 }
@@ -45,20 +56,10 @@ sl_status sl_dataset_read_ratings(sl_dataset **dataset, sl_context *context, con
 								  const sl_ratings_options *options, const sl_read_limits *limits) {
 	sl_ratings_options o = {.struct_size = sizeof o};
 	sl_read_limits full;
-	if (dataset)
-		*dataset = NULL;
-	if (!context)
-		return SL_ERR_NULL;
-	if (!dataset || !path)
-		return sli_fail(context, SL_ERR_NULL, "%s is null", dataset ? "path" : "dataset");
-	if (options)
-		SL_TRY(sli_take_struct(context, &o, sizeof o, options, "options"));
-	SL_TRY(sli_read_limits(context, limits, &full));
-	o.dtype = o.dtype ? o.dtype : SL_F32;
+	SL_TRY(take_reading(dataset, context, path, options, &o, sizeof o, limits, &full));
 	if (o.min_rating != o.min_rating)
 		return sli_fail(context, SL_ERR_ARGUMENT, "options.min_rating is NaN");
-	if (o.dtype != SL_F32 && o.dtype != SL_F64)
-		return sli_fail(context, SL_ERR_DTYPE, "options.dtype is %s; f32 and f64 are read", sl_dtype_name(o.dtype));
+	SL_TRY(take_dtype(context, &o.dtype));
 	if (o.duplicates < SL_DUPLICATES_REFUSE || o.duplicates > SL_DUPLICATES_LAST)
 		return sli_fail(context, SL_ERR_ARGUMENT, "options.duplicates is %d", (int)o.duplicates);
 	if (o.like && (!o.like->row_ids || !o.like->col_ids))

@@ -228,3 +228,24 @@ void sli_lines_sum(sl_lines *l, int64_t totals[3]) {
 		}
 	memcpy(l->blocks[l->count].counts, totals, 3 * sizeof *totals);
 }
+
+sl_status sli_dataset_read_lines(sl_dataset **dataset, sl_context *context, const char *path,
+								 const sl_read_limits *limits, sl_lines_reader read, void *reader) {
+	sl_lines lines;
+	sl_dataset *d;
+	*dataset = NULL;
+	SL_TRY(sli_dataset_new(&d, context));
+	sl_status status = sli_lines_open(&lines, context, path, limits);
+	if (status == SL_OK) {
+		locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+		status = c ? read(&lines, c, reader, d, limits) : sli_fail_memory(context, 0, "a locale");
+		if (c)
+			freelocale(c);
+		sli_lines_close(&lines);
+	}
+	if (status == SL_OK)
+		*dataset = d;
+	else
+		sl_dataset_destroy(d);
+	return status;
+}

@@ -8,7 +8,7 @@
 #ifndef SL_IO_LINES_H
 #define SL_IO_LINES_H
 
-#include "io/io.h"
+#include "io/dataset.h"
 
 typedef struct sl_line_block {
 	int64_t begin;        /* byte of its first line */
@@ -40,6 +40,11 @@ void sli_lines_close(sl_lines *lines);
 sl_status sli_lines_run(sl_lines *lines, sl_block_task task, void *user);
 /* Counts of each block become the sums of those before it; the last block's are the totals. */
 void sli_lines_sum(sl_lines *lines, int64_t totals[3]);
+/* A data set from a file of lines: `read` fills it, with the locale that numbers are written in. */
+typedef sl_status (*sl_lines_reader)(sl_lines *lines, locale_t c, void *reader, sl_dataset *dataset,
+									 const sl_read_limits *limits);
+sl_status sli_dataset_read_lines(sl_dataset **dataset, sl_context *context, const char *path,
+								 const sl_read_limits *limits, sl_lines_reader read, void *reader);
 /* `at` is where the fault is, in the line that begins at `first`; false. */
 bool sli_block_fail(sl_line_block *block, sl_status status, int64_t line, const char *first, const char *at,
 					const char *format, ...) __attribute__((format(printf, 6, 7)));

@@ -201,9 +201,11 @@ static sl_status make_matrix(const sl_lines *l, reader *r, sl_dataset *d, int32_
 	return status;
 }
 
-static sl_status read_all(sl_lines *l, reader *r, sl_dataset *d, const sl_read_limits *limits) {
+static sl_status read_all(sl_lines *l, locale_t c, void *of, sl_dataset *d, const sl_read_limits *limits) {
+	reader *r = of;
 	int64_t totals[3];
 	void *memory = NULL;
+	r->c = c;
 	SL_TRY(look(l, r));
 	SL_TRY(sli_lines_run(l, count_block, r));
 	sli_lines_sum(l, totals);
@@ -226,22 +228,6 @@ static sl_status read_all(sl_lines *l, reader *r, sl_dataset *d, const sl_read_l
 
 sl_status sli_ratings_read(sl_dataset **dataset, sl_context *context, const char *path, const sl_ratings_options *o,
 						   const sl_read_limits *limits) {
-	sl_lines lines;
-	sl_dataset *d;
 	reader r = {.o = o};
-	*dataset = NULL;
-	SL_TRY(sli_dataset_new(&d, context));
-	sl_status status = sli_lines_open(&lines, context, path, limits);
-	if (status == SL_OK) {
-		r.c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-		status = r.c ? read_all(&lines, &r, d, limits) : sli_fail_memory(context, 0, "a locale");
-		if (r.c)
-			freelocale(r.c);
-		sli_lines_close(&lines);
-	}
-	if (status == SL_OK)
-		*dataset = d;
-	else
-		sl_dataset_destroy(d);
-	return status;
+	return sli_dataset_read_lines(dataset, context, path, limits, read_all, &r);
 }

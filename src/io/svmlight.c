@@ -154,8 +154,10 @@ static sl_status make_classes(const sl_lines *l, const reader *r, sl_dataset *d)
 	return status;
 }
 
-static sl_status read_all(sl_lines *l, reader *r, sl_dataset *d, const sl_read_limits *limits) {
+static sl_status read_all(sl_lines *l, locale_t c, void *of, sl_dataset *d, const sl_read_limits *limits) {
+	reader *r = of;
 	int64_t totals[3];
+	r->c = c;
 	unsigned char magic[2] = {0};
 	if (l->size >= 2)
 		SL_TRY(sli_read_at(l->context, l->fd, l->path, 0, magic, 2));
@@ -183,27 +185,11 @@ static sl_status read_all(sl_lines *l, reader *r, sl_dataset *d, const sl_read_l
 
 sl_status sli_svmlight_read(sl_dataset **dataset, sl_context *context, const char *path, const sl_svmlight_options *o,
 							const sl_read_limits *limits) {
-	sl_lines lines;
-	sl_dataset *d;
 	reader r = {.o = o, .base = o->base, .features = o->features, .classes = o->classes};
-	*dataset = NULL;
 	if (o->like) {
 		r.base = o->like->base;
 		r.features = sli_pattern_arrays(o->like->inputs->pattern).cols;
 		r.classes = o->labels == SL_LABELS_SETS ? o->like->classes : 0;
 	}
-	SL_TRY(sli_dataset_new(&d, context));
-	sl_status status = sli_lines_open(&lines, context, path, limits);
-	if (status == SL_OK) {
-		r.c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-		status = r.c ? read_all(&lines, &r, d, limits) : sli_fail_memory(context, 0, "a locale");
-		if (r.c)
-			freelocale(r.c);
-		sli_lines_close(&lines);
-	}
-	if (status == SL_OK)
-		*dataset = d;
-	else
-		sl_dataset_destroy(d);
-	return status;
+	return sli_dataset_read_lines(dataset, context, path, limits, read_all, &r);
 }
