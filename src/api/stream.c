@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
 
+#include "core/profile.h"
 #include "api/products.h"
 #include "io/safetensors.h"
 #include "stream/stream.h"
@@ -109,7 +110,7 @@ sl_status sl_source_convert(sl_context *context, const char *from, sl_format for
 		return SL_ERR_NULL;
 	if (!from || !to)
 		return sli_fail(context, SL_ERR_NULL, "%s is null", from ? "to" : "from");
-	double began = sli_stream_now();
+	double began = sli_seconds();
 	SL_TRY(sl_csr_read(&matrix, context, from, format, limits));
 	sl_status status = SL_OK;
 	if (matrix->dtype != SL_F32 && matrix->dtype != SL_F64)
@@ -122,7 +123,7 @@ sl_status sl_source_convert(sl_context *context, const char *from, sl_format for
 								.epoch = -1,
 								.loss = __builtin_nan(""),
 								.accuracy = __builtin_nan(""),
-								.seconds = sli_stream_now() - began};
+								.seconds = sli_seconds() - began};
 		if (!sli_progress(context, &progress) && !half)
 			status = sli_fail(context, SL_ERR_CANCELLED, "cancelled before %s was written", to);
 		if (!half && status == SL_OK)

@@ -5,21 +5,21 @@
 
 #include "core/context_struct.h"
 
-static double seconds(void) {
+double sli_seconds(void) {
 	struct timespec t;
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 double sli_profile_begin(const sl_context *context) {
-	return context->profile.on ? seconds() : 0;
+	return context->profile.on ? sli_seconds() : 0;
 }
 
 void sli_profile_end(sl_context *context, int row, double began) {
 	if (!context->profile.on || row < 0 || row >= SL_PROFILE_COUNT)
 		return;
 	context->profile.calls[row]++;
-	context->profile.seconds[row] += seconds() - began;
+	context->profile.seconds[row] += sli_seconds() - began;
 }
 
 sl_profile *sli_profile(sl_context *context) {

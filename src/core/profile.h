@@ -14,7 +14,9 @@ typedef struct sl_profile {
 	double seconds[SL_PROFILE_COUNT];
 } sl_profile;
 
-/* The clock, or 0 where nothing is counted. */
+/* A clock that only goes forward. */
+double sli_seconds(void);
+/* It, or 0 where nothing is counted. */
 double sli_profile_begin(const sl_context *context);
 void sli_profile_end(sl_context *context, int row, double began);
 sl_profile *sli_profile(sl_context *context);

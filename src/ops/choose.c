@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which candidate runs: by prediction, or by the clock. */
 #include <stdio.h>
-#include <time.h>
 
+#include "core/profile.h"
 #include "ops/ops.h"
 
 /* What a candidate has to be better by: one that takes dense memory must be so by more than predictions err. */
@@ -116,12 +116,6 @@ static sl_status make_operands(sl_context *context, const sl_op_desc *desc, scra
 	return desc->pre_activation ? operand(context, &desc->c, &s->d, &args->d) : SL_OK;
 }
 
-static double now(void) {
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 typedef struct one_run {
 	sl_context *context;
 	const sl_op_plan *plan;
@@ -138,10 +132,10 @@ static sl_status time_once(sl_context *context, const sl_op_plan *plan, sl_op_ar
 	one_run run = {context, plan, args};
 	if (state->backend->time)
 		return state->backend->time(state->device, run_it, &run, seconds);
-	double begin = now();
+	double begin = sli_seconds();
 	SL_TRY(sli_op_run(context, plan, args));
 	SL_TRY(state->backend->synchronize(state->device));
-	*seconds = now() - begin;
+	*seconds = sli_seconds() - begin;
 	return SL_OK;
 }
 
@@ -152,7 +146,7 @@ static sl_status take_turns(sl_context *context, const sl_op_desc *desc, sl_op_a
 	sl_device_state *state = sli_device(context);
 	sl_op_plan plans[SL_MOST_CANDIDATES];
 	bool planned[SL_MOST_CANDIDATES] = {false};
-	double least[SL_MOST_CANDIDATES], seconds = 0, most = 0.2, begin = now();
+	double least[SL_MOST_CANDIDATES], seconds = 0, most = 0.2, begin = sli_seconds();
 	sl_status status = SL_OK;
 	for (int i = 0; i < choice->count && status == SL_OK; i++) {
 		sl_op_desc own = *desc;
@@ -170,7 +164,7 @@ static sl_status take_turns(sl_context *context, const sl_op_desc *desc, sl_op_a
 			status = SL_OK;
 		}
 	}
-	for (int round = 0; round < ROUNDS && status == SL_OK && (round < 2 || now() - begin < most); round++)
+	for (int round = 0; round < ROUNDS && status == SL_OK && (round < 2 || sli_seconds() - begin < most); round++)
 		for (int i = 0; i < choice->count && status == SL_OK; i++) {
 			if (!planned[i])
 				continue;

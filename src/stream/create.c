@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "core/profile.h"
 #include "core/checked.h"
 #include "stream/store.h"
 
@@ -169,7 +170,7 @@ static sl_status copy_matrix(creation *c, sl_source *s) {
 					.compute = copy_chunk,
 					.user = c,
 					.total_bytes = s->nnz * (int64_t)(sizeof(int32_t) + size),
-					.began = sli_stream_now()};
+					.began = sli_seconds()};
 	sl_stream_demand d = {.rows = s->rows,
 						  .cols = s->cols,
 						  .nnz = s->nnz,

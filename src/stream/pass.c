@@ -1,15 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One pass over a matrix: slots, threads, and the order of things. */
 #include <stdio.h>
-#include <time.h>
 
+#include "core/profile.h"
 #include "stream/ring.h"
-
-double sli_stream_now(void) {
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 void sli_stream_event(const sl_stream_options *options, sl_stream_report *report, sl_stream_stage stage, int64_t chunk,
 					  double begin, double end, int64_t bytes) {
@@ -159,11 +153,11 @@ static void *reader(void *argument) {
 		pthread_mutex_unlock(&ring->lock);
 		if (stop)
 			return NULL;
-		double begin = sli_stream_now();
+		double begin = sli_seconds();
 		int64_t before = ring->bytes_read;
 		slot->number = n;
 		sl_status status = sli_ring_fill(pass, ring, slot, &end);
-		double done = sli_stream_now();
+		double done = sli_seconds();
 		if (!end) {
 			ring->read_seconds += done - begin;
 			sli_stream_event(pass->options, pass->report, SL_STAGE_READ, n, begin - pass->began, done - pass->began,
@@ -195,10 +189,10 @@ static void *writer(void *argument) {
 		pthread_mutex_unlock(&ring->lock);
 		if (!work)
 			return NULL;
-		double begin = sli_stream_now();
+		double begin = sli_seconds();
 		int64_t before = ring->bytes_written;
 		sl_status status = sli_ring_empty(pass, ring, slot);
-		double done = sli_stream_now();
+		double done = sli_seconds();
 		ring->write_seconds += done - begin;
 		sli_stream_event(pass->options, pass->report, SL_STAGE_WRITE, n, begin - pass->began, done - pass->began,
 						 ring->bytes_written - before);
@@ -214,7 +208,7 @@ static void *writer(void *argument) {
 
 static sl_status transfer(sl_pass *pass, sl_slot *slot) {
 	sl_device_state *state = sli_device(pass->context);
-	double begin = sli_stream_now();
+	double begin = sli_seconds();
 	size_t bytes = ((size_t)slot->rows + 1) * sizeof(int32_t);
 	SL_TRY(state->backend->copy(state->device, slot->device_offsets, SL_MEMORY_DEVICE, slot->offsets, SL_MEMORY_PINNED,
 								bytes));
@@ -225,7 +219,7 @@ static sl_status transfer(sl_pass *pass, sl_slot *slot) {
 		bytes += more;
 	}
 	sli_stream_event(pass->options, pass->report, SL_STAGE_TRANSFER, slot->number, begin - pass->began,
-					 sli_stream_now() - pass->began, (int64_t)bytes);
+					 sli_seconds() - pass->began, (int64_t)bytes);
 	return SL_OK;
 }
 
@@ -253,7 +247,7 @@ static sl_status compute(sl_pass *pass, sl_slot *slot) {
 					  .values = pass->arrays > 1 ? data[1] : NULL,
 					  .begins = slot->begins,
 					  .ends = slot->ends};
-	double begin = sli_stream_now();
+	double begin = sli_seconds();
 	sl_status status = pass->compute(pass, slot, &chunk);
 	if (status == SL_ERR_STRUCTURE) {
 		char text[256];
@@ -263,7 +257,7 @@ static sl_status compute(sl_pass *pass, sl_slot *slot) {
 	}
 	if (status == SL_OK && !host)
 		status = transfer_back(pass, slot);
-	double end = sli_stream_now();
+	double end = sli_seconds();
 	pass->report->compute_seconds += end - begin;
 	sli_stream_event(pass->options, pass->report, SL_STAGE_COMPUTE, slot->number, begin - pass->began,
 					 end - pass->began, slot->entries * (int64_t)(sizeof(int32_t) + sl_dtype_size(s->dtype)));
@@ -282,7 +276,7 @@ static sl_status tell(sl_pass *pass, int64_t entries) {
 							.epoch = -1,
 							.loss = __builtin_nan(""),
 							.accuracy = __builtin_nan(""),
-							.seconds = sli_stream_now() - pass->began};
+							.seconds = sli_seconds() - pass->began};
 	if (sli_progress(pass->context, &progress))
 		return SL_OK;
 	return sli_fail(pass->context, SL_ERR_CANCELLED, "cancelled after %lld of %lld bytes", (long long)pass->done_bytes,
@@ -294,13 +288,13 @@ static sl_status consume(sl_pass *pass) {
 	sl_ring *ring = pass->ring;
 	for (int64_t n = 0;; n++) {
 		sl_slot *slot = &ring->slot[n % pass->sizes.slots];
-		double begin = sli_stream_now();
+		double begin = sli_seconds();
 		pthread_mutex_lock(&ring->lock);
 		while (slot->state != SL_SLOT_FULL && !ring->stop && !(ring->read_all && n >= ring->chunks))
 			pthread_cond_wait(&ring->changed, &ring->lock);
 		bool work = slot->state == SL_SLOT_FULL && !ring->stop;
 		pthread_mutex_unlock(&ring->lock);
-		pass->report->wait_seconds += sli_stream_now() - begin;
+		pass->report->wait_seconds += sli_seconds() - begin;
 		if (!work)
 			return SL_OK;
 		int64_t entries = slot->entries;

@@ -2,6 +2,7 @@
 /* Products with a streamed matrix: operands packed, chunks run through the backend's ops, results put where they go. */
 #include <string.h>
 
+#include "core/profile.h"
 #include "core/checked.h"
 #include "stream/ring.h"
 
@@ -277,7 +278,7 @@ sl_status sli_stream_spmm(sl_context *context, double alpha, sl_source *source, 
 					.options = options,
 					.compute = forward_chunk,
 					.user = &j,
-					.began = sli_stream_now()};
+					.began = sli_seconds()};
 	/* A part of the batch needs less room for its results: look again. */
 	(void)sli_stream_size(&d, available, &pass.sizes);
 	d.row_bytes = for_row * (size_t)pass.sizes.panels;
@@ -297,7 +298,7 @@ sl_status sli_stream_spmm(sl_context *context, double alpha, sl_source *source, 
 	}
 	sli_buffer_destroy(&packed);
 	sli_pass_close(&pass);
-	report->seconds += sli_stream_now() - pass.began;
+	report->seconds += sli_seconds() - pass.began;
 	return status;
 }
 
@@ -428,7 +429,7 @@ sl_status sli_stream_backward(sl_context *context, sl_source *source, const sl_s
 					.options = options,
 					.compute = backward_chunk,
 					.user = &j,
-					.began = sli_stream_now()};
+					.began = sli_seconds()};
 	describe_arrays(&pass, source, w, size);
 	size_t entry = sizeof(int32_t) + (size_t)(pass.arrays - 1) * size,
 		   available = sli_stream_available(context, options);
@@ -466,6 +467,6 @@ sl_status sli_stream_backward(sl_context *context, sl_source *source, const sl_s
 	sli_buffer_destroy(&x);
 	sli_buffer_destroy(&dx);
 	sli_pass_close(&pass);
-	report->seconds += sli_stream_now() - pass.began;
+	report->seconds += sli_seconds() - pass.began;
 	return status;
 }

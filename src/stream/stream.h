@@ -152,7 +152,6 @@ sl_status sli_stream_backward(sl_context *context, sl_source *source, const sl_s
 sl_status sli_source_new(sl_source **source, sl_context *context, const char *path);
 void sli_source_free(sl_source *source);
 
-double sli_stream_now(void);
 /* Record what a stage did, where the caller wants to know. */
 void sli_stream_event(const sl_stream_options *options, sl_stream_report *report, sl_stream_stage stage, int64_t chunk,
 					  double begin, double end, int64_t bytes);

@@ -3,21 +3,15 @@
 #include "train/fit.h"
 
 #include <math.h>
-#include <time.h>
 
 #include "core/checked.h"
+#include "core/profile.h"
 #include "train/early.h"
 #include "train/order.h"
 #include "train/parallel.h"
 #include "train/sparsity.h"
 
 enum { GATHER_COLUMNS = 16, GATHER_FEATURES = 256 };
-
-static double seconds(void) {
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* Sixteen samples at a time: their rows are read along, sixteen neighbours in a panel are written. */
 typedef struct gather {
@@ -239,7 +233,7 @@ static bool report(const pass *p, const char *what, int64_t done, int64_t epoch,
 							.epochs = epochs,
 							.loss = mean_loss_of(sums),
 							.accuracy = accuracy_of(sums),
-							.seconds = seconds() - began};
+							.seconds = sli_seconds() - began};
 	return sli_progress(p->context, &progress);
 }
 
@@ -320,7 +314,7 @@ static sl_status train_epoch(pass *p, sl_optimizer *optimizer, const sl_fit_opti
 
 /* Batch i is rank i % size's affair; what each came to is added up in order, as one process does it. */
 static sl_status evaluate_batches(pass *p, double *figures, sl_loss_sums *sums) {
-	double began = seconds();
+	double began = sli_seconds();
 	int64_t index = 0;
 	for (int64_t first = 0; first < p->count; first += p->batch, index++) {
 		int64_t n = p->count - first < p->batch ? p->count - first : p->batch;
@@ -423,13 +417,15 @@ sl_status sli_model_fit(sl_context *context, sl_model *model, sl_optimizer *opti
 	sl_status status = sli_early_open(&early, context, model, o);
 	for (int64_t epoch = o->first_epoch; epoch < o->epochs && status == SL_OK && !stop; epoch++) {
 		sl_loss_sums sums = {.bad_row = -1};
-		double began = seconds();
+		double began = sli_seconds();
 		/* Costs nothing unless a callback edited a pattern. */
 		status = sli_model_prepare(context, model, p.most, SL_MODE_TRAINING);
 		if (status == SL_OK)
 			status = train_epoch(&p, optimizer, o, epoch, began, &sums);
-		sl_epoch figures = {
-			.epoch = epoch, .loss = mean_loss_of(&sums), .accuracy = accuracy_of(&sums), .seconds = seconds() - began};
+		sl_epoch figures = {.epoch = epoch,
+							.loss = mean_loss_of(&sums),
+							.accuracy = accuracy_of(&sums),
+							.seconds = sli_seconds() - began};
 		if (status == SL_OK)
 			status = end_epoch(&p, optimizer, o, &figures);
 		if (status == SL_OK)

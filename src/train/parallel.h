@@ -88,7 +88,6 @@ sl_status sli_parallel_pack(void *p, sl_context *context, int layer);
 sl_status sli_parallel_hold(sl_context *context, sl_parallel *p);
 sl_status sli_parallel_begin_sums(sl_context *context, sl_parallel *p, int64_t up_to);
 sl_status sli_parallel_end_sums(sl_context *context, sl_parallel *p, sl_write write);
-double sli_parallel_seconds(void);
 
 /* grow.c */
 sl_status sli_parallel_keep(void *p, sl_context *context, const sl_layer *layer, const sl_dense *dz, const sl_dense *x);

@@ -1,17 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Gradients from the layers to the wire, and their sums back. */
-#include <time.h>
 
 #include "core/checked.h"
+#include "core/profile.h"
 #include "train/parallel.h"
 
 enum { PIECE = 1 << 14 };
-
-double sli_parallel_seconds(void) {
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* to = factor * from, or to += from. */
 typedef struct moving {
@@ -92,7 +86,7 @@ sl_status sli_parallel_begin_sums(sl_context *context, sl_parallel *p, int64_t u
 		if (b->offset + b->count > up_to)
 			break;
 		if (!p->sent)
-			p->began = sli_parallel_seconds();
+			p->began = sli_seconds();
 		SL_TRY(begin(context, p, b));
 	}
 	return SL_OK;
@@ -131,7 +125,7 @@ sl_status sli_parallel_hold(sl_context *context, sl_parallel *p) {
 }
 
 sl_status sli_parallel_end_sums(sl_context *context, sl_parallel *p, sl_write write) {
-	double began = sli_parallel_seconds();
+	double began = sli_seconds();
 	/* All ranks begin the gathering calls in this order, after all of the others. */
 	for (int i = 0; i < p->bucket_count; i++) {
 		sl_bucket *b = &p->buckets[i];
@@ -144,7 +138,7 @@ sl_status sli_parallel_end_sums(sl_context *context, sl_parallel *p, sl_write wr
 	}
 	for (int i = 0; p->fixed && !p->options.shard_state && i < p->bucket_count; i++)
 		SL_TRY(sli_tree_end(context, p->comm, &p->tree, &p->buckets[i].sum));
-	p->ended = sli_parallel_seconds();
+	p->ended = sli_seconds();
 	p->waited = p->ended - began;
 	if (p->options.shard_state)
 		return SL_OK;
