@@ -2,19 +2,6 @@
 /* cuBLAS: dense products, and sums of two matrices. All is column-major. */
 #include "state.h"
 
-#define TAKE(name, status)                                                                                             \
-	do {                                                                                                               \
-		if (fake_take(name))                                                                                           \
-			return status;                                                                                             \
-	} while (0)
-#define REFUSE_IF(condition, call, status)                                                                             \
-	do {                                                                                                               \
-		if (condition) {                                                                                               \
-			fake_fault(call, "refused, as %s", #condition);                                                            \
-			return status;                                                                                             \
-		}                                                                                                              \
-	} while (0)
-
 const char *CUBLASWINAPI cublasGetStatusString(cublasStatus_t status) {
 	return status == CUBLAS_STATUS_ALLOC_FAILED ? "resource allocation failed" : "an error of the fake cuBLAS";
 }

@@ -5,21 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TAKE(name, status)                                                                                             \
-	do {                                                                                                               \
-		if (fake_take(name))                                                                                           \
-			return status;                                                                                             \
-	} while (0)
-
-/* Refused arguments are faults: the real one prints them, so that its caller should not get here. */
-#define REFUSE_IF(condition, call, status)                                                                             \
-	do {                                                                                                               \
-		if (condition) {                                                                                               \
-			fake_fault(call, "refused, as %s", #condition);                                                            \
-			return status;                                                                                             \
-		}                                                                                                              \
-	} while (0)
-
 static long long widest;
 static bool falling;
 static int version = 120603;
@@ -57,6 +42,14 @@ static cusparseStatus_t destroy(const char *call, fake_kind kind, const void *id
 		return CUSPARSE_STATUS_INVALID_VALUE;
 	}
 	return failing ? CUSPARSE_STATUS_INTERNAL_ERROR : CUSPARSE_STATUS_SUCCESS;
+}
+
+/* On the handle's stream. */
+static cusparseStatus_t enqueue(const char *call, cusparseHandle_t handle, void (*run)(void *), const void *argument,
+								size_t bytes) {
+	void *stream = fake_find(FAKE_CUSPARSE, handle)->stream;
+	return fake_enqueue(call, stream, run, argument, bytes) == cudaSuccess ? CUSPARSE_STATUS_SUCCESS
+																		   : CUSPARSE_STATUS_ALLOC_FAILED;
 }
 
 const char *CUSPARSEAPI cusparseGetErrorString(cusparseStatus_t status) {
@@ -342,8 +335,7 @@ cusparseStatus_t CUSPARSEAPI cusparseSpMM_preprocess(cusparseHandle_t handle, cu
 	}
 	matrix->preprocessed = (int)algorithm + 1;
 	matrix->buffer = buffer;
-	return fake_enqueue(preprocess, stream, run_product, &p, sizeof p) == cudaSuccess ? CUSPARSE_STATUS_SUCCESS
-																					  : CUSPARSE_STATUS_ALLOC_FAILED;
+	return enqueue(preprocess, handle, run_product, &p, sizeof p);
 }
 
 /* The names that costs are kept by, which differ by algorithm. */
@@ -370,10 +362,7 @@ cusparseStatus_t CUSPARSEAPI cusparseSpMM(cusparseHandle_t handle, cusparseOpera
 	if (!all_on_device(&p))
 		return CUSPARSE_STATUS_EXECUTION_FAILED;
 	widest = p.n > widest ? p.n : widest;
-	void *stream = fake_find(FAKE_CUSPARSE, handle)->stream;
-	return fake_enqueue(name_of(algorithm), stream, run_product, &p, sizeof p) == cudaSuccess
-			   ? CUSPARSE_STATUS_SUCCESS
-			   : CUSPARSE_STATUS_ALLOC_FAILED;
+	return enqueue(name_of(algorithm), handle, run_product, &p, sizeof p);
 }
 
 static const char sddmm[] = "cusparseSDDMM";
@@ -452,9 +441,7 @@ cusparseStatus_t CUSPARSEAPI cusparseSDDMM(cusparseHandle_t handle, cusparseOper
 		return CUSPARSE_STATUS_INTERNAL_ERROR;
 	if (!sampled_on_device(&p))
 		return CUSPARSE_STATUS_EXECUTION_FAILED;
-	void *stream = fake_find(FAKE_CUSPARSE, handle)->stream;
-	return fake_enqueue(sddmm, stream, run_sampled, &p, sizeof p) == cudaSuccess ? CUSPARSE_STATUS_SUCCESS
-																				 : CUSPARSE_STATUS_ALLOC_FAILED;
+	return enqueue(sddmm, handle, run_sampled, &p, sizeof p);
 }
 
 static const char to_dense[] = "cusparseSparseToDense";
@@ -513,9 +500,7 @@ cusparseStatus_t CUSPARSEAPI cusparseSparseToDense(cusparseHandle_t handle, cusp
 	p.buffer = buffer;
 	if (!written_on_device(&p))
 		return CUSPARSE_STATUS_EXECUTION_FAILED;
-	void *stream = fake_find(FAKE_CUSPARSE, handle)->stream;
-	return fake_enqueue(to_dense, stream, run_to_dense, &p, sizeof p) == cudaSuccess ? CUSPARSE_STATUS_SUCCESS
-																					 : CUSPARSE_STATUS_ALLOC_FAILED;
+	return enqueue(to_dense, handle, run_to_dense, &p, sizeof p);
 }
 
 cusparseStatus_t CUSPARSEAPI cusparseCreateDnVec(cusparseDnVecDescr_t *vector, int64_t size, void *values,
@@ -594,7 +579,5 @@ cusparseStatus_t CUSPARSEAPI cusparseGather(cusparseHandle_t handle, cusparseCon
 	gathering g = {*y, *x};
 	if (!gathered_on_device(&g))
 		return CUSPARSE_STATUS_EXECUTION_FAILED;
-	void *stream = fake_find(FAKE_CUSPARSE, handle)->stream;
-	return fake_enqueue(gather, stream, run_gather, &g, sizeof g) == cudaSuccess ? CUSPARSE_STATUS_SUCCESS
-																				 : CUSPARSE_STATUS_ALLOC_FAILED;
+	return enqueue(gather, handle, run_gather, &g, sizeof g);
 }

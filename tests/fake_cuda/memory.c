@@ -32,11 +32,6 @@ void fake_cuda_pools(bool on) {
 }
 
 /* Leave the calling function if it is the one to fail. */
-#define TAKE(name)                                                                                                     \
-	do {                                                                                                               \
-		if (fake_take(name))                                                                                           \
-			return fake_report(fake_failure());                                                                        \
-	} while (0)
 #define TAKE_MEMORY(name)                                                                                              \
 	do {                                                                                                               \
 		if (fake_take(name))                                                                                           \
@@ -202,11 +197,7 @@ cudaError_t CUDARTAPI cudaFree(void *pointer) {
 	if (fake_breaks_capture("cudaFree"))
 		return fake_report(cudaErrorStreamCaptureUnsupported);
 	fake_drain_all();
-	if (!fake_remove(FAKE_DEVICE_MEMORY, pointer)) {
-		fake_fault("cudaFree", "what is to be destroyed does not exist");
-		return fake_report(cudaErrorInvalidValue);
-	}
-	return fake_report(failing ? fake_failure() : cudaSuccess);
+	return fake_destroyed("cudaFree", failing, FAKE_DEVICE_MEMORY, pointer);
 }
 
 cudaError_t CUDARTAPI cudaMallocHost(void **pointer, size_t bytes) {
@@ -229,15 +220,11 @@ cudaError_t CUDARTAPI cudaFreeHost(void *pointer) {
 	if (fake_breaks_capture("cudaFreeHost"))
 		return fake_report(cudaErrorStreamCaptureUnsupported);
 	fake_drain_all();
-	if (!fake_remove(FAKE_PINNED_MEMORY, pointer)) {
-		fake_fault("cudaFreeHost", "what is to be destroyed does not exist");
-		return fake_report(cudaErrorInvalidValue);
-	}
-	return fake_report(failing ? fake_failure() : cudaSuccess);
+	return fake_destroyed("cudaFreeHost", failing, FAKE_PINNED_MEMORY, pointer);
 }
 
 cudaError_t CUDARTAPI cudaMemPoolCreate(cudaMemPool_t *pool, const struct cudaMemPoolProps *props) {
-	TAKE("cudaMemPoolCreate");
+	TAKE_RUNTIME("cudaMemPoolCreate");
 	if (!memory.pools)
 		return fake_report(cudaErrorNotSupported);
 	if (props->allocType != cudaMemAllocationTypePinned || props->location.type != cudaMemLocationTypeDevice ||
@@ -250,11 +237,7 @@ cudaError_t CUDARTAPI cudaMemPoolCreate(cudaMemPool_t *pool, const struct cudaMe
 
 cudaError_t CUDARTAPI cudaMemPoolDestroy(cudaMemPool_t pool) {
 	bool failing = fake_take("cudaMemPoolDestroy");
-	if (!fake_remove(FAKE_POOL, pool)) {
-		fake_fault("cudaMemPoolDestroy", "what is to be destroyed does not exist");
-		return fake_report(cudaErrorInvalidValue);
-	}
-	return fake_report(failing ? fake_failure() : cudaSuccess);
+	return fake_destroyed("cudaMemPoolDestroy", failing, FAKE_POOL, pool);
 }
 
 static bool good_pool(const char *call, cudaMemPool_t pool) {
@@ -265,13 +248,13 @@ static bool good_pool(const char *call, cudaMemPool_t pool) {
 }
 
 cudaError_t CUDARTAPI cudaMemPoolSetAttribute(cudaMemPool_t pool, enum cudaMemPoolAttr attribute, void *value) {
-	TAKE("cudaMemPoolSetAttribute");
+	TAKE_RUNTIME("cudaMemPoolSetAttribute");
 	bool good = good_pool("cudaMemPoolSetAttribute", pool) && attribute == cudaMemPoolAttrReleaseThreshold && value;
 	return fake_report(good ? cudaSuccess : cudaErrorInvalidValue);
 }
 
 cudaError_t CUDARTAPI cudaMemPoolTrimTo(cudaMemPool_t pool, size_t bytes) {
-	TAKE("cudaMemPoolTrimTo");
+	TAKE_RUNTIME("cudaMemPoolTrimTo");
 	(void)bytes;
 	return fake_report(good_pool("cudaMemPoolTrimTo", pool) ? cudaSuccess : cudaErrorInvalidValue);
 }
@@ -319,7 +302,7 @@ cudaError_t CUDARTAPI cudaFreeAsync(void *pointer, cudaStream_t stream) {
 }
 
 cudaError_t CUDARTAPI cudaPointerGetAttributes(struct cudaPointerAttributes *attributes, const void *pointer) {
-	TAKE("cudaPointerGetAttributes");
+	TAKE_RUNTIME("cudaPointerGetAttributes");
 	const fake_object *o = around(pointer);
 	memset(attributes, 0, sizeof *attributes);
 	if (o && !o->dying) {
@@ -362,7 +345,7 @@ static void run_staged(void *argument) {
 cudaError_t CUDARTAPI cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
 									  cudaStream_t stream) {
 	static const char call[] = "cudaMemcpyAsync";
-	TAKE(call);
+	TAKE_RUNTIME(call);
 	copy c = {to, from, bytes, kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice,
 			  kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice};
 	if (!fake_stream(call, stream))
@@ -421,13 +404,13 @@ static cudaError_t set_lines(const char *call, const fill *f, cudaStream_t strea
 }
 
 cudaError_t CUDARTAPI cudaMemsetAsync(void *to, int byte, size_t bytes, cudaStream_t stream) {
-	TAKE("cudaMemsetAsync");
+	TAKE_RUNTIME("cudaMemsetAsync");
 	return set_lines("cudaMemsetAsync", &(fill){to, bytes, bytes, 1, byte}, stream);
 }
 
 cudaError_t CUDARTAPI cudaMemset2DAsync(void *to, size_t pitch, int byte, size_t width, size_t lines,
 										cudaStream_t stream) {
-	TAKE("cudaMemset2DAsync");
+	TAKE_RUNTIME("cudaMemset2DAsync");
 	if (!width || !lines)
 		return cudaSuccess;
 	return set_lines("cudaMemset2DAsync", &(fill){to, pitch, width, lines, byte}, stream);

@@ -20,12 +20,6 @@ static struct {
 	int cost_count;
 } gpu = {.random = 1};
 
-#define TAKE(name)                                                                                                     \
-	do {                                                                                                               \
-		if (fake_take(name))                                                                                           \
-			return fake_report(fake_failure());                                                                        \
-	} while (0)
-
 bool fake_running(void) {
 	return gpu.running;
 }
@@ -148,7 +142,7 @@ cudaError_t fake_enqueue(const char *call, void *stream, void (*run)(void *), co
 }
 
 int fake_cuda_launch(const char *name, void *stream, void (*run)(void *argument), const void *argument, size_t bytes) {
-	TAKE(name);
+	TAKE_RUNTIME(name);
 	if (!fake_stream(name, stream))
 		return fake_report(cudaErrorInvalidResourceHandle);
 	return fake_report(fake_enqueue(name, stream, run, argument, bytes));
@@ -230,7 +224,7 @@ void fake_drain_all(void) {
 }
 
 cudaError_t CUDARTAPI cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags) {
-	TAKE("cudaStreamCreateWithFlags");
+	TAKE_RUNTIME("cudaStreamCreateWithFlags");
 	(void)flags;
 	fake_object *o = fake_create(FAKE_STREAM);
 	*stream = o ? (cudaStream_t)o->id : NULL;
@@ -240,17 +234,13 @@ cudaError_t CUDARTAPI cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned f
 /* Its work is done all the same. */
 cudaError_t CUDARTAPI cudaStreamDestroy(cudaStream_t stream) {
 	bool failing = fake_take("cudaStreamDestroy");
-	if (!fake_find(FAKE_STREAM, stream)) {
-		fake_fault("cudaStreamDestroy", "what is to be destroyed does not exist");
-		return fake_report(cudaErrorInvalidValue);
-	}
-	fake_drain_stream(stream);
-	(void)fake_remove(FAKE_STREAM, stream);
-	return fake_report(failing ? fake_failure() : cudaSuccess);
+	if (fake_find(FAKE_STREAM, stream))
+		fake_drain_stream(stream);
+	return fake_destroyed("cudaStreamDestroy", failing, FAKE_STREAM, stream);
 }
 
 cudaError_t CUDARTAPI cudaStreamSynchronize(cudaStream_t stream) {
-	TAKE("cudaStreamSynchronize");
+	TAKE_RUNTIME("cudaStreamSynchronize");
 	if (!fake_stream("cudaStreamSynchronize", stream))
 		return fake_report(cudaErrorInvalidResourceHandle);
 	if (fake_captures(stream)) {
@@ -262,7 +252,7 @@ cudaError_t CUDARTAPI cudaStreamSynchronize(cudaStream_t stream) {
 }
 
 cudaError_t CUDARTAPI cudaDeviceSynchronize(void) {
-	TAKE("cudaDeviceSynchronize");
+	TAKE_RUNTIME("cudaDeviceSynchronize");
 	if (fake_breaks_capture("cudaDeviceSynchronize"))
 		return fake_report(cudaErrorStreamCaptureUnsupported);
 	fake_drain_all();
@@ -270,7 +260,7 @@ cudaError_t CUDARTAPI cudaDeviceSynchronize(void) {
 }
 
 cudaError_t CUDARTAPI cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags) {
-	TAKE("cudaEventCreateWithFlags");
+	TAKE_RUNTIME("cudaEventCreateWithFlags");
 	fake_object *o = fake_create(FAKE_EVENT);
 	*event = o ? (cudaEvent_t)o->id : NULL;
 	if (o)
@@ -280,11 +270,7 @@ cudaError_t CUDARTAPI cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flag
 
 cudaError_t CUDARTAPI cudaEventDestroy(cudaEvent_t event) {
 	bool failing = fake_take("cudaEventDestroy");
-	if (!fake_remove(FAKE_EVENT, event)) {
-		fake_fault("cudaEventDestroy", "what is to be destroyed does not exist");
-		return fake_report(cudaErrorInvalidValue);
-	}
-	return fake_report(failing ? fake_failure() : cudaSuccess);
+	return fake_destroyed("cudaEventDestroy", failing, FAKE_EVENT, event);
 }
 
 static fake_object *find_event(const char *call, cudaEvent_t event) {
@@ -295,7 +281,7 @@ static fake_object *find_event(const char *call, cudaEvent_t event) {
 }
 
 cudaError_t CUDARTAPI cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-	TAKE("cudaEventRecord");
+	TAKE_RUNTIME("cudaEventRecord");
 	fake_object *o = find_event("cudaEventRecord", event);
 	if (!o || !fake_stream("cudaEventRecord", stream))
 		return fake_report(cudaErrorInvalidResourceHandle);
@@ -316,7 +302,7 @@ cudaError_t CUDARTAPI cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 }
 
 cudaError_t CUDARTAPI cudaEventSynchronize(cudaEvent_t event) {
-	TAKE("cudaEventSynchronize");
+	TAKE_RUNTIME("cudaEventSynchronize");
 	fake_object *o = find_event("cudaEventSynchronize", event);
 	if (!o)
 		return fake_report(cudaErrorInvalidResourceHandle);
@@ -325,7 +311,7 @@ cudaError_t CUDARTAPI cudaEventSynchronize(cudaEvent_t event) {
 }
 
 cudaError_t CUDARTAPI cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end) {
-	TAKE("cudaEventElapsedTime");
+	TAKE_RUNTIME("cudaEventElapsedTime");
 	const fake_object *from = find_event("cudaEventElapsedTime", begin), *to = find_event("cudaEventElapsedTime", end);
 	if (!from || !to || from->order || to->order)
 		return fake_report(cudaErrorInvalidResourceHandle);
@@ -336,7 +322,7 @@ cudaError_t CUDARTAPI cudaEventElapsedTime(float *milliseconds, cudaEvent_t begi
 }
 
 cudaError_t CUDARTAPI cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags) {
-	TAKE("cudaStreamWaitEvent");
+	TAKE_RUNTIME("cudaStreamWaitEvent");
 	fake_object *o = find_event("cudaStreamWaitEvent", event);
 	if (flags || !o || !fake_stream("cudaStreamWaitEvent", stream) || fake_captures(stream))
 		return fake_report(cudaErrorInvalidResourceHandle);
@@ -349,7 +335,7 @@ cudaError_t CUDARTAPI cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event
 }
 
 cudaError_t CUDARTAPI cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode) {
-	TAKE("cudaStreamBeginCapture");
+	TAKE_RUNTIME("cudaStreamBeginCapture");
 	fake_object *o = stream ? fake_find(FAKE_STREAM, stream) : NULL;
 	(void)mode;
 	if (!o || o->capturing)
@@ -360,7 +346,7 @@ cudaError_t CUDARTAPI cudaStreamBeginCapture(cudaStream_t stream, enum cudaStrea
 }
 
 cudaError_t CUDARTAPI cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *status) {
-	TAKE("cudaStreamIsCapturing");
+	TAKE_RUNTIME("cudaStreamIsCapturing");
 	const fake_object *o = stream_of(stream);
 	if (!o)
 		return fake_report(cudaErrorInvalidResourceHandle);
@@ -371,7 +357,7 @@ cudaError_t CUDARTAPI cudaStreamIsCapturing(cudaStream_t stream, enum cudaStream
 }
 
 cudaError_t CUDARTAPI cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
-	TAKE("cudaStreamEndCapture");
+	TAKE_RUNTIME("cudaStreamEndCapture");
 	fake_object *o = stream ? fake_find(FAKE_STREAM, stream) : NULL;
 	*graph = NULL;
 	if (!o || !o->capturing)
@@ -390,7 +376,7 @@ cudaError_t CUDARTAPI cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *gra
 }
 
 cudaError_t CUDARTAPI cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags) {
-	TAKE("cudaGraphInstantiate");
+	TAKE_RUNTIME("cudaGraphInstantiate");
 	fake_object *o = fake_find(FAKE_GRAPH, graph), *made;
 	(void)flags;
 	if (!o || !(made = fake_create(FAKE_GRAPH_EXEC)))
@@ -406,7 +392,7 @@ cudaError_t CUDARTAPI cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t gr
 }
 
 cudaError_t CUDARTAPI cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
-	TAKE("cudaGraphLaunch");
+	TAKE_RUNTIME("cudaGraphLaunch");
 	fake_object *o = fake_find(FAKE_GRAPH_EXEC, exec);
 	if (!o || !fake_stream("cudaGraphLaunch", stream))
 		return fake_report(cudaErrorInvalidValue);
@@ -417,11 +403,11 @@ cudaError_t CUDARTAPI cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
 }
 
 cudaError_t CUDARTAPI cudaGraphDestroy(cudaGraph_t graph) {
-	TAKE("cudaGraphDestroy");
+	TAKE_RUNTIME("cudaGraphDestroy");
 	return fake_report(fake_remove(FAKE_GRAPH, graph) ? cudaSuccess : cudaErrorInvalidValue);
 }
 
 cudaError_t CUDARTAPI cudaGraphExecDestroy(cudaGraphExec_t exec) {
-	TAKE("cudaGraphExecDestroy");
+	TAKE_RUNTIME("cudaGraphExecDestroy");
 	return fake_report(fake_remove(FAKE_GRAPH_EXEC, exec) ? cudaSuccess : cudaErrorInvalidValue);
 }

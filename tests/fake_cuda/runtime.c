@@ -44,12 +44,6 @@ cudaError_t fake_report(cudaError_t error) {
 	return error;
 }
 
-#define TAKE(name)                                                                                                     \
-	do {                                                                                                               \
-		if (fake_take(name))                                                                                           \
-			return fake_report(fake_failure());                                                                        \
-	} while (0)
-
 const char *CUDARTAPI cudaGetErrorString(cudaError_t error) {
 	return error == cudaErrorMemoryAllocation ? "out of memory"
 		   : error == cudaErrorIllegalAddress ? "an illegal memory access was encountered"
@@ -68,7 +62,7 @@ cudaError_t CUDARTAPI cudaPeekAtLastError(void) {
 }
 
 cudaError_t CUDARTAPI cudaGetDeviceCount(int *count) {
-	TAKE("cudaGetDeviceCount");
+	TAKE_RUNTIME("cudaGetDeviceCount");
 	if (!count_devices())
 		return fake_report(cudaErrorNoDevice); /* the count stays as it was */
 	*count = runtime.count;
@@ -76,7 +70,7 @@ cudaError_t CUDARTAPI cudaGetDeviceCount(int *count) {
 }
 
 cudaError_t CUDARTAPI cudaGetDeviceProperties(struct cudaDeviceProp *prop, int device) {
-	TAKE("cudaGetDeviceProperties");
+	TAKE_RUNTIME("cudaGetDeviceProperties");
 	if (device < 0 || device >= count_devices())
 		return fake_report(cudaErrorInvalidDevice);
 	memset(prop, 0, sizeof *prop);
@@ -89,13 +83,13 @@ cudaError_t CUDARTAPI cudaGetDeviceProperties(struct cudaDeviceProp *prop, int d
 }
 
 cudaError_t CUDARTAPI cudaGetDevice(int *device) {
-	TAKE("cudaGetDevice");
+	TAKE_RUNTIME("cudaGetDevice");
 	*device = runtime.current;
 	return cudaSuccess;
 }
 
 cudaError_t CUDARTAPI cudaSetDevice(int device) {
-	TAKE("cudaSetDevice");
+	TAKE_RUNTIME("cudaSetDevice");
 	if (device < 0 || device >= count_devices())
 		return fake_report(cudaErrorInvalidDevice);
 	runtime.current = device;

@@ -190,6 +190,14 @@ bool fake_remove(fake_kind kind, const void *id) {
 	return false;
 }
 
+cudaError_t fake_destroyed(const char *call, bool failing, fake_kind kind, const void *id) {
+	if (!fake_remove(kind, id)) {
+		fake_fault(call, "what is to be destroyed does not exist");
+		return fake_report(cudaErrorInvalidValue);
+	}
+	return fake_report(failing ? fake_failure() : cudaSuccess);
+}
+
 size_t fake_span(int64_t lines, int64_t length, int64_t ld) {
 	return lines && length ? (size_t)((lines - 1) * ld + length) : 0;
 }

@@ -88,6 +88,23 @@ bool fake_take(const char *call);
 /* What a call of the runtime fails with on demand. */
 cudaError_t fake_failure(void);
 bool fake_lost(void);
+/* The call fails with `status` when it is the one to; of the runtime with the error that is asked for. */
+#define TAKE(call, status)                                                                                             \
+	do {                                                                                                               \
+		if (fake_take(call))                                                                                           \
+			return status;                                                                                             \
+	} while (0)
+#define TAKE_RUNTIME(call) TAKE(call, fake_report(fake_failure()))
+/* Refused arguments are faults: the real one prints them, so that its caller should not get here. */
+#define REFUSE_IF(condition, call, status)                                                                             \
+	do {                                                                                                               \
+		if (condition) {                                                                                               \
+			fake_fault(call, "refused, as %s", #condition);                                                            \
+			return status;                                                                                             \
+		}                                                                                                              \
+	} while (0)
+/* The end of a call of the runtime that destroys. `failing`: it is done, and fails all the same. */
+cudaError_t fake_destroyed(const char *call, bool failing, fake_kind kind, const void *id);
 
 /* memory.c: whether [pointer, pointer + bytes) lies in live memory of the current GPU; a fault if not. */
 bool fake_on_device(const char *call, const char *what, const void *pointer, size_t bytes);
