@@ -1,39 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From a sparse matrix to a dense one and back, and what follows a dense product. */
+/* What follows a dense product. */
 #include "rows.cuh"
 
 namespace {
 
-enum { DENSE_THREADS = 128, DENSE_ROWS = DENSE_THREADS / 32 };
-
-/* A warp a row. */
-template <class T>
-__global__ void __launch_bounds__(DENSE_THREADS)
-	scatter(sl_rows s, const T *values, int64_t first, int64_t count, T *dense, int64_t ld) {
-	int64_t r = (int64_t)blockIdx.x * DENSE_ROWS + threadIdx.x / 32;
-	if (r >= count)
-		return;
-	int64_t end = sl_offset(s, first + r + 1);
-	for (int64_t e = sl_offset(s, first + r) + threadIdx.x % 32; e < end; e += 32)
-		dense[r * ld + s.columns[e]] = values[e];
-}
-
-template <class T>
-__global__ void __launch_bounds__(DENSE_THREADS)
-	sample(sl_rows s, const typename sl_wide<T>::type *dense, int64_t ld, int64_t first, int64_t count, double alpha,
-		   double beta, T *values) {
-	typedef typename sl_wide<T>::type A;
-	int64_t r = (int64_t)blockIdx.x * DENSE_ROWS + threadIdx.x / 32;
-	if (r >= count)
-		return;
-	int64_t end = sl_offset(s, first + r + 1);
-	for (int64_t e = sl_offset(s, first + r) + threadIdx.x % 32; e < end; e += 32) {
-		A z = (A)alpha * dense[r * ld + s.columns[e]];
-		if (beta != 0)
-			z += (A)beta * sl_widen(values[e]);
-		values[e] = sl_narrow<T>::of(z);
-	}
-}
+enum { DENSE_THREADS = 128 };
 
 /* A block some columns of a row. */
 template <class T> __global__ void __launch_bounds__(DENSE_THREADS) epilogue(sl_epilogue_call call) {
@@ -58,28 +29,6 @@ template <class T> __global__ void __launch_bounds__(DENSE_THREADS) epilogue(sl_
 } // namespace
 
 extern "C" {
-
-int sl_kernel_scatter(const sl_rows *s, sl_dtype dtype, const void *values, int64_t first, int64_t count, void *dense,
-					  int64_t ld, void *stream) {
-	if (count <= 0)
-		return 0;
-#define GO(T)                                                                                                          \
-	return SL_LAUNCH((scatter<T>), sl_blocks(count, DENSE_ROWS), DENSE_THREADS, stream, *s, (const T *)values, first,  \
-					 count, (T *)dense, ld)
-	SL_BY_DTYPE(dtype, GO, return 1)
-#undef GO
-}
-
-int sl_kernel_sample(const sl_rows *s, sl_dtype dtype, const void *dense, int64_t ld, int64_t first, int64_t count,
-					 double alpha, double beta, void *values, void *stream) {
-	if (count <= 0)
-		return 0;
-#define GO(T)                                                                                                          \
-	return SL_LAUNCH((sample<T>), sl_blocks(count, DENSE_ROWS), DENSE_THREADS, stream, *s,                             \
-					 (const sl_wide<T>::type *)dense, ld, first, count, alpha, beta, (T *)values)
-	SL_BY_DTYPE(dtype, GO, return 1)
-#undef GO
-}
 
 int sl_kernel_dense_epilogue(const sl_epilogue_call *call, void *stream) {
 	int64_t blocks = (call->padded + DENSE_THREADS - 1) / DENSE_THREADS;

@@ -94,15 +94,8 @@ typedef struct sl_sddmm_call {
 } sl_sddmm_call;
 int sl_kernel_sddmm(const sl_sddmm_call *call, void *stream);
 
-/* dense.cuh: by way of a dense form. */
+/* dense.cuh */
 
-/* dense(row, column) = value, for the entries of rows [first, first + count); the others stay. dense's first row is
- * `first`; ld its leading dimension. */
-int sl_kernel_scatter(const sl_rows *s, sl_dtype dtype, const void *values, int64_t first, int64_t count, void *dense,
-					  int64_t ld, void *stream);
-/* values[e] = alpha * dense(row, column) + beta * values[e]; dense is of f64 for f64, else f32. */
-int sl_kernel_sample(const sl_rows *s, sl_dtype dtype, const void *dense, int64_t ld, int64_t first, int64_t count,
-					 double alpha, double beta, void *values, void *stream);
 /* z = product + bias; d = z; c = activation(z): what is behind a dense product. product [rows, cols] is of f64 for f64,
  * else f32, and may be c. All row by row; `beta` times the old c is added. */
 typedef struct sl_epilogue_call {
