@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 double now(void) {
@@ -48,6 +49,51 @@ static int32_t column(const sl_sparse *v, int64_t entry) {
 }
 static float value(const sl_sparse *v, int64_t entry) {
 	return v->values ? ((const float *)v->values)[entry] : 1;
+}
+
+sl_context *begin(int argc, const char *usage, int *code) {
+	sl_context *context = NULL;
+	*code = 2;
+	if (argc < 2) {
+		fprintf(stderr, "usage: %s\n", usage);
+		return NULL;
+	}
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	sl_status status =
+		sl_context_create(&context, &(sl_context_options){SL_CONTEXT_DEFAULTS, .device = SL_DEVICE_CPU, .seed = 1});
+	if (status != SL_OK)
+		*code = finish(NULL, status);
+	return context;
+}
+
+sl_status train(sl_context *context, sl_loader *loader, sl_optimizer *optimizer, int64_t epochs, int64_t samples,
+				step take, void *task) {
+	double began = now(), loss = 0;
+	sl_batch batch = {.struct_size = sizeof batch};
+	for (;;) {
+		SL_TRY(sl_loader_next(context, loader, &batch));
+		if (batch.count == 0) {
+			printf("epoch %lld/%lld  loss %.4f  %.1f s\n", (long long)batch.epoch + 1, (long long)epochs,
+				   loss / (double)samples, now() - began);
+			loss = 0;
+			if (batch.epoch + 1 == epochs)
+				return SL_OK;
+			continue;
+		}
+		sl_loss_result result;
+		SL_TRY(take(task, &batch, &result));
+		SL_TRY(sl_optimizer_step(context, optimizer));
+		loss += result.loss * (double)batch.count;
+	}
+}
+
+sl_dense chances(const sl_sparse *rows, const int32_t *columns, int64_t cols, float *targets) {
+	const int64_t *begins = rows->offsets, *ends = rows->ends;
+	memset(targets, 0, (size_t)(rows->rows * cols) * sizeof *targets);
+	for (int64_t r = 0; r < rows->rows; r++)
+		for (int64_t i = begins[r]; i < ends[r]; i++)
+			targets[r * cols + columns[i]] = 1.0f / (float)(ends[r] - begins[r]);
+	return sl_dense_view(targets, SL_F32, rows->rows, cols);
 }
 
 sl_status popularity(sl_context *context, const sl_csr *targets, int64_t cols, float *scores) {

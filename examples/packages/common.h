@@ -14,6 +14,17 @@ sl_status content_of(sl_context *context, const sl_dataset *data, sl_dataset_con
 /* A layer at a model's end. */
 sl_status add_layer(sl_context *context, sl_model *model, const sl_linear_options *options);
 
+/* A context for a program that was given a folder, as `usage` says; NULL: it was said what is wrong, and `code` is the
+ * exit status. */
+sl_context *begin(int argc, const char *usage, int *code);
+/* Train until the loader has gone through all `samples` as often as that: a step takes a batch's loss, and gradients.
+ */
+typedef sl_status (*step)(void *task, const sl_batch *batch, sl_loss_result *result);
+sl_status train(sl_context *context, sl_loader *loader, sl_optimizer *optimizer, int64_t epochs, int64_t samples,
+				step take, void *task);
+/* targets [rows, cols] row-major: each row's columns as equal chances that add up to 1. Rows end at `ends`. */
+sl_dense chances(const sl_sparse *rows, const int32_t *columns, int64_t cols, float *targets);
+
 /* How often each column occurs, as scores of every row alike. */
 sl_status popularity(sl_context *context, const sl_csr *targets, int64_t cols, float *scores);
 

@@ -156,37 +156,12 @@ static sl_sparse corrupt(task *t, const sl_sparse *rows) {
 	return left;
 }
 
-/* The whole rows as chances that add up to 1. */
-static sl_dense whole(task *t, const sl_sparse *rows) {
-	const int64_t *begins = rows->offsets, *ends = rows->ends;
-	memset(t->targets, 0, (size_t)(rows->rows * t->items) * sizeof(float));
-	for (int64_t r = 0; r < rows->rows; r++)
-		for (int64_t i = begins[r]; i < ends[r]; i++)
-			t->targets[r * t->items + t->columns[i]] = 1.0f / (float)(ends[r] - begins[r]);
-	return sl_dense_view(t->targets, SL_F32, rows->rows, t->items);
-}
-
-static sl_status train(task *t) {
-	double began = now(), loss = 0;
-	sl_batch batch = {.struct_size = sizeof batch};
-	for (;;) {
-		SL_TRY(sl_loader_next(t->context, t->loader, &batch));
-		if (batch.count == 0) {
-			printf("epoch %lld/%lld  loss %.4f  %.1f s\n", (long long)batch.epoch + 1, (long long)t->epochs,
-				   loss / (double)t->visible.rows, now() - began);
-			loss = 0;
-			if (batch.epoch + 1 == t->epochs)
-				return SL_OK;
-			continue;
-		}
-		sl_loss_result result;
-		sl_sparse inputs = corrupt(t, &batch.inputs);
-		sl_dense targets = whole(t, &batch.inputs);
-		SL_TRY(sl_model_train_batch_sparse(t->context, t->model, SL_SOFTMAX_CROSS_ENTROPY, &inputs,
-										   &(sl_targets){.dense = &targets}, SL_OVERWRITE, &result));
-		SL_TRY(sl_optimizer_step(t->context, t->optimizer));
-		loss += result.loss * (double)batch.count;
-	}
+static sl_status take_step(void *of, const sl_batch *batch, sl_loss_result *result) {
+	task *t = of;
+	sl_sparse inputs = corrupt(t, &batch->inputs);
+	sl_dense targets = chances(&batch->inputs, t->columns, t->items, t->targets); /* the whole rows */
+	return sl_model_train_batch_sparse(t->context, t->model, SL_SOFTMAX_CROSS_ENTROPY, &inputs,
+									   &(sl_targets){.dense = &targets}, SL_OVERWRITE, result);
 }
 
 static sl_status run(task *t, const char *folder) {
@@ -195,24 +170,19 @@ static sl_status run(task *t, const char *folder) {
 		   (long long)t->visible.rows, (long long)t->items, (long long)t->visible.nnz, (long long)t->hidden.nnz);
 	SL_TRY(baselines(t));
 	SL_TRY(make(t));
-	SL_TRY(train(t));
+	SL_TRY(train(t->context, t->loader, t->optimizer, t->epochs, t->visible.rows, take_step, t));
 	return show(t, "sparse autoencoder", "network", by_network, 0);
 }
 
 int main(int argc, char **argv) {
 	static task t;
+	int code;
 	t.epochs = argc > 2 ? atoll(argv[2]) : 10;
 	t.dice = 1;
-	if (argc < 2) {
-		fprintf(stderr, "usage: depends DIR [EPOCHS]\n");
-		return 2;
-	}
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	sl_status status =
-		sl_context_create(&t.context, &(sl_context_options){SL_CONTEXT_DEFAULTS, .device = SL_DEVICE_CPU, .seed = 1});
-	if (status == SL_OK)
-		status = run(&t, argv[1]);
-	int code = finish(t.context, status);
+	t.context = begin(argc, "depends DIR [EPOCHS]", &code);
+	if (!t.context)
+		return code;
+	code = finish(t.context, run(&t, argv[1]));
 	free(t.scores);
 	free(t.targets);
 	free(t.columns);

@@ -50,7 +50,7 @@ static sl_status make(task *t, int network, sl_model **model, sl_optimizer **opt
 	return sl_model_add_to_optimizer(context, *model, *optimizer);
 }
 
-static sl_status train(task *t, int network, sl_model **model, sl_optimizer **optimizer) {
+static sl_status train_network(task *t, int network, sl_model **model, sl_optimizer **optimizer) {
 	sl_sparse words = sl_sparse_from_csr(t->train.inputs);
 	sl_samples samples = {SL_SAMPLES_DEFAULTS, .labels = t->train.labels, .sparse_inputs = &words};
 	SL_TRY(make(t, network, model, optimizer));
@@ -92,7 +92,7 @@ static sl_status run(task *t, const char *folder, int networks) {
 	for (int network = 0; network < networks; network++) {
 		sl_model *model = NULL;
 		sl_optimizer *optimizer = NULL;
-		sl_status status = train(t, network, &model, &optimizer);
+		sl_status status = train_network(t, network, &model, &optimizer);
 		if (status == SL_OK)
 			status = predict(t, model);
 		sl_optimizer_destroy(optimizer);
@@ -111,16 +111,11 @@ static sl_status run(task *t, const char *folder, int networks) {
 
 int main(int argc, char **argv) {
 	task t = {.epochs = argc > 3 ? atoll(argv[3]) : 4};
-	if (argc < 2) {
-		fprintf(stderr, "usage: section DIR [NETWORKS [EPOCHS]]\n");
-		return 2;
-	}
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	sl_status status =
-		sl_context_create(&t.context, &(sl_context_options){SL_CONTEXT_DEFAULTS, .device = SL_DEVICE_CPU, .seed = 1});
-	if (status == SL_OK)
-		status = run(&t, argv[1], argc > 2 ? atoi(argv[2]) : 3);
-	int code = finish(t.context, status);
+	int code;
+	t.context = begin(argc, "section DIR [NETWORKS [EPOCHS]]", &code);
+	if (!t.context)
+		return code;
+	code = finish(t.context, run(&t, argv[1], argc > 2 ? atoi(argv[2]) : 3));
 	free(t.scores);
 	free(t.chance);
 	sl_dataset_destroy(t.train_set);

@@ -91,37 +91,12 @@ static sl_status make(task *t) {
 							&(sl_loader_options){SL_LOADER_DEFAULTS, .batch = BATCH, .targets = &tags, .prefetch = 2});
 }
 
-/* A batch's tags as rows of equal chances that add up to 1: softmax cross-entropy then ranks them. */
-static sl_dense spread(task *t, const sl_sparse *tags) {
-	const int64_t *begins = tags->offsets, *ends = tags->ends;
-	const int32_t *columns = tags->col_indices;
-	memset(t->targets, 0, (size_t)(tags->rows * tags->cols) * sizeof(float));
-	for (int64_t r = 0; r < tags->rows; r++)
-		for (int64_t i = begins[r]; i < ends[r]; i++)
-			t->targets[r * tags->cols + columns[i]] = 1.0f / (float)(ends[r] - begins[r]);
-	return sl_dense_view(t->targets, SL_F32, tags->rows, tags->cols);
-}
-
-static sl_status train(task *t) {
-	double began = now(), loss = 0;
-	sl_batch batch = {.struct_size = sizeof batch};
-	for (int64_t steps = 0;; steps++) {
-		SL_TRY(sl_loader_next(t->context, t->loader, &batch));
-		if (batch.count == 0) {
-			printf("epoch %lld/%lld  loss %.4f  %.1f s\n", (long long)batch.epoch + 1, (long long)t->epochs,
-				   loss / (double)t->train.samples, now() - began);
-			loss = 0;
-			if (batch.epoch + 1 == t->epochs)
-				return SL_OK;
-			continue;
-		}
-		sl_loss_result result;
-		sl_dense targets = spread(t, &batch.targets);
-		SL_TRY(sl_model_train_batch_sparse(t->context, t->model, SL_SOFTMAX_CROSS_ENTROPY, &batch.inputs,
-										   &(sl_targets){.dense = &targets}, SL_OVERWRITE, &result));
-		SL_TRY(sl_optimizer_step(t->context, t->optimizer));
-		loss += result.loss * (double)batch.count;
-	}
+/* Softmax cross-entropy against equal chances ranks a package's tags. */
+static sl_status take_step(void *of, const sl_batch *batch, sl_loss_result *result) {
+	task *t = of;
+	sl_dense targets = chances(&batch->targets, batch->targets.col_indices, batch->targets.cols, t->targets);
+	return sl_model_train_batch_sparse(t->context, t->model, SL_SOFTMAX_CROSS_ENTROPY, &batch->inputs,
+									   &(sl_targets){.dense = &targets}, SL_OVERWRITE, result);
 }
 
 static sl_status run(task *t, const char *folder) {
@@ -130,7 +105,7 @@ static sl_status run(task *t, const char *folder) {
 		   (long long)t->test.samples, (long long)t->train.features, (long long)t->train.classes);
 	SL_TRY(baselines(t));
 	SL_TRY(make(t));
-	SL_TRY(train(t));
+	SL_TRY(train(t->context, t->loader, t->optimizer, t->epochs, t->train.samples, take_step, t));
 	sl_dense scores = sl_dense_view(t->scores, SL_F32, t->test.samples, t->test.classes);
 	SL_TRY(sl_model_predict_sparse(t->context, t->model, &t->words, &scores, 0));
 	return show(t, "network", "network");
@@ -138,16 +113,11 @@ static sl_status run(task *t, const char *folder) {
 
 int main(int argc, char **argv) {
 	task t = {.epochs = argc > 2 ? atoll(argv[2]) : 5};
-	if (argc < 2) {
-		fprintf(stderr, "usage: tags DIR [EPOCHS]\n");
-		return 2;
-	}
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	sl_status status =
-		sl_context_create(&t.context, &(sl_context_options){SL_CONTEXT_DEFAULTS, .device = SL_DEVICE_CPU, .seed = 1});
-	if (status == SL_OK)
-		status = run(&t, argv[1]);
-	int code = finish(t.context, status);
+	int code;
+	t.context = begin(argc, "tags DIR [EPOCHS]", &code);
+	if (!t.context)
+		return code;
+	code = finish(t.context, run(&t, argv[1]));
 	free(t.scores);
 	free(t.targets);
 	sl_loader_destroy(t.loader);
