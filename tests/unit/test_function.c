@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "support/activations.h"
 #include "support/check.h"
 #include "support/views.h"
 
@@ -56,39 +57,13 @@ static int64_t offset(const sl_pattern_arrays *at, int64_t row) {
 									  : ((const int64_t *)at->row_offsets)[row];
 }
 
-static double act(sl_activation a, double z) {
-	switch (a) {
-	case SL_RELU:
-		return z > 0 ? z : 0;
-	case SL_CLIPPED_RELU:
-		return z < 0 ? 0 : z > 0.7 ? 0.7 : z;
-	case SL_LEAKY_RELU:
-		return z > 0 ? z : 0.01 * z;
-	case SL_SIGMOID:
-		return 1 / (1 + exp(-z));
-	case SL_TANH:
-		return tanh(z);
-	default:
-		return z;
-	}
+static double parameter_of(sl_activation a) {
+	return a == SL_CLIPPED_RELU ? 0.7 : 0.01;
 }
 
 /* By the output, as the library does it: the kinks are where both round alike. */
 static double slope(sl_activation a, double y) {
-	switch (a) {
-	case SL_RELU:
-		return y > 0;
-	case SL_CLIPPED_RELU:
-		return y > 0 && y < (double)0.7f;
-	case SL_LEAKY_RELU:
-		return y > 0 ? 1 : 0.01;
-	case SL_SIGMOID:
-		return y * (1 - y);
-	case SL_TANH:
-		return 1 - y * y;
-	default:
-		return 1;
-	}
+	return sl_test_slope(a, a == SL_CLIPPED_RELU ? (double)0.7f : parameter_of(a), y);
 }
 
 /* c eps sum |a||b|: c grows as a sum of n terms in any order, and the activations' own few roundings. */
@@ -105,7 +80,8 @@ static void check_forward(const fixture *f) {
 				sum += term;
 				size += fabs(term);
 			}
-			CHECK_NEAR(f->y[b * f->at.rows + r], act(f->activation, sum), bound(size, f->at.cols) + f->eps * size);
+			CHECK_NEAR(f->y[b * f->at.rows + r], sl_test_activate(f->activation, parameter_of(f->activation), sum),
+					   bound(size, f->at.cols) + f->eps * size);
 		}
 }
 

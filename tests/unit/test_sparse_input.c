@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Layers and models of sparse inputs: against references in double, finite differences, and each other. */
+#include "support/activations.h"
 #include "support/check.h"
 
 /* Of one thread, for tests of many small calls. */
@@ -163,25 +164,6 @@ static void dense_weights(sl_context *context, const sl_layer *layer, double w[I
 		}
 }
 
-static double activate(sl_activation a, double z) {
-	switch (a) {
-	case SL_RELU:
-		return z > 0 ? z : 0;
-	case SL_CLIPPED_RELU:
-		return z < 0 ? 0 : z > 0.7 ? 0.7 : z;
-	case SL_LEAKY_RELU:
-		return z > 0 ? z : 0.01 * z;
-	case SL_SIGMOID:
-		return 1 / (1 + exp(-z));
-	case SL_TANH:
-		return tanh(z);
-	case SL_GELU:
-		return z * 0.5 * (1 + erf(z / sqrt(2)));
-	default:
-		return z;
-	}
-}
-
 /* Each element within c * eps * sum |x||w| of the reference. */
 static void check_forward(sl_activation activation, double density, bool bias, sl_dtype dtype, bool ones) {
 	sl_context *context = sl_test_context();
@@ -213,7 +195,9 @@ static void check_forward(sl_activation activation, double density, bool bias, s
 				for (int64_t k = e.offsets[r]; k < e.offsets[r + 1]; k++)
 					size += fabs(e.value[k] * w[e.col64[k]][o]);
 				int64_t at = Y.order == SL_COL_MAJOR ? o * BATCH + r : r * LD + o;
-				CHECK_NEAR(number(Y.data, dtype, at), activate(activation, z), 16 * eps * size);
+				CHECK_NEAR(number(Y.data, dtype, at),
+						   sl_test_activate(activation, activation == SL_CLIPPED_RELU ? 0.7 : 0.01, z),
+						   16 * eps * size);
 			}
 		for (int r = 0; r < BATCH && Y.order == SL_ROW_MAJOR; r++)
 			for (int o = OUT; o < LD; o++)

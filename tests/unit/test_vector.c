@@ -3,6 +3,7 @@
  * Elementwise ops, sums, norms, copies and losses through the public interface, against libm in
  * double and finite differences, in every dtype and storage order.
  */
+#include "support/activations.h"
 #include "support/views.h"
 
 enum { ACTIVATIONS = SL_GELU + 1, ROWS = 19, COLS = 37, WIDTH = 16 };
@@ -21,47 +22,6 @@ static double floor_of(sl_dtype dtype) {
 
 static double parameter_of(int activation) {
 	return activation == SL_CLIPPED_RELU ? 1.25 : activation == SL_LEAKY_RELU ? 0.0625 : 0;
-}
-
-static double activation_of(int activation, double x) {
-	double p = parameter_of(activation);
-	switch (activation) {
-	case SL_RELU:
-		return x > 0 ? x : 0;
-	case SL_CLIPPED_RELU:
-		return x > p ? p : x > 0 ? x : 0;
-	case SL_LEAKY_RELU:
-		return x > 0 ? x : p * x;
-	case SL_SIGMOID:
-		return 1 / (1 + exp(-x));
-	case SL_TANH:
-		return tanh(x);
-	case SL_GELU:
-		return 0.5 * x * erfc(-x * sqrt(0.5));
-	default:
-		return x;
-	}
-}
-
-/* The derivative from what is saved: the output, or GELU's input. */
-static double slope_of(int activation, double s) {
-	double p = parameter_of(activation);
-	switch (activation) {
-	case SL_RELU:
-		return s > 0;
-	case SL_CLIPPED_RELU:
-		return s > 0 && s < p;
-	case SL_LEAKY_RELU:
-		return s > 0 ? 1 : p;
-	case SL_SIGMOID:
-		return s * (1 - s);
-	case SL_TANH:
-		return 1 - s * s;
-	case SL_GELU:
-		return 0.5 * erfc(-s * sqrt(0.5)) + s * exp(-s * s / 2) / sqrt(2 * 3.14159265358979323846);
-	default:
-		return 1;
-	}
 }
 
 /* Contexts that must agree bit by bit: 1, 2, 3 threads, and a parallel-for that runs backwards. */
@@ -105,7 +65,7 @@ static void check_activation(sl_context *context, int activation, const sl_dense
 	sl_dtype dtype = y->view.dtype;
 	for (int64_t r = 0; r < ROWS; r++)
 		for (int64_t c = 0; c < COLS; c++) {
-			double in = view_load(x, r, c), want = activation_of(activation, in);
+			double in = view_load(x, r, c), want = sl_test_activate(activation, parameter_of(activation), in);
 			/* 1 + erf cancels below zero, to within an eps of the input. */
 			double size = fabs(want) + (activation == SL_GELU ? fabs(in) : 0);
 			CHECK_NEAR(view_load(&y->view, r, c), want,
@@ -181,7 +141,8 @@ static void check_backward(sl_context *context, int a, sl_dtype dtype, const int
 	CHECK(view_intact(&dx) && view_intact(&dy) && view_intact(&s));
 	for (int64_t r = 0; r < ROWS; r++)
 		for (int64_t c = 0; c < COLS; c++) {
-			double g = view_load(&dy.view, r, c), in = view_load(&s.view, r, c), want = g * slope_of(a, in);
+			double g = view_load(&dy.view, r, c), in = view_load(&s.view, r, c),
+				   want = g * sl_test_slope(a, parameter_of(a), in);
 			CHECK_NEAR(view_load(&dx.view, r, c), want,
 					   view_eps(dtype) * fabs(want) + 8 * eps_of(dtype) * fabs(g) * (1 + fabs(in)) + floor_of(dtype));
 		}
