@@ -33,7 +33,7 @@ typedef struct mpi_link {
 	signature history[HISTORY];
 	int64_t started; /* calls so far */
 	int pending;
-	bool threaded, stop;
+	bool may_thread, threaded, stop;
 	pthread_t thread;
 	pthread_cond_t work;
 } mpi_link;

@@ -89,16 +89,12 @@ static sl_status begin_mpi(const sl_carrier_options *o, int *level) {
 	return SL_OK;
 }
 
-/* Under the lock. */
-static sl_status open_link(const sl_carrier_options *o, mpi_link *link) {
-	int level = MPI_THREAD_SINGLE, error;
-	SL_TRY(begin_mpi(o, &level));
-	MPI_Comm from = o->options.mpi_comm ? *(const MPI_Comm *)o->options.mpi_comm : MPI_COMM_WORLD;
-	if (from == MPI_COMM_NULL)
-		return o->fail(o->user, SL_ERR_ARGUMENT, "mpi_comm is MPI_COMM_NULL");
-	link->timeout = o->options.timeout;
-	link->host = *o;
-	if ((error = MPI_Comm_dup(from, &link->comm)) != MPI_SUCCESS)
+/* Under the lock: own duplicates of `from`, which is freed where it is ours. */
+static sl_status take_comms(mpi_link *link, MPI_Comm from, bool ours) {
+	int error = ours ? MPI_SUCCESS : MPI_Comm_dup(from, &link->comm);
+	if (ours)
+		link->comm = from;
+	if (error != MPI_SUCCESS)
 		return sli_mpi_failed(link, error, "MPI_Comm_dup failed");
 	MPI_Comm_set_errhandler(link->comm, MPI_ERRORS_RETURN);
 	if ((error = MPI_Comm_dup(link->comm, &link->control)) != MPI_SUCCESS)
@@ -109,9 +105,42 @@ static sl_status open_link(const sl_carrier_options *o, mpi_link *link) {
 	for (int i = 0; i < HISTORY; i++)
 		link->history[i].number = -1;
 	users++;
-	/* Other threads of the program may call MPI at any time: only then may one of ours. */
-	link->threaded = level == MPI_THREAD_MULTIPLE && link->size > 1 && !o->options.no_thread;
 	return SL_OK;
+}
+
+/* Under the lock. */
+static sl_status open_link(const sl_carrier_options *o, mpi_link *link) {
+	int level = MPI_THREAD_SINGLE;
+	SL_TRY(begin_mpi(o, &level));
+	MPI_Comm from = o->options.mpi_comm ? *(const MPI_Comm *)o->options.mpi_comm : MPI_COMM_WORLD;
+	if (from == MPI_COMM_NULL)
+		return o->fail(o->user, SL_ERR_ARGUMENT, "mpi_comm is MPI_COMM_NULL");
+	link->timeout = o->options.timeout;
+	link->host = *o;
+	SL_TRY(take_comms(link, from, false));
+	/* Other threads of the program may call MPI at any time: only then may one of ours. */
+	link->may_thread = level == MPI_THREAD_MULTIPLE && !o->options.no_thread;
+	return SL_OK;
+}
+
+static void describe(const mpi_link *link, sl_carrier_info *info) {
+	char version[MPI_MAX_LIBRARY_VERSION_STRING] = "";
+	int length = 0;
+	MPI_Get_library_version(version, &length);
+	version[strcspn(version, ",\n")] = 0;
+	bool aware = device_aware();
+	*info = (sl_carrier_info){
+		.rank = link->rank, .size = link->size, .host_buffers = true, .device_buffers = !link->host.cuda || aware};
+	snprintf(info->text, sizeof info->text, "%.90s%s%s", version, aware ? ", CUDA-aware" : "",
+			 link->threaded ? "" : ", no thread");
+}
+
+/* The thread, once all else is there. */
+static void complete(mpi_link *link, sl_carrier_info *info) {
+	link->threaded = link->may_thread && link->size > 1;
+	if (link->threaded)
+		start_thread(link);
+	describe(link, info);
 }
 
 static sl_status mpi_open(const sl_carrier_options *o, void **result, sl_carrier_info *info) {
@@ -125,15 +154,31 @@ static sl_status mpi_open(const sl_carrier_options *o, void **result, sl_carrier
 		free(link);
 		return status;
 	}
-	if (link->threaded)
-		start_thread(link);
-	char version[MPI_MAX_LIBRARY_VERSION_STRING] = "";
-	int length = 0;
-	MPI_Get_library_version(version, &length);
-	version[strcspn(version, ",\n")] = 0;
-	*info = (sl_carrier_info){
-		.rank = link->rank, .size = link->size, .host_buffers = true, .device_buffers = !o->cuda || device_aware()};
-	snprintf(info->text, sizeof info->text, "%.100s%s", version, link->threaded ? "" : ", no thread");
+	complete(link, info);
+	*result = link;
+	return SL_OK;
+}
+
+static sl_status mpi_split(void *opaque, const sl_carrier_options *o, int color, int key, void **result,
+						   sl_carrier_info *info) {
+	const mpi_link *from = opaque;
+	MPI_Comm comm = MPI_COMM_NULL;
+	mpi_link *link = calloc(1, sizeof *link);
+	if (!link)
+		return o->fail(o->user, SL_ERR_MEMORY, "no memory for an MPI communicator");
+	link->host = *o;
+	link->timeout = from->timeout;
+	link->may_thread = from->may_thread;
+	pthread_mutex_lock(&sli_mpi_lock);
+	int error = MPI_Comm_split(from->comm, color, key, &comm);
+	sl_status status =
+		error == MPI_SUCCESS ? take_comms(link, comm, true) : sli_mpi_failed(link, error, "MPI_Comm_split failed");
+	pthread_mutex_unlock(&sli_mpi_lock);
+	if (status != SL_OK) {
+		free(link);
+		return status;
+	}
+	complete(link, info);
 	*result = link;
 	return SL_OK;
 }
@@ -339,7 +384,8 @@ static const sl_carrier carrier = {.abi = SL_CARRIER_ABI,
 								   .close = mpi_close,
 								   .start = mpi_start,
 								   .finish = mpi_finish,
-								   .abort = mpi_abort};
+								   .abort = mpi_abort,
+								   .split = mpi_split};
 
 __attribute__((visibility("default"))) const sl_carrier *sparselayer_carrier(uint32_t abi) {
 	return abi == SL_CARRIER_ABI ? &carrier : NULL;

@@ -75,32 +75,33 @@ static void nccl_close(void *opaque, bool failed) {
 	free(link);
 }
 
-static sl_status open_on_device(nccl_link *link) {
+static sl_status open_streams(nccl_link *link) {
 	const sl_carrier_options *h = &link->host;
 	if (!link->stream) {
 		SL_TRY(fail_cuda(h, cudaStreamCreateWithFlags(&link->stream, cudaStreamNonBlocking), "cudaStreamCreate"));
 		link->own_stream = true;
 	}
-	SL_TRY(fail_cuda(h, cudaEventCreateWithFlags(&link->done, cudaEventDisableTiming), "cudaEventCreate"));
-	return join(link, &h->options);
+	return fail_cuda(h, cudaEventCreateWithFlags(&link->done, cudaEventDisableTiming), "cudaEventCreate");
 }
 
-static sl_status nccl_open(const sl_carrier_options *o, void **result, sl_carrier_info *info) {
-	int version = 0, previous = 0;
+static nccl_link *make_link(const sl_carrier_options *o, double timeout) {
 	nccl_link *link = calloc(1, sizeof *link);
 	if (!link)
-		return o->fail(o->user, SL_ERR_MEMORY, "no memory for an NCCL communicator");
+		return NULL;
 	link->host = *o;
-	link->timeout = o->options.timeout;
+	link->timeout = timeout;
 	link->device = o->device_index;
 	link->stream = o->stream;
-	sl_status status = fail_cuda(o, cudaGetDevice(&previous), "cudaGetDevice");
-	if (status == SL_OK)
-		status = fail_cuda(o, cudaSetDevice(link->device), "cudaSetDevice");
-	if (status == SL_OK) {
-		status = open_on_device(link);
-		cudaSetDevice(previous);
-	}
+	return link;
+}
+
+static sl_status enter(const nccl_link *link, int *previous) {
+	SL_TRY(fail_cuda(&link->host, cudaGetDevice(previous), "cudaGetDevice"));
+	return fail_cuda(&link->host, cudaSetDevice(link->device), "cudaSetDevice");
+}
+
+static sl_status hand_over(nccl_link *link, sl_status status, void **result, sl_carrier_info *info) {
+	int version = 0;
 	if (status != SL_OK) {
 		nccl_close(link, true);
 		return status;
@@ -115,6 +116,53 @@ static sl_status nccl_open(const sl_carrier_options *o, void **result, sl_carrie
 	*result = link;
 	return SL_OK;
 }
+
+static sl_status nccl_open(const sl_carrier_options *o, void **result, sl_carrier_info *info) {
+	nccl_link *link = make_link(o, o->options.timeout);
+	if (!link)
+		return o->fail(o->user, SL_ERR_MEMORY, "no memory for an NCCL communicator");
+	int previous = 0;
+	sl_status status = enter(link, &previous);
+	if (status == SL_OK) {
+		status = open_streams(link);
+		if (status == SL_OK)
+			status = join(link, &o->options);
+		cudaSetDevice(previous);
+	}
+	return hand_over(link, status, result, info);
+}
+
+#if NCCL_VERSION_CODE >= NCCL_VERSION(2, 18, 1)
+static sl_status split_on_device(nccl_link *link, ncclComm_t from, int color, int key) {
+	const sl_carrier_options *h = &link->host;
+	SL_TRY(open_streams(link));
+	SL_TRY(fail_nccl(h, ncclCommSplit(from, color, key, &link->comm, NULL), "ncclCommSplit"));
+	link->own_comm = true;
+	SL_TRY(fail_nccl(h, ncclCommUserRank(link->comm, &link->rank), "ncclCommUserRank"));
+	return fail_nccl(h, ncclCommCount(link->comm, &link->size), "ncclCommCount");
+}
+
+static sl_status nccl_split(void *opaque, const sl_carrier_options *o, int color, int key, void **result,
+							sl_carrier_info *info) {
+	const nccl_link *from = opaque;
+	nccl_link *link = make_link(o, from->timeout);
+	if (!link)
+		return o->fail(o->user, SL_ERR_MEMORY, "no memory for an NCCL communicator");
+	int previous = 0;
+	sl_status status = enter(link, &previous);
+	if (status == SL_OK) {
+		status = split_on_device(link, from->comm, color, key);
+		cudaSetDevice(previous);
+	}
+	return hand_over(link, status, result, info);
+}
+#else
+static sl_status nccl_split(void *opaque, const sl_carrier_options *o, int color, int key, void **result,
+							sl_carrier_info *info) {
+	(void)opaque, (void)color, (void)key, (void)result, (void)info;
+	return o->fail(o->user, SL_ERR_UNSUPPORTED, "NCCL before 2.18 cannot divide a communicator");
+}
+#endif
 
 static ncclDataType_t type_of(sl_dtype dtype) {
 	switch (dtype) {
@@ -242,7 +290,8 @@ static const sl_carrier carrier = {.abi = SL_CARRIER_ABI,
 								   .start = nccl_start,
 								   .finish = nccl_finish,
 								   .abort = nccl_abort,
-								   .unique_id = nccl_unique_id};
+								   .unique_id = nccl_unique_id,
+								   .split = nccl_split};
 
 __attribute__((visibility("default"))) const sl_carrier *sparselayer_carrier(uint32_t abi) {
 	return abi == SL_CARRIER_ABI ? &carrier : NULL;

@@ -57,6 +57,14 @@ typedef struct sl_comm_options {
  *         finalised), #SL_ERR_COMM, #SL_ERR_DISAGREE (ranks of other versions of this library; the rank is named)
  */
 SL_API sl_status sl_comm_create(sl_comm **comm, sl_context *context, const sl_comm_options *options);
+/**
+ * Divide the ranks into groups, each with a communicator of its own; collective. For ranks in a grid, as of models that
+ * are divided over some ranks and trained on parts of the data by others. `comm` stays as it is.
+ * @param color at least 0; ranks that give the same are a group
+ * @param key a group's ranks are numbered by it, from 0; where keys are equal, in their order in `comm`
+ * @return #SL_ERR_ARGUMENT, #SL_ERR_UNSUPPORTED (NCCL before 2.18), #SL_ERR_COMM, #SL_ERR_MEMORY
+ */
+SL_API sl_status sl_comm_split(sl_comm **part, sl_context *context, sl_comm *comm, int color, int key);
 /** Leave; collective, unless a call has failed. NULL is allowed. Requests must have been waited for. */
 SL_API void sl_comm_destroy(sl_comm *comm);
 /** A fresh id for NCCL, made by one rank and handed to the others by the caller: #SL_COMM_ID_BYTES bytes.

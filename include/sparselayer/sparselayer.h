@@ -11,6 +11,7 @@
 #include "context.h"
 #include "profile.h"
 #include "dense.h"
+#include "divided.h"
 #include "pattern.h"
 #include "csr.h"
 #include "ops.h"

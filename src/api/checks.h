@@ -10,6 +10,9 @@
 sl_status sli_check_train_batch(sl_context *context, const sl_model *model, sl_loss loss, const sl_dense *inputs,
 								const sl_targets *targets);
 
+/* Whether a layer may come next, and room for some more. */
+sl_status sli_model_check_layer(sl_context *context, const sl_model *model, const sl_layer *layer);
+sl_status sli_model_room_for(sl_context *context, sl_model *model, int more);
 /* A context, and a model that has layers. */
 sl_status sli_check_model(sl_context *context, const sl_model *model);
 /* A layer whose pattern can be edited, with the moments that `optimizer` (may be NULL) has of it. */

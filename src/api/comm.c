@@ -46,6 +46,18 @@ sl_status sl_comm_create(sl_comm **comm, sl_context *context, const sl_comm_opti
 	return sli_comm_open(comm, context, &o);
 }
 
+sl_status sl_comm_split(sl_comm **part, sl_context *context, sl_comm *comm, int color, int key) {
+	if (part)
+		*part = NULL;
+	if (!context)
+		return SL_ERR_NULL;
+	if (!part || !comm)
+		return sli_fail(context, SL_ERR_NULL, "%s is null", part ? "comm" : "part");
+	if (color < 0)
+		return sli_fail(context, SL_ERR_ARGUMENT, "color is %d; it must not be negative", color);
+	return sli_comm_split(part, context, comm, color, key);
+}
+
 void sl_comm_destroy(sl_comm *comm) {
 	sli_comm_close(comm);
 }

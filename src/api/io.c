@@ -89,6 +89,9 @@ sl_status sl_model_save(sl_context *context, const sl_model *model, const sl_opt
 		return SL_ERR_NULL;
 	if (!model || !path)
 		return sli_fail(context, SL_ERR_NULL, "%s is null", model ? "path" : "model");
+	if (model->divided)
+		return sli_fail(context, SL_ERR_UNSUPPORTED,
+						"the model's layers are divided over ranks: save it by sl_model_save_divided()");
 	if (checkpoint)
 		SL_TRY(sli_take_struct(context, &own, sizeof own, checkpoint, "checkpoint"));
 	if (own.epochs_done < 0 || own.samples_done < 0 || own.batch < 0 || own.accumulate < 0 ||

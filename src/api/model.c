@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "core/checked.h"
+#include "layers/divided.h"
 #include "layers/linear.h"
 #include "api/checks.h"
 #include "train/fit.h"
@@ -28,10 +29,48 @@ void sl_model_destroy(sl_model *model) {
 		model->sparsity_destroy(model->sparsity);
 	for (int i = 0; i < model->count; i++)
 		sl_layer_destroy(model->layers[i]);
+	sli_divided_destroy(model->divided);
 	sl_heap *heap = model->heap;
 	sli_heap_free(heap, model->layers, (size_t)model->capacity * sizeof *model->layers);
 	sli_heap_free(heap, model, sizeof *model);
 	sli_heap_release(heap);
+}
+
+sl_status sli_model_check_layer(sl_context *context, const sl_model *model, const sl_layer *layer) {
+	for (int i = 0; i < model->count; i++)
+		if (model->layers[i] == layer)
+			return sli_fail(context, SL_ERR_ARGUMENT, "layer \"%s\" is in the model already", layer->name);
+	if (!model->count)
+		return SL_OK;
+	const sl_layer *last = model->layers[model->count - 1];
+	int64_t features = sli_model_features(model, sli_model_outputs(model));
+	if (features != layer->in_features)
+		return sli_fail(context, SL_ERR_SHAPE,
+						"layer \"%s\" takes %lld features; the layer before it, \"%s\", gives %lld", layer->name,
+						(long long)layer->in_features, last->name, (long long)features);
+	if (layer->sparse_inputs)
+		return sli_fail(context, SL_ERR_ARGUMENT,
+						"layer \"%s\" takes sparse inputs: it can only be the first of a model", layer->name);
+	if (last->dtype != layer->dtype)
+		return sli_fail(context, SL_ERR_DTYPE, "layer \"%s\" is %s, the model %s", layer->name,
+						sl_dtype_name(layer->dtype), sl_dtype_name(last->dtype));
+	return SL_OK;
+}
+
+sl_status sli_model_room_for(sl_context *context, sl_model *model, int more) {
+	if (more <= model->capacity - model->count)
+		return SL_OK;
+	int capacity = 2 * model->capacity > 8 ? 2 * model->capacity : 8;
+	capacity = capacity > model->count + more ? capacity : model->count + more;
+	sl_layer **layers = sli_heap_allocate(model->heap, (size_t)capacity * sizeof *layers);
+	if (!layers)
+		return sli_fail_memory(context, (size_t)capacity * sizeof *layers, "a model's list of layers");
+	if (model->count)
+		memcpy(layers, model->layers, (size_t)model->count * sizeof *layers);
+	sli_heap_free(model->heap, model->layers, (size_t)model->capacity * sizeof *layers);
+	model->layers = layers;
+	model->capacity = capacity;
+	return SL_OK;
 }
 
 sl_status sl_model_add(sl_context *context, sl_model *model, sl_layer *layer) {
@@ -39,36 +78,13 @@ sl_status sl_model_add(sl_context *context, sl_model *model, sl_layer *layer) {
 		return SL_ERR_NULL;
 	if (!model || !layer)
 		return sli_fail(context, SL_ERR_NULL, "%s is null", model ? "layer" : "model");
-	for (int i = 0; i < model->count; i++)
-		if (model->layers[i] == layer)
-			return sli_fail(context, SL_ERR_ARGUMENT, "layer \"%s\" is in the model already", layer->name);
-	if (model->count) {
-		const sl_layer *last = model->layers[model->count - 1];
-		if (last->out_features != layer->in_features)
-			return sli_fail(context, SL_ERR_SHAPE,
-							"layer \"%s\" takes %lld features; the layer before it, \"%s\", gives %lld", layer->name,
-							(long long)layer->in_features, last->name, (long long)last->out_features);
-		if (layer->sparse_inputs)
-			return sli_fail(context, SL_ERR_ARGUMENT,
-							"layer \"%s\" takes sparse inputs: it can only be the first of a model", layer->name);
-		if (last->dtype != layer->dtype)
-			return sli_fail(context, SL_ERR_DTYPE, "layer \"%s\" is %s, the model %s", layer->name,
-							sl_dtype_name(layer->dtype), sl_dtype_name(last->dtype));
-	}
-	if (model->count == model->capacity) {
-		int capacity = model->capacity ? 2 * model->capacity : 8;
-		sl_layer **layers = sli_heap_allocate(model->heap, (size_t)capacity * sizeof *layers);
-		if (!layers)
-			return sli_fail_memory(context, (size_t)capacity * sizeof *layers, "a model's list of layers");
-		if (model->count)
-			memcpy(layers, model->layers, (size_t)model->count * sizeof *layers);
-		sli_heap_free(model->heap, model->layers, (size_t)model->capacity * sizeof *layers);
-		model->layers = layers;
-		model->capacity = capacity;
-	}
+	SL_TRY(sli_model_check_layer(context, model, layer));
+	SL_TRY(sli_model_room_for(context, model, 1));
 	sli_model_forget(model);
 	model->layers[model->count++] = layer;
-	return SL_OK;
+	sl_status status = model->divided ? sli_divided_add(context, model, model->count - 1, false) : SL_OK;
+	model->count -= status != SL_OK;
+	return status;
 }
 
 int sl_model_layer_count(const sl_model *model) {
@@ -93,6 +109,7 @@ sl_status sl_model_add_to_optimizer(sl_context *context, sl_model *model, sl_opt
 	SL_TRY(sli_check_model(context, model));
 	for (int i = 0; i < model->count; i++)
 		SL_TRY(sl_optimizer_add(context, optimizer, model->layers[i]));
+	optimizer->divided = model->divided ? model : NULL;
 	return SL_OK;
 }
 
@@ -117,7 +134,7 @@ static int64_t features_in(const sl_model *model) {
 }
 
 static int64_t features_out(const sl_model *model) {
-	return model->layers[model->count - 1]->out_features;
+	return sli_model_features(model, sli_model_outputs(model));
 }
 
 /* A [batch, features] argument; batch < 0: any. */
@@ -180,7 +197,7 @@ static sl_status model_forward(sl_context *context, sl_model *model, any_inputs 
 		return SL_OK;
 	SL_TRY(pack_inputs(context, model, inputs, batch, mode));
 	SL_TRY(sli_model_run(context, model, batch, mode));
-	sl_dense from = sl_dense_transposed(sli_model_activation(context, model, model->count, batch));
+	sl_dense from = sl_dense_transposed(sli_model_activation(context, model, sli_model_outputs(model), batch));
 	return sli_convert(context, &from, outputs);
 }
 
@@ -212,8 +229,9 @@ sl_status sl_model_backward(sl_context *context, sl_model *model, const sl_dense
 			model->room.saved[i]->edition != model->layers[i]->edition)
 			return sli_fail(context, SL_ERR_STATE, "layer \"%s\" was edited since the forward", model->layers[i]->name);
 	/* Training alone never asks for it, so its plan was not made. */
-	if (d_inputs && model->count)
-		SL_TRY(sli_layer_prepare_width(context, model->layers[0], model->room.max_batch, model->room.width,
+	int first = model->divided ? model->divided->stages[0].count : 1;
+	for (int i = 0; d_inputs && i < first; i++)
+		SL_TRY(sli_layer_prepare_width(context, model->layers[i], model->room.max_batch, model->room.width,
 									   SL_MODE_TRAINING, true));
 	sl_dense from = sl_dense_transposed(*d_outputs);
 	sl_dense to = sli_model_gradient(context, model, 0, from.rows, from.cols);
@@ -372,8 +390,7 @@ static sl_status check_fit(sl_context *context, const sl_model *model, const sl_
 }
 
 /* What all ranks must have been given alike, or they would wait for one another in different places. */
-static sl_status agree_on_fit(sl_context *context, const sl_parallel *p, const sl_fit_options *o,
-							  const sl_samples *own) {
+static sl_status agree_on_fit(sl_context *context, sl_comm *comm, const sl_fit_options *o, const sl_samples *own) {
 	const int64_t all[] = {sli_sample_count(own),
 						   o->loss,
 						   o->epochs,
@@ -387,7 +404,7 @@ static sl_status agree_on_fit(sl_context *context, const sl_parallel *p, const s
 	uint64_t sum = 14695981039346656037u;
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
 		sum = (sum ^ (uint64_t)all[i]) * 1099511628211u;
-	return sli_comm_agree(context, p->comm, "the number of samples or the options of sl_model_fit()", sum);
+	return sli_comm_agree(context, comm, "the number of samples or the options of sl_model_fit()", sum);
 }
 
 sl_status sl_model_fit(sl_context *context, sl_model *model, sl_optimizer *optimizer, const sl_samples *samples,
@@ -399,11 +416,16 @@ sl_status sl_model_fit(sl_context *context, sl_model *model, sl_optimizer *optim
 		return sli_fail(context, SL_ERR_NULL, "optimizer is null");
 	SL_TRY(resolve_fit(context, options, &o));
 	sl_status status = check_fit(context, model, optimizer, samples, &o, &own, &validation);
-	if (o.parallel) {
-		status = sli_comm_settle(context, o.parallel->comm, status);
+	sl_comm *comms[] = {model->divided ? model->divided->comm : NULL, o.parallel ? o.parallel->comm : NULL};
+	for (int i = 0; i < 2; i++) {
+		if (!comms[i])
+			continue;
+		status = sli_comm_settle(context, comms[i], status);
 		if (status == SL_OK)
-			status = agree_on_fit(context, o.parallel, &o, &own);
+			status = agree_on_fit(context, comms[i], &o, &own);
 	}
+	if (status == SL_OK && model->divided)
+		status = sli_divided_verify(context, model, optimizer);
 	SL_TRY(status);
 	if (!sli_sample_count(&own))
 		return SL_OK;
@@ -492,7 +514,7 @@ sl_status sl_model_get_info(sl_context *context, const sl_model *model, const sl
 	if (room->device) {
 		full.activation_bytes =
 			sli_arena_bytes(context) + buffer_bytes(&room->gradient[0]) + buffer_bytes(&room->gradient[1]);
-		for (int i = 0; i <= room->layers; i++)
+		for (int i = 0; i <= room->boundaries; i++)
 			full.activation_bytes += buffer_bytes(&room->activations[i]);
 		for (int i = 0; i < room->layers; i++)
 			if (room->saved[i])

@@ -2,11 +2,26 @@
 #include "train/parallel.h"
 
 #include "api/checks.h"
+#include "layers/divided.h"
 
 static sl_status need(sl_context *context, const sl_parallel *parallel) {
 	if (!context)
 		return SL_ERR_NULL;
 	return parallel ? SL_OK : sli_fail(context, SL_ERR_NULL, "parallel is null");
+}
+
+static sl_status check_divided(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
+							   const sl_parallel_options *o, const sl_comm *comm) {
+	if (!model->divided)
+		return SL_OK;
+	if (model->divided->comm == comm)
+		return sli_fail(context, SL_ERR_ARGUMENT,
+						"comm's ranks hold the model together: the ranks that hold the same blocks are wanted, see "
+						"sl_comm_split()");
+	if (o->shard_state && optimizer->options.clip_norm > 0)
+		return sli_fail(context, SL_ERR_UNSUPPORTED,
+						"clip_norm with moments spread over the ranks of a model whose layers are divided too");
+	return SL_OK;
 }
 
 static sl_status check_model(sl_context *context, const sl_model *model, const sl_optimizer *optimizer) {
@@ -48,6 +63,8 @@ sl_status sl_parallel_create(sl_parallel **parallel, sl_context *context, sl_com
 		status = sli_parallel_resolve(context, comm, &o);
 	if (status == SL_OK)
 		status = check_model(context, model, optimizer);
+	if (status == SL_OK)
+		status = check_divided(context, model, optimizer, &o, comm);
 	SL_TRY(sli_comm_settle(context, comm, status));
 	return sli_parallel_open(parallel, context, comm, model, optimizer, &o);
 }

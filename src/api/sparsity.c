@@ -22,6 +22,11 @@ sl_status sl_model_set_sparsity(sl_context *context, sl_model *model, const sl_s
 	SL_TRY(sli_sparsity_resolve(context, model, &given, &o));
 	if (sl_context_device(context) != SL_DEVICE_CPU)
 		return sli_fail(context, SL_ERR_UNSUPPORTED, "patterns are edited on the CPU alone so far");
+	if (model->divided && ((o.method != SL_SPARSE_SET && o.method != SL_SPARSE_RIGL && o.method != SL_SPARSE_STATIC) ||
+						   o.budget == SL_BUDGET_GLOBAL))
+		return sli_fail(context, SL_ERR_UNSUPPORTED,
+						"a model whose layers are divided over ranks edits each block by itself: by set or rigl, with a "
+						"budget a layer");
 	return sli_sparsity_set(context, model, &o);
 }
 
@@ -114,6 +119,10 @@ static int64_t weights_of(const sl_model *model, int count) {
 	return sum;
 }
 
+static sl_status refuse_divided(sl_context *context, const sl_model *model) {
+	return model->divided ? sli_fail(context, SL_ERR_UNSUPPORTED, "the model's layers are divided over ranks") : SL_OK;
+}
+
 sl_status sl_model_prune(sl_context *context, sl_model *model, const sl_prune_options *options, sl_optimizer *optimizer,
 						 int64_t *dropped) {
 	sl_prune_options o;
@@ -129,6 +138,7 @@ sl_status sl_model_prune(sl_context *context, sl_model *model, const sl_prune_op
 	if (!count)
 		return sli_fail(context, SL_ERR_STATE, "the model has no layer but the last, which keep_last leaves alone");
 	SL_TRY(check_edits(context, model, optimizer, count));
+	SL_TRY(refuse_divided(context, model));
 	bool together = o.budget == SL_BUDGET_GLOBAL;
 	int64_t before = weights_of(model, count);
 	sl_arena_mark mark = sli_arena_mark(context);
@@ -146,6 +156,7 @@ sl_status sl_model_compact(sl_context *context, sl_model *model, sl_optimizer *o
 	sl_compaction own = {.struct_size = sizeof own};
 	SL_TRY(sli_check_model(context, model));
 	SL_TRY(check_edits(context, model, optimizer, model->count));
+	SL_TRY(refuse_divided(context, model));
 	SL_TRY(sli_model_compact(context, model, optimizer, &own));
 	return done ? sli_give_struct(context, done, &own, sizeof own, "done") : SL_OK;
 }

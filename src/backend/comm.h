@@ -8,7 +8,7 @@
 
 #include <sparselayer/comm.h>
 
-#define SL_CARRIER_ABI 1u
+#define SL_CARRIER_ABI 2u
 
 typedef enum sl_comm_call_kind {
 	SL_CALL_ALL_REDUCE = 0,
@@ -65,6 +65,9 @@ typedef struct sl_carrier {
 	sl_status (*finish)(void *link, void *ticket);
 	void (*abort)(void *link, int exit_status);
 	sl_status (*unique_id)(const sl_carrier_options *options, void *id); /* NULL: needs none */
+	/* Links of the ranks that give the same colour, in order of their keys, then of their ranks; collective. */
+	sl_status (*split)(void *link, const sl_carrier_options *options, int color, int key, void **part,
+					   sl_carrier_info *info);
 } sl_carrier;
 
 #define SL_CARRIER_SYMBOL "sparselayer_carrier"

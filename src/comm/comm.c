@@ -58,34 +58,38 @@ static sl_status carry_id(sl_context *context, sl_comm *comm, sl_carrier_options
 	return status;
 }
 
+static sl_carrier_options options_for(sl_context *context, sl_comm *comm, const sl_comm_options *options) {
+	const sl_device_state *state = sli_device(context);
+	return (sl_carrier_options){.abi = SL_CARRIER_ABI,
+								.options = *options,
+								.cuda = sl_context_device(context) == SL_DEVICE_CUDA,
+								.stream = state->host.stream,
+								.device_index = state->host.device_index,
+								.fail = carrier_fail,
+								.user = comm};
+}
+
 static sl_status open_link(sl_context *context, sl_comm *comm, const sl_comm_options *options) {
 	int64_t id[SL_COMM_ID_BYTES / 8] = {0};
-	sl_device_state *state = sli_device(context);
-	sl_carrier_options o = {.abi = SL_CARRIER_ABI,
-							.options = *options,
-							.cuda = sl_context_device(context) == SL_DEVICE_CUDA,
-							.stream = state->host.stream,
-							.device_index = state->host.device_index,
-							.fail = carrier_fail,
-							.user = comm};
+	sl_carrier_options o = options_for(context, comm, options);
 	if (comm->kind == SL_COMM_NCCL && !options->unique_id && !options->nccl_comm)
 		SL_TRY(carry_id(context, comm, &o, id));
 	sl_status status = comm->carrier->open(&o, &comm->link, &comm->info);
-	if (status != SL_OK)
-		return sli_fail(context, status, "%s", comm->message);
-	snprintf(comm->text, sizeof comm->text, "rank %d of %d, %s (%s)", comm->info.rank, comm->info.size,
-			 comm->carrier->name, comm->info.text);
-	return SL_OK;
+	return status == SL_OK ? SL_OK : sli_fail(context, status, "%s", comm->message);
 }
 
-sl_status sli_comm_open(sl_comm **result, sl_context *context, const sl_comm_options *options) {
-	void *memory, *module = NULL;
-	sl_status status;
-	sl_comm_kind kind = options->kind;
-	const sl_carrier *carrier = choose(context, &kind, &module, &status);
-	if (!carrier)
-		return status;
-	status = sli_allocate_zeroed(context, sizeof(sl_comm), "a communicator", &memory);
+static sl_status split_link(sl_context *context, sl_comm *comm, const sl_comm *from, int color, int key) {
+	sl_comm_options none = {SL_COMM_DEFAULTS};
+	sl_carrier_options o = options_for(context, comm, &none);
+	sl_status status = comm->carrier->split(from->link, &o, color, key, &comm->link, &comm->info);
+	return status == SL_OK ? SL_OK : sli_fail(context, status, "%s", comm->message);
+}
+
+/* Without a link yet. */
+static sl_status make(sl_comm **result, sl_context *context, const sl_carrier *carrier, sl_comm_kind kind,
+					  void *module) {
+	void *memory;
+	sl_status status = sli_allocate_zeroed(context, sizeof(sl_comm), "a communicator", &memory);
 	if (status != SL_OK) {
 		sli_backend_unload(module);
 		return status;
@@ -96,12 +100,20 @@ sl_status sli_comm_open(sl_comm **result, sl_context *context, const sl_comm_opt
 	comm->carrier = carrier;
 	comm->module = module;
 	comm->kind = kind;
-	status = open_link(context, comm, options);
+	*result = comm;
+	return SL_OK;
+}
+
+/* The link is open, or was refused: `status`. */
+static sl_status meet(sl_comm **result, sl_context *context, sl_comm *comm, sl_status status) {
+	void *memory;
 	if (status != SL_OK) {
 		comm->carrier = NULL; /* there is no link to close */
 		sli_comm_close(comm);
 		return status;
 	}
+	snprintf(comm->text, sizeof comm->text, "rank %d of %d, %s (%s)", comm->info.rank, comm->info.size,
+			 comm->carrier->name, comm->info.text);
 	status = sli_allocate(context, (size_t)comm->info.size * sizeof *comm->board, "what the ranks say", &memory);
 	comm->board = status == SL_OK ? memory : NULL;
 	if (status == SL_OK)
@@ -114,6 +126,41 @@ sl_status sli_comm_open(sl_comm **result, sl_context *context, const sl_comm_opt
 	}
 	*result = comm;
 	return SL_OK;
+}
+
+sl_status sli_comm_open(sl_comm **result, sl_context *context, const sl_comm_options *options) {
+	void *module = NULL;
+	sl_status status;
+	sl_comm *comm = NULL;
+	sl_comm_kind kind = options->kind;
+	const sl_carrier *carrier = choose(context, &kind, &module, &status);
+	if (!carrier)
+		return status;
+	SL_TRY(make(&comm, context, carrier, kind, module));
+	return meet(result, context, comm, open_link(context, comm, options));
+}
+
+sl_status sli_comm_split(sl_comm **result, sl_context *context, sl_comm *from, int color, int key) {
+	char why[256] = "";
+	void *module = NULL;
+	sl_comm *comm = NULL;
+	/* A module is counted by whom it was loaded for. */
+	sl_status status = from->failed;
+	if (status != SL_OK)
+		return sli_fail(context, status, "%s", from->message);
+	if (from->module && !sli_carrier_load(from->kind, &module, why, sizeof why))
+		status = sli_fail(context, SL_ERR_UNSUPPORTED, "%s is not available: %s", sl_comm_kind_name(from->kind), why);
+	if (status == SL_OK)
+		status = make(&comm, context, from->carrier, from->kind, module);
+	status = sli_comm_settle(context, from, status);
+	if (status != SL_OK) {
+		if (comm) {
+			comm->carrier = NULL;
+			sli_comm_close(comm);
+		}
+		return status;
+	}
+	return meet(result, context, comm, split_link(context, comm, from, color, key));
 }
 
 void sli_comm_close(sl_comm *comm) {

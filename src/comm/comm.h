@@ -36,6 +36,7 @@ struct sl_comm {
 
 /* Options with defaults filled in; AUTO decided. */
 sl_status sli_comm_open(sl_comm **comm, sl_context *context, const sl_comm_options *options);
+sl_status sli_comm_split(sl_comm **part, sl_context *context, sl_comm *comm, int color, int key);
 void sli_comm_close(sl_comm *comm);
 extern const sl_carrier sli_carrier_self;
 

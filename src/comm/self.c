@@ -35,10 +35,17 @@ static void self_abort(void *link, int exit_status) {
 	exit(exit_status);
 }
 
+static sl_status self_split(void *link, const sl_carrier_options *options, int color, int key, void **part,
+							sl_carrier_info *info) {
+	(void)link, (void)color, (void)key;
+	return self_open(options, part, info);
+}
+
 const sl_carrier sli_carrier_self = {.abi = SL_CARRIER_ABI,
 									 .name = "self",
 									 .open = self_open,
 									 .close = self_close,
 									 .start = self_start,
 									 .finish = self_finish,
-									 .abort = self_abort};
+									 .abort = self_abort,
+									 .split = self_split};

@@ -33,6 +33,28 @@ static void init_dense(const sl_linear_options *options, sl_rng *rng, void *valu
 		sli_store(values, options->dtype, i, draw(rng, options, options->in_features, options->out_features));
 }
 
+/* Rows of a larger W: `fans` counts each input's connections in all of it. */
+static void init_rows(const sl_linear_options *options, const sl_pattern *pattern, const int64_t *fans, sl_rng *rng,
+					  void *values) {
+	sl_pattern_arrays a = sli_pattern_arrays(pattern);
+	for (int64_t row = 0; row < a.rows; row++) {
+		int64_t begin = sli_index(a.row_offsets, a.offset_dtype, row);
+		int64_t end = sli_index(a.row_offsets, a.offset_dtype, row + 1);
+		for (int64_t i = begin; i < end; i++)
+			sli_store(values, options->dtype, i, draw(rng, options, end - begin, fans[a.col_indices[i]]));
+	}
+}
+
+void sli_layer_init_rows(sl_context *context, const sl_linear_options *options, const sl_pattern *pattern,
+						 const int64_t *fans, void *values) {
+	sl_rng rng = sli_rng(sli_seed(context), options->stream ^ INIT_STREAM);
+	int64_t count = options->in_features * options->out_features;
+	if (pattern)
+		init_rows(options, pattern, fans, &rng, values);
+	for (int64_t i = 0; !pattern && i < count; i++)
+		sli_store(values, options->dtype, i, draw(&rng, options, options->in_features, fans[i % options->in_features]));
+}
+
 sl_status sli_layer_init(sl_context *context, const sl_linear_options *options, sl_pattern *pattern, void *values) {
 	sl_rng rng = sli_rng(sli_seed(context), options->stream ^ INIT_STREAM);
 	if (!pattern) {

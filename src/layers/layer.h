@@ -30,6 +30,7 @@ struct sl_layer {
 	sl_row_gradient rows;       /* of sparse inputs: what `gradient` holds */
 	sl_row_gradient spare_rows; /* where a gradient that is added to is put together; then the two are swapped */
 	sl_buffer spare_gradient;
+	int64_t place;    /* its number, from 1, among the blocks of all ranks; 0: of a model that is not divided */
 	uint64_t edition; /* bumped by every edit, so that stale saved forwards are noticed */
 	/* Plans of sl_layer_prepare(); NULL until then. A call whose batch or orders they do not fit
 	 * plans for itself. */
@@ -57,6 +58,9 @@ sl_status sli_layer_prepare_width(sl_context *context, sl_layer *layer, int64_t 
 int64_t sli_layer_width(sl_context *context, const sl_layer *layer, int64_t batch);
 /* Draw initial weights into `values` (host memory): W's entries in order, from the context's seed. */
 sl_status sli_layer_init(sl_context *context, const sl_linear_options *options, sl_pattern *pattern, void *values);
+/* The same for rows of a larger W, `fans` being how many connections each input has in all of it. */
+void sli_layer_init_rows(sl_context *context, const sl_linear_options *options, const sl_pattern *pattern,
+						 const int64_t *fans, void *values);
 void sli_layer_drop_plans(sl_layer *layer);
 void sli_layer_drop_rows(sl_layer *layer); /* a row-sparse gradient, `gradient` excepted */
 

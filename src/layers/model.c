@@ -2,20 +2,21 @@
 /* A chain of layers over panels. */
 #include "layers/model.h"
 
+#include "layers/divided.h"
 #include "layers/linear.h"
 
 static void free_room(sl_model_room *room) {
 	if (!room->device)
 		return;
 	sl_heap *heap = room->device->heap;
-	for (int i = 0; room->activations && i <= room->layers; i++)
+	for (int i = 0; room->activations && i <= room->boundaries; i++)
 		sli_buffer_destroy(&room->activations[i]);
 	for (int i = 0; room->saved && i < room->layers; i++)
 		sl_saved_destroy(room->saved[i]);
 	for (int i = 0; i < 2; i++)
 		sli_buffer_destroy(&room->gradient[i]);
 	sli_buffer_destroy(&room->sums);
-	sli_heap_free(heap, room->activations, (size_t)(room->layers + 1) * sizeof *room->activations);
+	sli_heap_free(heap, room->activations, (size_t)(room->boundaries + 1) * sizeof *room->activations);
 	sli_heap_free(heap, room->saved, (size_t)room->layers * sizeof *room->saved);
 	sli_device_release(room->device);
 	memset(room, 0, sizeof *room);
@@ -26,7 +27,13 @@ void sli_model_forget(sl_model *model) {
 	model->batch = -1;
 }
 
-static int64_t features_at(const sl_model *model, int boundary) {
+int sli_model_outputs(const sl_model *model) {
+	return model->divided ? model->divided->count : model->count;
+}
+
+int64_t sli_model_features(const sl_model *model, int boundary) {
+	if (model->divided && boundary)
+		return model->divided->stages[boundary - 1].out_features;
 	return boundary ? model->layers[boundary - 1]->out_features : model->layers[0]->in_features;
 }
 
@@ -41,14 +48,14 @@ static sl_status panel_buffer(sl_context *context, sl_buffer *buffer, const sl_m
 
 static sl_status fill_room(sl_context *context, const sl_model *model, sl_model_room *room) {
 	int64_t widest = 0;
-	SL_TRY(sli_allocate_zeroed(context, (size_t)(room->layers + 1) * sizeof *room->activations, "a model's activations",
+	SL_TRY(sli_allocate_zeroed(context, (size_t)(room->boundaries + 1) * sizeof *room->activations, "a model's activations",
 							   (void **)&room->activations));
 	SL_TRY(sli_allocate_zeroed(context, (size_t)room->layers * sizeof *room->saved, "a model's saved forwards",
 							   (void **)&room->saved));
-	for (int i = sli_model_sparse(model) ? 1 : 0; i <= room->layers; i++) {
-		SL_TRY(panel_buffer(context, &room->activations[i], model, room, features_at(model, i), "activations"));
-		if (i && features_at(model, i) > widest)
-			widest = features_at(model, i);
+	for (int i = sli_model_sparse(model) ? 1 : 0; i <= room->boundaries; i++) {
+		SL_TRY(panel_buffer(context, &room->activations[i], model, room, sli_model_features(model, i), "activations"));
+		if ((i || model->divided) && sli_model_features(model, i) > widest)
+			widest = sli_model_features(model, i);
 	}
 	SL_TRY(sli_buffer_create(&room->sums, context, sizeof(sl_loss_sums), true, "a loss"));
 	if (!room->training)
@@ -63,18 +70,21 @@ static sl_status fill_room(sl_context *context, const sl_model *model, sl_model_
 
 static bool enough(sl_context *context, const sl_model *model, int64_t max_batch, sl_mode mode) {
 	const sl_model_room *room = &model->room;
-	return room->device == sli_device(context) && room->layers == model->count && room->max_batch >= max_batch &&
+	return room->device == sli_device(context) && room->layers == model->count &&
+		   room->boundaries == sli_model_outputs(model) && room->max_batch >= max_batch &&
 		   (room->training || mode == SL_MODE_INFERENCE);
 }
 
 /* Plans follow every edit; what is planned already costs nothing. */
 static sl_status prepare_layers(sl_context *context, sl_model *model, int64_t max_batch, int64_t width, bool training) {
+	/* The first whose gradient of the inputs is asked for. */
+	int lowest = model->divided ? model->divided->stages[0].count : 1;
 	for (int i = 0; i < model->count; i++)
 		if (model->layers[i]->sparse_inputs || !model->layers[i]->forward_plan ||
 			model->layers[i]->planned_width != width || model->layers[i]->planned_batch < max_batch ||
 			(training && !model->layers[i]->dw_plan))
 			SL_TRY(sli_layer_prepare_width(context, model->layers[i], max_batch, width,
-										   training ? SL_MODE_TRAINING : SL_MODE_INFERENCE, i > 0));
+										   training ? SL_MODE_TRAINING : SL_MODE_INFERENCE, i >= lowest));
 	return SL_OK;
 }
 
@@ -85,7 +95,7 @@ static sl_status prepare(sl_context *context, sl_model *model, int64_t max_batch
 	sl_device_state *state = sli_device(context);
 	for (int i = 0; i < model->count; i++)
 		sparse |= !model->layers[i]->dense && !model->layers[i]->sparse_inputs;
-	sl_model_room room = {.max_batch = max_batch, .layers = model->count, .training = mode == SL_MODE_TRAINING};
+	sl_model_room room = {.max_batch = max_batch, .layers = model->count, .boundaries = sli_model_outputs(model), .training = mode == SL_MODE_TRAINING};
 	if (model->room.device == state) {
 		if (model->room.max_batch > room.max_batch)
 			room.max_batch = model->room.max_batch;
@@ -94,6 +104,8 @@ static sl_status prepare(sl_context *context, sl_model *model, int64_t max_batch
 	room.width = state->backend->panel_width(state->device, model->layers[0]->dtype, room.max_batch, sparse);
 	room.device = sli_device_retain(state);
 	sl_status status = fill_room(context, model, &room);
+	if (status == SL_OK && model->divided)
+		status = sli_divided_room(context, model, &room);
 	if (status == SL_OK)
 		status = prepare_layers(context, model, room.max_batch, room.width, room.training);
 	if (status != SL_OK) {
@@ -133,7 +145,7 @@ sl_status sli_model_prepare(sl_context *context, sl_model *model, int64_t max_ba
 
 sl_dense sli_model_activation(sl_context *context, const sl_model *model, int boundary, int64_t batch) {
 	return sli_panels(context, model->room.activations[boundary].data, model->layers[0]->dtype,
-					  features_at(model, boundary), batch, model->room.width);
+					  sli_model_features(model, boundary), batch, model->room.width);
 }
 
 sl_dense sli_model_gradient(sl_context *context, const sl_model *model, int which, int64_t features, int64_t batch) {
@@ -141,43 +153,53 @@ sl_dense sli_model_gradient(sl_context *context, const sl_model *model, int whic
 					  model->room.width);
 }
 
+sl_status sli_model_run_layer(sl_context *context, sl_model *model, int layer, int boundary, int64_t batch,
+							  bool training) {
+	sl_layer *one = model->layers[layer];
+	sl_saved *saved = training ? model->room.saved[layer] : NULL;
+	sl_dense y = sli_model_activation(context, model, boundary + 1, batch);
+	if (one->sparse_inputs) {
+		sl_dense rows = sl_dense_transposed(y);
+		return sli_layer_forward_sparse(context, one, &model->inputs, &rows, saved);
+	}
+	sl_dense x = sli_model_activation(context, model, boundary, batch);
+	return sli_layer_forward(context, one, &x, &y, saved);
+}
+
 sl_status sli_model_run(sl_context *context, sl_model *model, int64_t batch, sl_mode mode) {
 	bool training = mode == SL_MODE_TRAINING;
 	model->batch = -1;
-	for (int i = 0; i < model->count; i++) {
-		sl_dense y = sli_model_activation(context, model, i + 1, batch), x;
-		if (model->layers[i]->sparse_inputs) {
-			sl_dense rows = sl_dense_transposed(y);
-			SL_TRY(sli_layer_forward_sparse(context, model->layers[i], &model->inputs, &rows,
-											training ? model->room.saved[i] : NULL));
-			continue;
-		}
-		x = sli_model_activation(context, model, i, batch);
-		SL_TRY(sli_layer_forward(context, model->layers[i], &x, &y, training ? model->room.saved[i] : NULL));
-	}
+	if (model->divided)
+		SL_TRY(sli_divided_run(context, model, batch, mode));
+	for (int i = 0; i < model->count && !model->divided; i++)
+		SL_TRY(sli_model_run_layer(context, model, i, i, batch, training));
 	if (training)
 		model->batch = batch;
 	return SL_OK;
 }
 
+sl_status sli_model_back_layer(sl_context *context, sl_model *model, int layer, const sl_dense *dy, sl_dense *dx,
+							   sl_write write) {
+	sl_layer *one = model->layers[layer];
+	if (one->sparse_inputs) {
+		sl_dense rows = sl_dense_transposed(*dy);
+		SL_TRY(sli_layer_backward_sparse(context, one, model->room.saved[layer], &rows, write));
+	} else {
+		SL_TRY(sli_layer_backward_watched(context, one, model->room.saved[layer], dy, dx, write,
+										  model->watch.see ? &model->watch : NULL));
+	}
+	return model->done ? model->done(model->done_self, context, layer) : SL_OK;
+}
+
 sl_status sli_model_back(sl_context *context, sl_model *model, sl_dense *dx, sl_write write) {
 	int from = 0;
-	for (int i = model->count - 1; i >= 0; i--) {
-		sl_layer *layer = model->layers[i];
+	if (model->divided)
+		return sli_divided_back(context, model, dx, write);
+	for (int i = model->count - 1; i >= 0; i--, from = 1 - from) {
+		const sl_layer *layer = model->layers[i];
 		sl_dense dy = sli_model_gradient(context, model, from, layer->out_features, model->batch);
-		if (layer->sparse_inputs) {
-			sl_dense rows = sl_dense_transposed(dy);
-			SL_TRY(sli_layer_backward_sparse(context, layer, model->room.saved[i], &rows, write));
-			if (model->done)
-				SL_TRY(model->done(model->done_self, context, i));
-			continue;
-		}
 		sl_dense below = sli_model_gradient(context, model, 1 - from, layer->in_features, model->batch);
-		SL_TRY(sli_layer_backward_watched(context, layer, model->room.saved[i], &dy, i ? &below : dx, write,
-										  model->watch.see ? &model->watch : NULL));
-		if (model->done)
-			SL_TRY(model->done(model->done_self, context, i));
-		from = 1 - from;
+		SL_TRY(sli_model_back_layer(context, model, i, &dy, i ? &below : dx, write));
 	}
 	return SL_OK;
 }
@@ -186,7 +208,7 @@ sl_status sli_model_loss(sl_context *context, sl_model *model, sl_loss loss, int
 						 bool gradient, sl_loss_sums *sums) {
 	sl_device_state *state = sli_device(context);
 	sl_loss_sums fresh = {.bad_row = -1};
-	sl_dense y = sli_model_activation(context, model, model->count, batch);
+	sl_dense y = sli_model_activation(context, model, sli_model_outputs(model), batch);
 	sl_op_args args = {.alpha = 1, .a = y, .labels = targets->labels, .result = model->room.sums.data};
 	sl_op_desc desc = {.kind = SL_OP_LOSS, .variant = (int)loss, .a = sli_desc(&y)};
 	sl_sparse_batch sparse;

@@ -10,11 +10,11 @@ typedef struct sl_model_room {
 	sl_device_state *device; /* retained; NULL: not prepared */
 	int64_t max_batch, width;
 	bool training;
-	sl_buffer *activations; /* layers + 1 */
+	sl_buffer *activations; /* boundaries + 1 */
 	sl_saved **saved;       /* layers; NULL entries without training */
 	sl_buffer gradient[2];
 	sl_buffer sums; /* one sl_loss_sums */
-	int layers;
+	int layers, boundaries;
 } sl_model_room;
 
 struct sl_model {
@@ -33,6 +33,9 @@ struct sl_model {
 	/* Called after each layer's backward, with its number; NULL: nobody waits for gradients. */
 	sl_status (*done)(void *self, sl_context *context, int layer);
 	void *done_self;
+	/* Layers divided over ranks (src/layers/divided.h): then `layers` are this rank's blocks, and no chain by themselves.
+	 * NULL: none is. */
+	struct sl_divided *divided;
 };
 
 sl_status sli_model_prepare(sl_context *context, sl_model *model, int64_t max_batch, sl_mode mode);
@@ -40,14 +43,22 @@ sl_status sli_model_prepare(sl_context *context, sl_model *model, int64_t max_ba
 static inline bool sli_model_sparse(const sl_model *model) {
 	return model->count && model->layers[0]->sparse_inputs;
 }
+/* The boundary of the outputs, and how many features there are at one. */
+int sli_model_outputs(const sl_model *model);
+int64_t sli_model_features(const sl_model *model, int boundary);
 void sli_model_forget(sl_model *model); /* drop what was prepared */
-/* Activations at a boundary: 0 the input, `count` the output. [features, batch]. */
+/* Activations at a boundary: 0 the input, sli_model_outputs() the output. [features, batch]. */
 sl_dense sli_model_activation(sl_context *context, const sl_model *model, int boundary, int64_t batch);
 /* From the input activations to the output's. */
 sl_status sli_model_run(sl_context *context, sl_model *model, int64_t batch, sl_mode mode);
 /* From the gradient of the outputs, in gradient buffer 0 as panels, to the parameters' gradients.
  * `dx` (may be NULL) is [in, batch], any order. */
 sl_status sli_model_back(sl_context *context, sl_model *model, sl_dense *dx, sl_write write);
+/* One layer of it, from and to activations in panels. */
+sl_status sli_model_run_layer(sl_context *context, sl_model *model, int layer, int boundary, int64_t batch,
+							  bool training);
+sl_status sli_model_back_layer(sl_context *context, sl_model *model, int layer, const sl_dense *dy, sl_dense *dx,
+							   sl_write write);
 sl_dense sli_model_gradient(sl_context *context, const sl_model *model, int which, int64_t features, int64_t batch);
 /* Loss of the output activations added into *sums; with `gradient` also its gradient in gradient
  * buffer 0. Targets are of the batch, checked. */

@@ -87,7 +87,8 @@ static sl_status grow_random(evolution *e, const int64_t *moves) {
 			while (at + n < sum && cells[at + n] < before + here)
 				n++;
 		else
-			SL_TRY(sli_draw_distinct(e->context, cells + at, n, here, stream_of(e, i)));
+			SL_TRY(sli_draw_distinct(e->context, cells + at, n, here,
+									 stream_of(e, e->model->divided ? (int)layer_of(e, i)->place - 1 : i)));
 		sli_missing_cells(e->context, &a, cells + at, n, together(e) ? before : 0, 0);
 		change->cells = cells + at;
 		change->grown = n;

@@ -6,6 +6,7 @@
 
 #include "core/checked.h"
 #include "core/profile.h"
+#include "layers/divided.h"
 #include "train/early.h"
 #include "train/order.h"
 #include "train/parallel.h"
@@ -97,13 +98,14 @@ static void close_pass(pass *p) {
 /* Room for the targets that class weights make of labels. */
 static sl_status open_weighted(pass *p) {
 	const sl_layer *last = p->model->layers[p->model->count - 1];
+	int64_t classes = sli_model_features(p->model, sli_model_outputs(p->model));
 	int64_t *starts;
 	void *values;
 	p->start_bytes = (size_t)(p->batch + 1) * sizeof *starts;
 	p->weight_bytes = (size_t)p->batch * sl_dtype_size(last->dtype);
 	SL_TRY(sli_allocate(p->context, p->start_bytes, "a batch's class weights", (void **)&starts));
 	p->weighted = (sl_sparse){.format = SL_SPARSE_CSR,
-							  .cols = last->out_features,
+							  .cols = classes,
 							  .offsets = starts,
 							  .offset_dtype = SL_I64,
 							  .col_indices = p->labels,
@@ -281,9 +283,17 @@ static sl_status learn_batch(pass *p, int64_t first, int64_t batch, int64_t epoc
 	return p->parallel ? SL_OK : sli_model_back(p->context, p->model, NULL, write);
 }
 
+/* Whether any rank's flag is set. */
+static sl_status ask_all(const pass *p, bool *flag) {
+	if (p->model->divided)
+		SL_TRY(sli_divided_vote(p->context, p->model, flag));
+	return p->parallel ? sli_parallel_vote(p->context, p->parallel, flag) : SL_OK;
+}
+
 static sl_status train_epoch(pass *p, sl_optimizer *optimizer, const sl_fit_options *o, int64_t epoch, double began,
 							 sl_loss_sums *sums) {
 	int64_t gathered = 0;
+	const bool together = p->parallel || p->model->divided;
 	bool stop = false, wish = false; /* with ranks: this one's alone, until all have heard of it */
 	if (p->order)
 		shuffle(p->context, p->order, p->count, epoch);
@@ -291,6 +301,8 @@ static sl_status train_epoch(pass *p, sl_optimizer *optimizer, const sl_fit_opti
 		int64_t batch = p->count - first < p->batch ? p->count - first : p->batch;
 		sl_loss_sums one = {.bad_row = -1};
 		stop = stop || wish;
+		if (p->model->divided)
+			SL_TRY(sli_divided_vote(p->context, p->model, &stop));
 		SL_TRY(learn_batch(p, first, batch, epoch, gathered ? SL_ACCUMULATE : SL_OVERWRITE, &one, &stop));
 		sums->loss += one.loss;
 		sums->rows += one.rows;
@@ -303,13 +315,12 @@ static sl_status train_epoch(pass *p, sl_optimizer *optimizer, const sl_fit_opti
 		}
 		/* Asked to stop between two updates, the next update is waited for. */
 		wish = !report(p, "train", first + batch, epoch, o->epochs, sums, began);
-		stop = stop || (wish && !p->parallel);
+		stop = stop || (wish && !together);
 		if (stop && gathered == 0)
 			return cancelled(p->context, epoch);
 	}
-	if (p->parallel) /* the last report's wish */
-		SL_TRY(sli_parallel_vote(p->context, p->parallel, &wish));
-	return wish && p->parallel ? cancelled(p->context, epoch) : SL_OK;
+	SL_TRY(ask_all(p, &wish)); /* the last report's wish */
+	return wish && together ? cancelled(p->context, epoch) : SL_OK;
 }
 
 /* Batch i is rank i % size's affair; what each came to is added up in order, as one process does it. */
@@ -330,7 +341,8 @@ static sl_status evaluate_batches(pass *p, double *figures, sl_loss_sums *sums) 
 			memcpy(figures + 4 * index,
 				   (double[]){one.loss, (double)one.rows, (double)one.correct, (double)one.counted},
 				   4 * sizeof *figures);
-		if (!report(p, "evaluate", first + n, -1, 0, sums, began))
+		/* The other ranks of a divided layer would wait. */
+		if (!report(p, "evaluate", first + n, -1, 0, sums, began) && !p->model->divided)
 			return sli_fail(p->context, SL_ERR_CANCELLED, "cancelled while evaluating");
 	}
 	return SL_OK;
@@ -388,10 +400,9 @@ static sl_status end_epoch(pass *p, const sl_optimizer *optimizer, const sl_fit_
 		optimizer->options.learning_rate *
 		sl_schedule_factor(&optimizer->options.schedule, optimizer->steps ? optimizer->steps - 1 : 0);
 	bool stop = o->on_epoch && !o->on_epoch(o->user, figures);
-	if (p->parallel) {
-		SL_TRY(sli_parallel_vote(p->context, p->parallel, &stop));
+	SL_TRY(ask_all(p, &stop));
+	if (p->parallel)
 		SL_TRY(sli_parallel_verify(p->context, p->parallel, true));
-	}
 	if (stop)
 		return cancelled(p->context, figures->epoch);
 	return SL_OK;
@@ -445,7 +456,7 @@ sl_status sli_model_predict(sl_context *context, sl_model *model, const sl_sampl
 		int64_t n = count - first < batch ? count - first : batch;
 		SL_TRY(take_inputs(&p, NULL, first, n));
 		SL_TRY(sli_model_run(context, model, n, SL_MODE_INFERENCE));
-		sl_dense from = sl_dense_transposed(sli_model_activation(context, model, model->count, n)), to = *outputs;
+		sl_dense from = sl_dense_transposed(sli_model_activation(context, model, sli_model_outputs(model), n)), to = *outputs;
 		to.rows = n;
 		to.data = (char *)to.data + (size_t)(first * to.ld) * sl_dtype_size(to.dtype);
 		SL_TRY(sli_convert(context, &from, &to));

@@ -4,6 +4,8 @@
 
 #include <math.h>
 
+#include "layers/divided.h"
+
 int sli_optimizer_states(sl_optimizer_kind kind) {
 	return kind == SL_SGD ? 0 : kind == SL_MOMENTUM || kind == SL_NESTEROV ? 1 : 2;
 }
@@ -186,6 +188,31 @@ static sl_status global_norm(sl_context *context, const sl_optimizer *optimizer,
 	return status;
 }
 
+/* Of all ranks' blocks, each counted once. On the CPU. */
+static sl_status divided_norm(sl_context *context, const sl_optimizer *optimizer, double *norm) {
+	const sl_model *model = optimizer->divided;
+	sl_arena_mark mark = sli_arena_mark(context);
+	double *squares = NULL, total = 0;
+	SL_TRY(sli_arena_take(context, (size_t)model->count * sizeof *squares, (void **)&squares));
+	sl_status status = SL_OK;
+	for (int i = 0; i < model->count; i++) {
+		const sl_optimizer_entry *entry = sli_optimizer_find(optimizer, model->layers[i]);
+		squares[i] = 0;
+		for (int k = 0; entry && status == SL_OK && k < sl_layer_parameter_count(entry->layer); k++) {
+			sl_parameter parameter = {.struct_size = sizeof parameter};
+			status = sl_layer_parameter(context, entry->layer, k, &parameter);
+			if (status == SL_OK && parameter.count)
+				status = add_squares(context, optimizer, entry, k, &parameter, &squares[i]);
+		}
+	}
+	status = sli_comm_settle(context, model->divided->comm, status);
+	if (status == SL_OK)
+		status = sli_divided_sum(context, model, squares, &total);
+	sli_arena_reset(context, mark);
+	*norm = sqrt(total);
+	return status;
+}
+
 /* Whether rows without a gradient change in a step. */
 static bool walks_all(const sl_optimizer_options *o, const sl_update *numbers) {
 	if (o->lazy)
@@ -267,7 +294,7 @@ sl_status sli_optimizer_step(sl_context *context, sl_optimizer *optimizer) {
 	sl_update numbers;
 	sli_optimizer_numbers(o, optimizer->steps, &numbers);
 	if (o->clip_norm > 0) {
-		SL_TRY(global_norm(context, optimizer, &norm));
+		SL_TRY(optimizer->divided ? divided_norm(context, optimizer, &norm) : global_norm(context, optimizer, &norm));
 		if (!isfinite(norm))
 			return sli_fail(context, SL_ERR_NONFINITE, "the gradients' norm is not finite; nothing was updated");
 		if (norm > o->clip_norm)

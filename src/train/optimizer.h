@@ -3,7 +3,7 @@
 #ifndef SL_TRAIN_OPTIMIZER_H
 #define SL_TRAIN_OPTIMIZER_H
 
-#include "layers/layer.h"
+#include "layers/model.h"
 
 enum { SL_MAX_PARAMETERS = 2, SL_MAX_STATES = 2 };
 
@@ -21,6 +21,8 @@ struct sl_optimizer {
 	double gradient_norm;
 	sl_optimizer_entry *entries;
 	int count, capacity;
+	/* A model whose layers are divided: norms are of all ranks' gradients. Borrowed; NULL: none. */
+	const sl_model *divided;
 	bool sharded; /* the state is spread over ranks: src/train/shard.c */
 };
 

@@ -8,6 +8,7 @@
 #include <xxhash.h>
 
 #include "core/checked.h"
+#include "layers/divided.h"
 
 enum { FIGURES = 4 };
 
@@ -73,8 +74,8 @@ static uint64_t hash_schedule(const sl_sparsity *s) {
 	if (!s)
 		return 0;
 	const sl_sparsity_options *o = &s->options;
-	const double all[] = {o->method, (double)o->interval, (double)o->begin, (double)o->end,    o->drop,
-						  o->decay,  o->budget,           o->density,       (double)o->stream, (double)s->steps, o->spread};
+	const double all[] = {o->method, (double)o->interval, (double)o->begin,  (double)o->end,   o->drop,  o->decay,
+						  o->budget, o->density,          (double)o->stream, (double)s->steps, o->spread};
 	return hash(all, sizeof all, 1);
 }
 
@@ -103,6 +104,24 @@ sl_status sli_parallel_verify(sl_context *context, sl_parallel *p, bool values) 
 	}
 	sl_status status = sli_comm_agree(context, p->comm, "the model", all);
 	return status == SL_ERR_DISAGREE && agree_on_layers(context, p, values) != SL_OK ? SL_ERR_DISAGREE : status;
+}
+
+sl_status sli_divided_verify(sl_context *context, const sl_model *model, const sl_optimizer *optimizer) {
+	const struct sl_divided *d = model->divided;
+	char what[160];
+	SL_TRY(sli_comm_agree(context, d->comm, "the options of the optimizer or its steps",
+						  optimizer ? hash_optimizer(optimizer) : 0));
+	SL_TRY(sli_comm_agree(context, d->comm, "the schedule of the patterns", hash_schedule(model->sparsity)));
+	SL_TRY(sli_comm_agree(context, d->comm, "the seed", sli_seed(context)));
+	SL_TRY(sli_comm_agree(context, d->comm, "the number of layers", (uint64_t)d->count));
+	for (int i = 0; i < d->count; i++) {
+		const sl_layer *layer = model->layers[d->stages[i].first];
+		if (d->stages[i].divided)
+			continue;
+		snprintf(what, sizeof what, "layer \"%.80s\", which every rank has,", layer->name);
+		SL_TRY(sli_comm_agree(context, d->comm, what, hash_values(layer, hash_pattern(layer, hash_shape(layer, 0)))));
+	}
+	return SL_OK;
 }
 
 static sl_status agree_on_all(sl_context *context, sl_parallel *p) {

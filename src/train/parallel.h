@@ -83,6 +83,9 @@ sl_status sli_parallel_step(sl_context *context, sl_parallel *p, sl_sparsity_edi
 /* Whether any rank's *flag is set, and the worst status. */
 sl_status sli_parallel_vote(sl_context *context, sl_parallel *p, bool *flag);
 
+/* What a divided model's ranks must have alike. */
+sl_status sli_divided_verify(sl_context *context, const sl_model *model, const sl_optimizer *optimizer);
+
 /* sum.c */
 sl_status sli_parallel_pack(void *p, sl_context *context, int layer);
 sl_status sli_parallel_hold(sl_context *context, sl_parallel *p);

@@ -208,6 +208,36 @@ static sl_status parallel_create(things *t, void **left) {
 	sl_comm_destroy(comm);
 	return status;
 }
+static sl_status divided_layer(things *t, void **left) {
+	sl_comm *comm = NULL, *part = NULL;
+	sl_model *model = NULL;
+	sl_layer *layer = NULL;
+	sl_loss_result result;
+	static float x[3 * SIDE];
+	static const int32_t classes[3] = {0, 3, 1};
+	sl_dense inputs = sl_dense_view(x, SL_F32, 3, SIDE);
+	sl_linear_options o = {SL_LINEAR_DEFAULTS, .in_features = SIDE, .out_features = SIDE, .density = 0.4, .bias = true};
+	*left = NULL;
+	SL_TRY(sl_comm_create(&comm, t->context, &(sl_comm_options){SL_COMM_DEFAULTS, .kind = SL_COMM_SELF}));
+	sl_status status = sl_comm_split(&part, t->context, comm, 0, 0);
+	if (status == SL_OK)
+		status = sl_model_create(&model, t->context);
+	if (status == SL_OK)
+		status = sl_model_add_divided(t->context, model, part, &o, 3);
+	if (status == SL_OK)
+		status = sl_linear_create(&layer, t->context, &o);
+	if (status == SL_OK && (status = sl_model_add(t->context, model, layer)) != SL_OK)
+		sl_layer_destroy(layer);
+	if (status == SL_OK)
+		status = sl_model_add_divided(t->context, model, part, &o, 4);
+	if (status == SL_OK)
+		status = sl_model_train_batch(t->context, model, SL_SOFTMAX_CROSS_ENTROPY, &inputs,
+									  &(sl_targets){.labels = classes}, SL_OVERWRITE, &result);
+	sl_model_destroy(model);
+	sl_comm_destroy(part);
+	sl_comm_destroy(comm);
+	return status;
+}
 static sl_status pattern_create(things *t, void **left) {
 	MAKES(sl_pattern, sl_pattern_release,
 		  sl_pattern_create(&made, t->context, SIDE, SIDE, 5, offsets, SL_I32, columns, SL_I32));
@@ -891,6 +921,7 @@ static const struct {
 			 CALL(csr_create_pattern),
 			 CALL(comm_create),
 			 CALL(parallel_create),
+			 CALL(divided_layer),
 			 CALL(csr_wrap),
 			 CALL(csr_convert),
 			 CALL(csr_transpose),

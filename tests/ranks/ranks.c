@@ -12,7 +12,7 @@ int main(int argc, char **argv) {
 	static const struct {
 		const char *name;
 		void (*run)(int argc, char **argv);
-	} tests[] = {{"collectives", test_collectives}, {"train", test_train}};
+	} tests[] = {{"collectives", test_collectives}, {"train", test_train}, {"divided", test_divided}};
 	char why[256] = "";
 	if (argc < 3)
 		return 2;

@@ -42,5 +42,6 @@ static inline double signed_value(uint64_t seed, uint64_t index) {
 
 void test_collectives(int argc, char **argv);
 void test_train(int argc, char **argv);
+void test_divided(int argc, char **argv);
 
 #endif

@@ -55,6 +55,33 @@ def collectives(program):
     subprocess.run([program, "collectives", "60"], check=True, env=ENVIRONMENT)
 
 
+def divided(program):
+    """Layers divided over ranks: forward, dX and dW near those in double, and of the same bits on 1 to 4 ranks."""
+    outs = [must(ranks, program, "divided", "60") for ranks in (1, 2, 3, 4)]
+    if len(set(outs)) > 1 or outs[0].count("\n") != 3:
+        raise SystemExit(f"other bits on other numbers of ranks: {outs}")
+    # Training, by as many ranks as blocks allow; divide=N: over groups of N ranks, the batch over the groups.
+    for arguments in (["plain=1"], ["plain=1", "tail=1", "clip=30", "accumulate=2"], ["plain=1", "method=rigl"],
+                      ["plain=1", "method=set", "optimizer=1"]):
+        one = alone(program, *arguments, "divide=1")
+        for ranks in (2, 3, 4) if len(arguments) == 1 else (3,):
+            many = must(ranks, program, "train", "60", *arguments, f"divide={ranks}")
+            if many != one:
+                raise SystemExit(f"{arguments}: {ranks} ranks gave\n{many}and not\n{one}")
+    for arguments in (["shards=4"], ["shards=4", "sharded=1", "method=rigl"], ["shards=2", "tail=1", "clip=30"]):
+        one = alone(program, *arguments, "divide=1")
+        for divide in (1, 2, 4):
+            if divide == 1 and "shards=2" in arguments:
+                continue
+            many = must(4, program, "train", "60", *arguments, f"divide={divide}")
+            if many != one:
+                raise SystemExit(f"{arguments}, divide={divide}: 4 ranks gave\n{many}and not\n{one}")
+    near(must(3, program, "train", "60", "plain=1", "divide=3", "whole=1"), alone(program, "plain=1"), 1e-5)
+    code, out, err = run(3, program, "train", "10", "plain=1", "divide=3", "tail=1", "odd=weights", timeout=30)
+    if code == 0 or "rank 2" not in err or "which every rank has" not in err:
+        raise SystemExit(f"a layer that differs: {code}\n{out}{err}")
+
+
 def figures(out):
     return [[float.fromhex(word) for word in line.split()[1:]] for line in out.splitlines() if line[0].isdigit()]
 
@@ -215,7 +242,7 @@ def command(_, program):
             raise SystemExit(f"interrupted: {process.returncode}\n{out}{err}")
 
 
-TESTS = {"collectives": collectives, "parallel": parallel, "resume": resume, "disagree": disagree, "kills": kills,
+TESTS = {"collectives": collectives, "divided": divided, "parallel": parallel, "resume": resume, "disagree": disagree, "kills": kills,
          "command": command}
 
 if __name__ == "__main__":
