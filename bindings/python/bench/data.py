@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fashion-MNIST from Debian's package, and time taken in turns."""
+"""Fashion-MNIST from Debian's package, and times as text."""
 import gzip
 import pathlib
 import statistics
-import time
 
 import numpy as np
 
@@ -25,13 +24,6 @@ def fashion_mnist():
              idx(f"{part}-labels-idx1-ubyte").astype(np.int32)) for part in ("train", "t10k")]
 
 
-def turns(contenders, rounds):
-    """Median seconds of each of {name: function}, which take turns; the first round warms up."""
-    times = {name: [] for name in contenders}
-    for turn in range(rounds + 1):
-        for name, run in contenders.items():
-            began = time.perf_counter()
-            run()
-            if turn:
-                times[name].append(time.perf_counter() - began)
-    return {name: statistics.median(t) for name, t in times.items()}
+def spread(seconds):
+    """What a median stands for, as text."""
+    return f"median {statistics.median(seconds):.4g}, {min(seconds):.4g} to {max(seconds):.4g} of {len(seconds)}"
