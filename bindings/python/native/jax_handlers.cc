@@ -3,6 +3,7 @@
 // table of XLA's functions is handed in with each call, so nothing of XLA is linked.
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "bridge.h"
 #include "xla/ffi/api/ffi.h"
@@ -162,43 +163,24 @@ ffi::Error BackwardSparse(ffi::AnyBuffer indices, ffi::AnyBuffer entries, ffi::A
 									  static_cast<int64_t>(dvalues->element_count()), Wanted(dbias)));
 }
 
+// All handlers: so many buffers in, so many out, and the function's number.
+template <int in, int out, typename Binding> auto Buffers(Binding binding) {
+	if constexpr (in > 0)
+		return Buffers<in - 1, out>(std::move(binding).template Arg<ffi::AnyBuffer>());
+	else if constexpr (out > 0)
+		return Buffers<0, out - 1>(std::move(binding).template Ret<ffi::AnyBuffer>());
+	else
+		return std::move(binding).template Attr<int64_t>("number");
+}
+
 } // namespace
 
+#define HANDLER(name, function, in, out)                                                                               \
+	XLA_FFI_DEFINE_HANDLER_SYMBOL(sparselayer_xla_##name, function, (Buffers<in, out>(ffi::Ffi::Bind())))
+
 #pragma GCC visibility push(default)
-XLA_FFI_DEFINE_HANDLER_SYMBOL(sparselayer_xla_forward, Forward,
-							  ffi::Ffi::Bind()
-								  .Arg<ffi::AnyBuffer>()
-								  .Arg<ffi::AnyBuffer>()
-								  .Arg<ffi::AnyBuffer>()
-								  .Ret<ffi::AnyBuffer>()
-								  .Ret<ffi::AnyBuffer>()
-								  .Attr<int64_t>("number"));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(sparselayer_xla_backward, Backward,
-							  ffi::Ffi::Bind()
-								  .Arg<ffi::AnyBuffer>()
-								  .Arg<ffi::AnyBuffer>()
-								  .Arg<ffi::AnyBuffer>()
-								  .Arg<ffi::AnyBuffer>()
-								  .Arg<ffi::AnyBuffer>()
-								  .Ret<ffi::AnyBuffer>()
-								  .Ret<ffi::AnyBuffer>()
-								  .Ret<ffi::AnyBuffer>()
-								  .Attr<int64_t>("number"));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(sparselayer_xla_forward_sparse, ForwardSparse,
-							  ffi::Ffi::Bind()
-								  .Arg<ffi::AnyBuffer>()
-								  .Arg<ffi::AnyBuffer>()
-								  .Arg<ffi::AnyBuffer>()
-								  .Arg<ffi::AnyBuffer>()
-								  .Ret<ffi::AnyBuffer>()
-								  .Attr<int64_t>("number"));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(sparselayer_xla_backward_sparse, BackwardSparse,
-							  ffi::Ffi::Bind()
-								  .Arg<ffi::AnyBuffer>()
-								  .Arg<ffi::AnyBuffer>()
-								  .Arg<ffi::AnyBuffer>()
-								  .Arg<ffi::AnyBuffer>()
-								  .Ret<ffi::AnyBuffer>()
-								  .Ret<ffi::AnyBuffer>()
-								  .Attr<int64_t>("number"));
+HANDLER(forward, Forward, 3, 2);
+HANDLER(backward, Backward, 5, 3);
+HANDLER(forward_sparse, ForwardSparse, 4, 1);
+HANDLER(backward_sparse, BackwardSparse, 4, 2);
 #pragma GCC visibility pop

@@ -109,17 +109,32 @@ static sl_status take(slb_function *f, const slb_entries *x, sl_sparse *view) {
 	return SL_OK;
 }
 
-sl_status slb_forward_sparse(int64_t number, const slb_entries *x, const void *values, const void *bias, void *y) {
+/* slb_enter() and the batch by rows, in parts of *step; NULL where *status says why not. */
+static slb_function *enter_with(int64_t number, const slb_entries *x, sl_sparse *X, int64_t *step, sl_status *status) {
 	slb_function *f = slb_enter(number);
+	*status = f ? take(f, x, X) : SL_ERR_STATE;
+	if (f && *status != SL_OK) {
+		slb_abandon(f, *status);
+		return NULL;
+	}
+	*step = f ? slb_step(f, X->rows) : 0;
+	return f;
+}
+
+static sl_sparse part_of(sl_sparse X, int64_t row, int64_t step) {
+	return sl_sparse_slice(X, row, X.rows - row < step ? X.rows - row : step);
+}
+
+sl_status slb_forward_sparse(int64_t number, const slb_entries *x, const void *values, const void *bias, void *y) {
 	sl_sparse X;
+	sl_status status;
+	int64_t step, row = 0;
+	slb_function *f = enter_with(number, x, &X, &step, &status);
 	if (!f)
-		return SL_ERR_STATE;
-	sl_status status = take(f, x, &X);
-	if (status != SL_OK)
-		return slb_abandon(f, status);
-	int64_t out = f->shape.out_features, step = slb_step(f, X.rows), row = 0;
+		return status;
+	int64_t out = f->shape.out_features;
 	do { /* a batch of no rows is checked too */
-		sl_sparse part = sl_sparse_slice(X, row, X.rows - row < step ? X.rows - row : step);
+		sl_sparse part = part_of(X, row, step);
 		sl_dense Y = slb_view(f, slb_at_row(f, y, row, out), part.rows, out, 0);
 		status = sl_function_forward_sparse(f->runtime->context, f->function, values, bias, &part, &Y);
 		row += step;
@@ -149,19 +164,18 @@ static void capture(slb_function *f, const sl_sparse *X, const sl_dense *Y, cons
 
 sl_status slb_backward_sparse(int64_t number, const slb_entries *x, const void *y, const void *dy, void *dvalues,
 							  int64_t values_count, void *dbias) {
-	slb_function *f = slb_enter(number);
 	sl_sparse X;
+	sl_status status;
+	int64_t step, row = 0;
+	slb_function *f = enter_with(number, x, &X, &step, &status);
 	if (!f)
-		return SL_ERR_STATE;
-	sl_status status = take(f, x, &X);
-	if (status != SL_OK)
-		return slb_abandon(f, status);
-	int64_t out = f->shape.out_features, step = slb_step(f, X.rows), row = 0;
+		return status;
+	int64_t out = f->shape.out_features;
 	size_t size = sl_dtype_size(f->shape.dtype);
 	if (dvalues && values_count > f->shape.nnz)
 		memset((char *)dvalues + (size_t)f->shape.nnz * size, 0, (size_t)(values_count - f->shape.nnz) * size);
 	do {
-		sl_sparse part = sl_sparse_slice(X, row, X.rows - row < step ? X.rows - row : step);
+		sl_sparse part = part_of(X, row, step);
 		sl_dense Y = slb_view(f, slb_at_row(f, y, row, out), part.rows, out, 0);
 		sl_dense dY = slb_view(f, slb_at_row(f, dy, row, out), part.rows, out, 0);
 		sl_function_gradients g = {SL_FUNCTION_GRADIENTS,
