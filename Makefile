@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-.PHONY: gpu-bench test-python bench-python help deps build demo test bench bench-quick bench-full bench-stream bench-large bench-peers bench-svmlight examples gpu-check sanitize fuzz format docs install clean
+.PHONY: gpu-bench wheel test-python bench-python help deps build demo test bench bench-quick bench-full bench-stream bench-large bench-peers bench-svmlight examples gpu-check sanitize fuzz format docs install clean
 PRESET ?= release
 JOBS ?= $(shell nproc)
 
 help: ## what there is
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 19
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 27
 deps: ## install missing packages
 	@scripts/install-deps.sh
 build: deps
@@ -40,17 +40,12 @@ bench-peers: ## install the libraries to compare with
 	@bench/peers/install.sh
 bench-svmlight: build ## reading svmlight text, beside scikit-learn (PYTHON: one that has it)
 	@$(or $(PYTHON),python3) bench/peers/svmlight.py build/$(PRESET)/bench/bench-svmlight
-.PHONY: wheel
 wheel: deps ## a wheel of the Python package with the libraries it needs in it, in build/dist
 	@scripts/python-wheel.sh
 test-python: deps ## the Python package with PyTorch, JAX and Keras, in a fresh virtual environment
 	@scripts/test-python.sh
-bench-python: ## calls and Keras epochs against keras.layers.Dense, on BACKEND (default: all three), in that environment
-	@[ -x build/test-python/bin/python ] || { echo "make test-python makes the environment for it" >&2; exit 1; }
-	@cd bindings/python/bench && for backend in $(or $(BACKEND),torch jax tensorflow); do \
-		../../../build/test-python/bin/python bench_calls.py $$backend && \
-		KERAS_BACKEND=$$backend ../../../build/test-python/bin/python bench_keras.py || exit 1; done
-	@build/test-python/bin/python bindings/python/examples/three_layers.py
+bench-python: ## calls, Keras epochs against keras.layers.Dense, three layers (BACKEND, PART: calls, epochs, accuracy, layers)
+	@bindings/python/bench/run.sh "$(or $(BACKEND),torch jax tensorflow)" "$(or $(PART),calls epochs layers)"
 gpu-check: ## build the CUDA module for this machine's GPU, test it there, a short benchmark (OUT_DIR, COMMIT)
 	@OUT_DIR="$(OUT_DIR)" COMMIT="$(COMMIT)" scripts/gpu-check.sh
 gpu-bench: ## the full benchmark on a GPU, beside cuSPARSE, cuBLAS and PyTorch (OUT_DIR, COMMIT)

@@ -12,4 +12,5 @@ rm -rf build/wheel-raw "$out"
 "$tools/bin/pip" wheel -q --no-deps -w build/wheel-raw .
 PATH="$PWD/$tools/bin:$PATH" "$tools/bin/auditwheel" repair --strip -w "$out" --exclude 'libcu*.so.*' --exclude 'libnv*.so.*' \
 	--exclude 'libnccl.so.*' build/wheel-raw/*.whl >/dev/null
+python3 scripts/wheel-licenses.py "$out"/*.whl
 ls "$out"/*.whl

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a call costs beside the C call itself, in microseconds: 8 x 64 through 64 x 64 at density 0.1, with bias and ReLU, forward
-alone. Contenders take turns; medians. For TensorFlow also the other ways there are, and a function that does nothing."""
+alone. Contenders take turns; medians. For TensorFlow also the other ways there are, a function that does nothing, and a function of
+16 layers one after the other: entering a tf.function costs the same whatever is in it, so a layer's own cost is a sixteenth of
+what is beyond that."""
 import os
 import statistics
 import sys
@@ -13,7 +15,7 @@ import sparselayer
 from sparselayer import _native as n
 from sparselayer._function import Function
 
-BATCH, SIZE, DENSITY = 8, 64, 0.1
+BATCH, SIZE, DENSITY, CHAIN = 8, 64, 0.1, 16
 pattern = sparselayer.Pattern.random(SIZE, SIZE, DENSITY, seed=1)
 rng = np.random.default_rng(0)
 x = rng.standard_normal((BATCH, SIZE)).astype(np.float32)
@@ -63,11 +65,17 @@ def tensorflow_calls():
         n.forward(function.number, BATCH, x.ctypes.data, 0, v.ctypes.data, b.ctypes.data, y.ctypes.data, 0, None)
         return y
 
+    def chain(x, v, b):
+        for _ in range(CHAIN):
+            x = sparse_linear(x, v, pattern, b, "relu")
+        return x
+
     def way(body):
         traced = tf.function(body).get_concrete_function(tx, tv, tb)
         return lambda: traced(tx, tv, tb)
 
     return {"tensorflow": way(lambda x, v, b: sparse_linear(x, v, pattern, b, "relu")),
+            "tensorflow_chain": way(chain),
             "tensorflow_eager": lambda: sparse_linear(tx, tv, pattern, tb, "relu"),
             "tensorflow_nothing": way(lambda x, v, b: tf.identity(x)),
             "tensorflow_add": way(lambda x, v, b: x + 1),
@@ -90,6 +98,11 @@ def main(backend):
     for name, us in median.items():
         print(f"RESULT python.call_us.{name} {us:.3g}")
     print(f"RESULT python.overhead_us.{backend} {median[backend] - median['c']:.3g}")
+    for other, each in (("eager", 1), ("chain", CHAIN)):
+        us = median.get(f"{backend}_{other}")
+        if us is not None:
+            us -= median[f"{backend}_nothing"] if each > 1 else 0
+            print(f"RESULT python.overhead_us.{backend}_{other} {us / each - median['c']:.3g}")
     nothing = median.get(f"{backend}_nothing")
     if nothing is not None:
         print(f"RESULT python.overhead_us.{backend}_over_nothing {median[backend] - nothing - median['c']:.3g}")

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How do I put a sparsely connected layer into Keras? Three layers, each as it can be written with TensorFlow's own sparse ops,
-and as it is here; both trained on the same data, with the time of a step.
+"""How do I put a sparsely connected layer into Keras? Three layers, each as it is first written, which does not train, as it can
+be repaired with TensorFlow's own sparse ops, and as it is here; the latter two trained on the same data, with the time of a step.
 
-1. Sparse weights: the trainable values of a SparseTensor, multiplied by tf.sparse.sparse_dense_matmul().
-2. Sparse inputs, sparse weights, L1: TensorFlow has no product of two sparse matrices with a gradient, so the weights are
-   made dense for each call.
-3. Chunked: the batch in pieces, so that what is in between is as large as a piece.
+1. Sparse weights. A SparseTensor cannot be a variable, so it stays a constant; its values can be one.
+2. Sparse inputs, sparse weights, L1. There is no product of two SparseTensors, and the gradient of the one of
+   CSRSparseMatrix leaves out entries that are zero, so that it does not fit the values: the weights are made dense for
+   each call. A regularizer takes the values, not the SparseTensor.
+3. Chunked: the batch in pieces, so that what is in between is as large as a piece. How many pieces is not known when the
+   layer is traced, so the loop must be one of the graph.
 
     KERAS_BACKEND=tensorflow python three_layers.py [--small]
 """
@@ -21,6 +23,49 @@ import scipy.sparse
 import tensorflow as tf
 
 from sparselayer.keras import ChunkedSparseDense, SparseBatches, SparseDense
+
+
+class FirstSparse(keras.layers.Layer):
+    """Layer 1 as it is first written: the weights are no variables."""
+
+    def __init__(self, units, density=0.1, chunk=None):
+        super().__init__()
+        self.units, self.density, self.chunk = units, density, chunk
+
+    def build(self, input_shape):
+        shape = (input_shape[-1], self.units)
+        self.kernel = tf.sparse.from_dense(tf.where(tf.random.uniform(shape) < self.density, tf.random.normal(shape), 0))
+
+    def call(self, x):
+        return tf.nn.relu(tf.sparse.sparse_dense_matmul(x, self.kernel))
+
+
+class FirstChunked(FirstSparse):
+    """Layer 3 as it is first written: a loop of Python's over a size that is not known yet."""
+
+    def call(self, x):
+        return tf.concat([super(FirstChunked, self).call(x[i:i + self.chunk]) for i in range(0, x.shape[0], self.chunk)], 0)
+
+
+def first_attempts(inputs=20, units=8):
+    """What becomes of each layer as it is first written: {name: text}."""
+    x = tf.ones((4, inputs))
+    layer = FirstSparse(units)
+    layer(x)
+    found = {"weights": f"{len(layer.trainable_weights)} trainable weights"}
+
+    def try_out(name, attempt):
+        try:
+            attempt()
+            found[name] = ""
+        except Exception as error:
+            found[name] = type(error).__name__
+
+    try_out("weights_as_variable", lambda: tf.Variable(layer.kernel))
+    try_out("inputs_and_weights", lambda: layer(tf.sparse.from_dense(x)))
+    try_out("l1", lambda: keras.regularizers.L1(0.01)(layer.kernel))
+    try_out("chunked", lambda: keras.Sequential([keras.Input((inputs,)), FirstChunked(units, chunk=2)]))
+    return found
 
 
 class OpsSparse(keras.layers.Layer):
@@ -130,4 +175,6 @@ def main(small):
 
 
 if __name__ == "__main__":
+    for name, problem in first_attempts().items():
+        print(f"as first written, {name}: {problem}")
     main("--small" in sys.argv)

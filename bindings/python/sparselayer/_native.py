@@ -216,11 +216,13 @@ class Runtime:
         kinds = {"auto": AUTO, "cpu": CPU, "cuda": CUDA}
         if device not in kinds:
             raise ArgumentError(f"device is {device!r}; it is one of {', '.join(map(repr, kinds))}", "SL_ERR_ARGUMENT")
-        if device != "cpu":
-            _cuda.prepare(bridge.slb_library_path().decode())
+        why = None if device == "cpu" else _cuda.prepare(bridge.slb_library_path().decode())
         handle = PTR()
-        check_bridge(bridge.slb_runtime_create(c.byref(handle), kinds[device], device_index, threads, seed,
-                                               openmp.encode() if openmp else None))
+        status = bridge.slb_runtime_create(c.byref(handle), kinds[device], device_index, threads, seed,
+                                           openmp.encode() if openmp else None)
+        if status and why:
+            raise_status(status, bridge.slb_message() + f" ({why})".encode())
+        check_bridge(status)
         self._handle = handle.value
         self.context = bridge.slb_runtime_context(handle)
         _runtimes.add(self)

@@ -2,6 +2,7 @@
 """sparse_linear against JAX's own autodiff over the dense weight."""
 import gc
 import resource
+import threading
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import jax.experimental.sparse as jsp
 
 import sparselayer as s
 import sparselayer.jax as sj
+from sparselayer._tensor import view
 
 ACTIVATIONS = {None: lambda t: t, "relu": jax.nn.relu, "tanh": jnp.tanh}
 
@@ -109,8 +111,40 @@ def test_errors(case):
         sj.sparse_linear(x, v, np.ones((30, 50)))
 
 
-def test_nothing_leaks(case):
+def test_threads(case):
     p, x, v, b = case
+    step = jax.jit(lambda x, v, b: jax.grad(lambda v: sj.sparse_linear(x, v, p, b, "relu").sum())(v))
+    want, wrong = step(x, v, b), []
+
+    def work():
+        for _ in range(100):
+            if not np.array_equal(step(x, v, b), want):
+                wrong.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+
+
+def test_numpy_side_borrows_arrays(case):
+    """JAX's arrays go into products by DLPack; a result comes back as an array over the same memory."""
+    p, x, v, b = case
+    m = s.CSR.from_pattern(p, np.asarray(v))
+    y = m @ x.T
+    assert np.allclose(y, jnp.dot(dense(p, v), x.T, precision="highest"), rtol=1e-5, atol=1e-5)
+    assert view(x).dense.data == x.unsafe_buffer_pointer()
+    aligned = np.frombuffer(bytearray(4 * 64 + 64), np.uint8)
+    aligned = aligned[-aligned.ctypes.data % 64:][:4 * 64].view(np.float32)  # XLA borrows what lies on 64 bytes
+    assert jax.dlpack.from_dlpack(aligned).unsafe_buffer_pointer() == aligned.ctypes.data
+
+
+@pytest.mark.parametrize("batch", ["dense", "sparse"])
+def test_nothing_leaks(case, batch):
+    p, x, v, b = case
+    x = jsp.BCOO.fromdense(jnp.where(jnp.abs(x) > 1, x, 0)) if batch == "sparse" else x
     step = jax.jit(lambda v: v - 1e-3 * jax.grad(lambda v: sj.sparse_linear(x, v, p, b, "relu").sum())(v))
     for _ in range(1000):
         v = step(v)

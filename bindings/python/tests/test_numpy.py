@@ -14,7 +14,7 @@ import pytest
 import scipy.sparse as sp
 
 import sparselayer as s
-from sparselayer import topology
+from sparselayer import _tensor, topology
 from conftest import close
 
 
@@ -235,6 +235,28 @@ def test_nothing_leaks(rng):
     assert len(_borrowed) < 100
 
 
+def test_devices_of_tensors(rng):
+    """DLPack tensors that lie elsewhere: CUDA's are refused by a runtime of the CPU, others at all."""
+
+    class Elsewhere(Foreign):
+        def __init__(self, array, device):
+            super().__init__(array)
+            self.device = device
+
+        def __dlpack__(self, *args, **options):
+            capsule = self.array.__dlpack__()
+            at = _tensor._get_pointer(capsule, b"dltensor")
+            _tensor._Tensor.from_address(at).device.type = self.device
+            return capsule
+
+    m = s.csr(random_csr(rng, 20, 30, 0.2))
+    x = rng.standard_normal((30, 8)).astype(np.float32)
+    for device, part in [(2, "cuda"), (7, "type 7")]:
+        with pytest.raises(s.DeviceError, match=f"(?i){part}"):
+            m @ Elsewhere(x, device)
+    assert np.array_equal(m @ Elsewhere(x, 1), m @ x)
+
+
 class Foreign:
     """Any library's tensor: it speaks DLPack and nothing else."""
 
@@ -323,7 +345,7 @@ def build_cuda_fakes(folder):
 
 
 @pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler")
-@pytest.mark.parametrize("layout", ["site/nvidia/cu13/lib", "home/lib64", "nowhere"])
+@pytest.mark.parametrize("layout", ["site/nvidia/cu13/lib", "site/nvidia/fakesparse/lib", "home/lib64", "nowhere"])
 def test_cuda_libraries_are_found_where_wheels_or_a_toolkit_have_them(tmp_path, layout):
     """A module that is linked as the CUDA module is, to libraries that the loader does not find by itself."""
     folder = tmp_path / layout
@@ -332,6 +354,9 @@ def test_cuda_libraries_are_found_where_wheels_or_a_toolkit_have_them(tmp_path, 
     package.mkdir()
     build_cuda_fakes(folder)
     (folder / "libsparselayer_cuda.so").rename(package / "libsparselayer_cuda.so")
+    if layout == "site/nvidia/fakesparse/lib":  # CUDA 12's wheels: each library in a folder of its own
+        (tmp_path / "site/nvidia/fakejit/lib").mkdir(parents=True)
+        (folder / "libfakejit.so.1").rename(tmp_path / "site/nvidia/fakejit/lib/libfakejit.so.1")
     code = ("import ctypes, sys, sparselayer._cuda as cuda\n"
             "why = cuda.prepare(sys.argv[1] + '/libsparselayer.so')\n"
             "print(why or ctypes.CDLL(sys.argv[1] + '/libsparselayer_cuda.so').answer())")

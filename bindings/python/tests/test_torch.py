@@ -5,6 +5,7 @@ import gc
 import io
 import pickle
 import resource
+import shutil
 import threading
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch.multiprocessing as mp
 import torch.nn.utils.prune
 
 import sparselayer as s
+from sparselayer._tensor import view
 from sparselayer.torch import SparseLinear, from_linear, sparse_linear
 
 ACTIVATIONS = {None: lambda t: t, "relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
@@ -148,10 +150,12 @@ def test_sparse_input_errors():
     assert torch.allclose(layer(twice), layer(twice.to_dense()), atol=1e-5)
 
 
-def test_compile():
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.skipif(
+    not shutil.which("g++"), reason="inductor compiles with g++"))])
+def test_compile(backend):
     layer = SparseLinear(30, 20, density=0.2, activation="relu", seed=1)
     x = torch.randn(8, 30)
-    compiled = torch.compile(lambda x: layer(x).sum(), fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(lambda x: layer(x).sum(), fullgraph=True, backend=backend)
     layer(x).sum().backward()
     want = layer.weight.grad.clone()
     layer.weight.grad = None
@@ -197,15 +201,32 @@ def test_threads():
     assert not wrong
 
 
-def test_nothing_leaks():
+def test_numpy_side_borrows_tensors():
+    """Tensors go into products by DLPack, results come out into a tensor or as one over the same memory."""
+    a = torch.randn(20, 30) * (torch.rand(20, 30) < 0.2)
+    x, out = torch.randn(30, 8), torch.zeros(20, 8)
+    parts = a.to_sparse_csr()
+    m = s.csr((parts.values(), parts.col_indices().int(), parts.crow_indices()), shape=(20, 30))
+    assert m.data.ctypes.data == parts.values().data_ptr()
+    assert m.matmul(x, out=out) is out and torch.allclose(out, a @ x, atol=1e-5)
+    assert view(x).dense.data == x.data_ptr()
+    y = m @ x
+    assert torch.from_dlpack(y).data_ptr() == y.ctypes.data
+    assert torch.allclose(torch.from_dlpack(m.matmul(x.bfloat16().float())), a @ x.bfloat16().float(), atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", ["dense", "sparse", "compiled"])
+def test_nothing_leaks(batch):
     layer = SparseLinear(60, 40, density=0.2, activation="relu")
     optimizer = torch.optim.SGD(layer.parameters(), 1e-3)
     x = torch.randn(16, 60)
+    x = (x * (x > 1)).to_sparse() if batch == "sparse" else x
+    call = torch.compile(layer, fullgraph=True, backend="aot_eager") if batch == "compiled" else layer
 
     def steps(count):
         for _ in range(count):
             optimizer.zero_grad()
-            layer(x).sum().backward()
+            call(x).sum().backward()
             optimizer.step()
 
     steps(1000)
