@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The module's table. spmm through cuSPARSE and gemm through cuBLAS; training is not claimed yet. */
+/* The module's table. It trains whole models; it is taken unasked only when it has sparse inputs too. */
 #include "device.h"
 
 static int64_t panel_width(void *device, sl_dtype dtype, int64_t batch, bool sparse) {
@@ -10,7 +10,7 @@ static int64_t panel_width(void *device, sl_dtype dtype, int64_t batch, bool spa
 
 static const sl_backend backend = {
 	.abi = SL_BACKEND_ABI,
-	.flags = SL_BACKEND_MEASURES,
+	.flags = SL_BACKEND_TRAINS | SL_BACKEND_MEASURES,
 	.name = "cuda",
 	.device = SL_DEVICE_CUDA,
 	.devices = sli_cuda_devices,

@@ -16,6 +16,7 @@ static const char *const names[SL_OP_COUNT] = {
 	[SL_OP_ELEMENTWISE] = "elementwise",
 	[SL_OP_LOSS] = "loss",
 	[SL_OP_UPDATE] = "update",
+	[SL_OP_ADVANCE] = "advance",
 };
 
 static sl_status refuse(const sl_cuda *cuda, const sl_op_desc *desc, const char *why) {
@@ -75,6 +76,8 @@ static int run(const sl_cuda *cuda, const sl_op_desc *desc, const sl_op_args *ar
 		return sl_kernel_loss(desc, args, cuda->stream);
 	case SL_OP_UPDATE:
 		return sl_kernel_update((sl_optimizer_kind)desc->variant, desc->a.dtype, args, cuda->stream);
+	case SL_OP_ADVANCE:
+		return sl_kernel_advance(args->step, cuda->stream);
 	default:
 		return sl_kernel_elementwise(desc->variant, desc->a.dtype, args->alpha, args->vector[0], args->vector[1],
 									 args->count, cuda->stream);

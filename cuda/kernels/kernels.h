@@ -38,8 +38,8 @@ int sl_kernel_elementwise(int variant, sl_dtype dtype, double alpha, void *x, vo
 
 /* epilogue.cuh */
 
-/* c = activation(c + bias); c + bias to d first (may be NULL). bias (may be NULL): c.rows elements. f32 and f64; padding of
- * panels is not touched. */
+/* c = activation(c + bias); c + bias to d first (may be NULL). bias (may be NULL): c.rows elements. f32 and f64;
+ * padding of panels is not touched. */
 int sl_kernel_epilogue(sl_activation kind, double parameter, const void *bias, const sl_dense *c, const sl_dense *d,
 					   void *stream);
 /* spmm.cuh, sddmm.cuh */
@@ -115,6 +115,7 @@ size_t sl_kernel_loss_bytes(int64_t batch);
 int sl_kernel_loss(const sl_op_desc *desc, const sl_op_args *args, void *stream);
 
 /* update.cuh: the seam's SL_OP_UPDATE. What a step is made with is read from args->update, on the device. */
+int sl_kernel_advance(sl_step *step, void *stream); /* SL_OP_ADVANCE */
 int sl_kernel_update(sl_optimizer_kind kind, sl_dtype dtype, const sl_op_args *args, void *stream);
 
 #ifdef __cplusplus

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One step of an optimizer over an array of parameters; the formulas of src/cpu/update.inc. */
+#include "backend/step.h"
 #include "kernels.h"
 #include "numbers.cuh"
 
@@ -10,11 +11,13 @@ enum { UPDATE_THREADS = 256 };
 /* A step's numbers in the type of the parameters. */
 template <class T> struct factors {
 	T rate, clip, factor, l1, l2, threshold, momentum, beta1, beta2, rest1, rest2, step, root, epsilon, keep;
+	bool skip;
 };
 
 template <class T> SL_DEVICE factors<T> make_factors(const sl_update *u, int kind) {
 	factors<T> f;
 	f.rate = (T)u->learning_rate;
+	f.skip = u->skip != 0;
 	f.clip = u->clip_value > 0 ? (T)u->clip_value : (T)INFINITY;
 	f.factor = (T)u->gradient_factor;
 	f.l1 = (T)u->l1;
@@ -63,6 +66,8 @@ __global__ void __launch_bounds__(UPDATE_THREADS)
 		shared[0] = make_factors<T>(u, kind);
 	__syncthreads();
 	const factors<T> f = shared[0];
+	if (f.skip)
+		return;
 	const bool first = kind != SL_SGD, second = kind == SL_ADAM || kind == SL_ADAMW;
 	int64_t step = (int64_t)gridDim.x * UPDATE_THREADS * N;
 	for (int64_t i = ((int64_t)blockIdx.x * UPDATE_THREADS + threadIdx.x) * N; i < count; i += step) {
@@ -101,7 +106,16 @@ template <class T> int update_of(int kind, const sl_op_args *args, void *stream)
 					 args->update, vector[0], vector[1], vector[2], vector[3], args->count);
 }
 
+__global__ void advance(sl_step *step) {
+	if (threadIdx.x == 0)
+		sl_step_advance(step);
+}
+
 } // namespace
+
+extern "C" int sl_kernel_advance(sl_step *step, void *stream) {
+	return SL_LAUNCH((advance), 1, 32, stream, step);
+}
 
 extern "C" int sl_kernel_update(sl_optimizer_kind kind, sl_dtype dtype, const sl_op_args *args, void *stream) {
 	if (args->count <= 0)

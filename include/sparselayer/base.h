@@ -56,9 +56,9 @@ typedef enum sl_dtype {
 
 /** Where memory is and where an op runs. */
 typedef enum sl_device {
-	SL_DEVICE_AUTO = 0, /**< CUDA where the whole of training can run there, else the CPU */
+	SL_DEVICE_AUTO = 0, /**< CUDA where all that the CPU does can run there, else the CPU: so far always the CPU */
 	SL_DEVICE_CPU = 1,  /**< the host */
-	SL_DEVICE_CUDA = 2  /**< an NVIDIA GPU, by the CUDA module; it cannot train yet */
+	SL_DEVICE_CUDA = 2  /**< an NVIDIA GPU, by the CUDA module: layers and models over dense inputs */
 } sl_device;
 
 /** Bytes of one element of `dtype`; 0 for a value that is no dtype. */

@@ -76,7 +76,8 @@ SL_API sl_status sl_model_train_batch_sparse(sl_context *context, sl_model *mode
 											 const sl_sparse *inputs, const sl_targets *targets, sl_write write,
 											 sl_loss_result *result);
 
-/** Samples held by the caller: inputs [samples, features] row-major and their targets. */
+/** Samples held by the caller in the host's memory, wherever the model is: inputs [samples, features] row-major and
+ * their targets. To a model on a GPU batches are copied by way of pinned memory, the next one while it computes. */
 typedef struct sl_samples {
 	size_t struct_size;      /**< sizeof(sl_samples) */
 	sl_dense inputs;         /**< row-major, of the model's dtype */
@@ -139,7 +140,7 @@ typedef struct sl_fit_options {
  * Train. Progress goes to the context's callback; returning false there ends after the current
  * step with #SL_ERR_CANCELLED, model and optimizer being whole.
  * @return #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_ARGUMENT, #SL_ERR_LAYOUT (samples not row-major), #SL_ERR_STATE (a
- * layer the optimizer does not have), #SL_ERR_UNSUPPORTED (not on the CPU), #SL_ERR_NONFINITE (the loss became NaN or
+ * layer the optimizer does not have), #SL_ERR_DEVICE (samples on a GPU), #SL_ERR_NONFINITE (the loss became NaN or
  *         infinite; the epoch and batch are named), #SL_ERR_CANCELLED, #SL_ERR_STATE also where a pattern was edited
  *         after the best epoch of a run that stops early, whose parameters are then those of the last
  */
@@ -154,7 +155,7 @@ SL_API sl_status sl_model_fit(sl_context *context, sl_model *model, sl_optimizer
 SL_API sl_status sl_model_evaluate(sl_context *context, sl_model *model, sl_loss loss, const sl_samples *samples,
 								   int64_t batch, double *mean_loss, double *accuracy);
 /** Outputs [samples, out] (row-major) of inputs [samples, in], in batches of `batch` (0: 256). @return #SL_ERR_SHAPE,
- * #SL_ERR_DTYPE, #SL_ERR_LAYOUT (not row-major), #SL_ERR_UNSUPPORTED (not on the CPU) */
+ * #SL_ERR_DTYPE, #SL_ERR_LAYOUT (not row-major), #SL_ERR_DEVICE (not in the host's memory) */
 SL_API sl_status sl_model_predict(sl_context *context, sl_model *model, const sl_dense *inputs, sl_dense *outputs,
 								  int64_t batch);
 

@@ -95,7 +95,10 @@ SL_API sl_status sl_optimizer_add(sl_context *context, sl_optimizer *optimizer, 
  * Update every parameter of every layer added, from the gradients they hold now. Does not allocate once
  * the context's workspace is there.
  * @return #SL_ERR_STATE (a layer was edited without this optimizer), #SL_ERR_NONFINITE (clip_norm is on and
- *         the norm is not finite; no parameter was changed)
+ *         the norm is not finite; no parameter was changed). On a GPU step count, learning rate, bias corrections and
+ *         the clip factor are kept and advanced there, so that a step captured in a CUDA graph is the next step each
+ *         time it is replayed. A captured step changes nothing where the norm is not finite: see
+ *         sl_optimizer_info.skipped
  */
 SL_API sl_status sl_optimizer_step(sl_context *context, sl_optimizer *optimizer);
 /** Multiply every gradient by `factor`, for accumulation over several batches. @return #SL_ERR_ARGUMENT (not finite) */
@@ -110,8 +113,9 @@ typedef struct sl_optimizer_info {
 	double gradient_norm;     /**< of the last step before clipping; NaN unless clip_norm is on */
 	size_t state_bytes;       /**< moments */
 	int states_per_parameter; /**< 0, 1 or 2 */
+	int64_t skipped; /**< on a GPU: steps that changed nothing as the gradients' norm was not finite; on the CPU 0 */
 } sl_optimizer_info;
-/** Fill in `info`. */
+/** Fill in `info`. On a GPU the count of steps is kept there, replays of captured graphs included: this waits for it. */
 SL_API sl_status sl_optimizer_get_info(sl_context *context, const sl_optimizer *optimizer, sl_optimizer_info *info);
 /**
  * The `state`-th moment array of a parameter, borrowed: same count and dtype as the parameter.

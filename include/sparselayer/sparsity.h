@@ -72,7 +72,7 @@ typedef struct sl_sparsity_options {
  * governed.
  * @param options copied; NULL: take the schedule away
  * @return #SL_ERR_ARGUMENT (an option out of range, which the message names), #SL_ERR_STATE (no layers, or none that
- *         the method can govern), #SL_ERR_UNSUPPORTED (not on the CPU), #SL_ERR_MEMORY, #SL_ERR_BUDGET
+ *         the method can govern), #SL_ERR_MEMORY, #SL_ERR_BUDGET
  */
 SL_API sl_status sl_model_set_sparsity(sl_context *context, sl_model *model, const sl_sparsity_options *options);
 
@@ -154,7 +154,7 @@ typedef struct sl_compaction {
  * @param optimizer whose moments come along; NULL: none
  * @param done may be NULL
  * @return #SL_ERR_STATE (no layers; a layer edited without the optimizer), #SL_ERR_ARGUMENT (an optimizer that lacks a
- *         layer), #SL_ERR_UNSUPPORTED (not on the CPU; moments spread over ranks), #SL_ERR_MEMORY, #SL_ERR_BUDGET
+ *         layer), #SL_ERR_UNSUPPORTED (moments spread over ranks), #SL_ERR_MEMORY, #SL_ERR_BUDGET
  */
 SL_API sl_status sl_model_compact(sl_context *context, sl_model *model, sl_optimizer *optimizer, sl_compaction *done);
 

@@ -19,7 +19,7 @@ SL_BEGIN_DECLS
  * @param density in [0, 1]
  * @return #SL_ERR_ARGUMENT (more weights asked for than there are, or an optimizer that does not have the layer),
  *         #SL_ERR_NONFINITE (a weight is NaN), #SL_ERR_STATE (the layer was edited without the optimizer),
- *         #SL_ERR_UNSUPPORTED (not on the CPU), #SL_ERR_MEMORY, #SL_ERR_BUDGET
+ *         #SL_ERR_MEMORY, #SL_ERR_BUDGET
  */
 SL_API sl_status sl_layer_prune(sl_context *context, sl_layer *layer, double density, sl_optimizer *optimizer);
 

@@ -76,12 +76,6 @@ sl_status sl_csr_write(sl_context *context, const sl_csr *matrix, const char *pa
 	return status;
 }
 
-static sl_status need_host(sl_context *context) {
-	if (sl_context_device(context) != SL_DEVICE_CPU)
-		return sli_fail(context, SL_ERR_UNSUPPORTED, "models are saved and loaded on the CPU so far");
-	return SL_OK;
-}
-
 sl_status sl_model_save(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
 						const sl_checkpoint *checkpoint, const char *path) {
 	sl_checkpoint own = {.struct_size = sizeof own};
@@ -98,7 +92,6 @@ sl_status sl_model_save(sl_context *context, const sl_model *model, const sl_opt
 		own.loss < SL_SOFTMAX_CROSS_ENTROPY || own.loss > SL_MEAN_SQUARED_ERROR)
 		return sli_fail(context, SL_ERR_ARGUMENT, "checkpoint has a negative count or an unknown loss");
 	own.seed = sli_seed(context);
-	SL_TRY(need_host(context));
 	if (optimizer && optimizer->sharded)
 		return sli_fail(context, SL_ERR_STATE, "the optimizer's moments are spread over ranks: use sl_parallel_save()");
 	return sli_model_save(context, model, optimizer, &own, path);
@@ -117,7 +110,6 @@ sl_status sl_model_load(sl_model **model, sl_optimizer **optimizer, sl_checkpoin
 	if (!model || !path)
 		return sli_fail(context, SL_ERR_NULL, "%s is null", model ? "path" : "model");
 	SL_TRY(sli_read_limits(context, limits, &full));
-	SL_TRY(need_host(context));
 	SL_TRY(sli_model_load(model, optimizer, &own, context, path, &full));
 	if (!checkpoint)
 		return SL_OK;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/checked.h"
+#include "core/host.h"
 #include "layers/linear.h"
 
 static sl_status check_shape(sl_context *context, const sl_linear_options *o, const sl_pattern *pattern,
@@ -43,7 +44,7 @@ static sl_status check_options(sl_context *context, sl_linear_options *o) {
 		return sli_fail(context, SL_ERR_OVERFLOW, "out_features is %lld; at most 2^31 - 1 beside sparse inputs",
 						(long long)o->out_features);
 	if (o->sparse_inputs && sl_context_device(context) != SL_DEVICE_CPU)
-		return sli_fail(context, SL_ERR_UNSUPPORTED, "sparse inputs run on the cpu so far");
+		return sli_fail(context, SL_ERR_UNSUPPORTED, "sparse inputs run on the CPU so far: give a CPU context");
 	int64_t count;
 	size_t bytes;
 	if (!sli_mul(o->in_features, o->out_features, &count) || (o->dense && !sli_bytes(count, 8, &bytes)) ||
@@ -102,10 +103,7 @@ static sl_status make_dense(sl_context *context, const sl_linear_options *o, sl_
 	SL_TRY(sli_allocate(context, bytes, "initial weights", &host));
 	sl_status status = sli_layer_init(context, o, NULL, host);
 	if (status == SL_OK)
-		status = state->backend->copy(state->device, layer->dense_weights.data, SL_MEMORY_DEVICE, host, SL_MEMORY_HOST,
-									  bytes);
-	if (status == SL_OK) /* `host` must outlive the copy */
-		status = state->backend->synchronize(state->device);
+		status = sli_put(state, layer->dense_weights.data, host, bytes);
 	sli_heap_free(sli_heap(context), host, bytes);
 	return status;
 }

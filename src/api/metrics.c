@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <sparselayer/metrics.h>
 
+#include "core/host.h"
 #include "ops/ops.h"
 #include "train/metrics.h"
 
@@ -33,6 +34,7 @@ sl_status sl_metrics_classes(sl_context *context, const sl_dense *scores, bool l
 							 sl_class_metrics *metrics) {
 	sl_class_metrics own = {.struct_size = sizeof own};
 	SL_TRY(check_scores(context, scores));
+	SL_TRY(sli_host_context(context, &context));
 	if (!metrics || (!labels && scores->rows))
 		return sli_fail(context, SL_ERR_NULL, "%s is null", metrics ? "labels" : "metrics");
 	SL_TRY(sli_take_struct(context, &own, sizeof own, metrics, "metrics"));
@@ -44,6 +46,7 @@ sl_status sl_metrics_ranking(sl_context *context, const sl_dense *scores, const 
 							 const sl_sparse *known, int64_t k, sl_rank_metrics *metrics) {
 	sl_rank_metrics own = {.struct_size = sizeof own};
 	SL_TRY(check_scores(context, scores));
+	SL_TRY(sli_host_context(context, &context));
 	SL_TRY(check_view(context, scores, relevant, "relevant"));
 	if (known)
 		SL_TRY(check_view(context, scores, known, "known"));
@@ -59,6 +62,7 @@ sl_status sl_metrics_ranking(sl_context *context, const sl_dense *scores, const 
 sl_status sl_metrics_auc(sl_context *context, const sl_dense *scores, const sl_sparse *relevant, sl_average average,
 						 double *area) {
 	SL_TRY(check_scores(context, scores));
+	SL_TRY(sli_host_context(context, &context));
 	SL_TRY(check_view(context, scores, relevant, "relevant"));
 	if (!area)
 		return sli_fail(context, SL_ERR_NULL, "area is null");

@@ -172,6 +172,26 @@ static sl_status check_inputs(sl_context *context, const sl_model *model, any_in
 	return SL_OK;
 }
 
+/* Samples and what is predicted of them are the host's, wherever the model is. */
+static sl_status check_host_matrix(sl_context *context, const sl_model *model, const sl_dense *view, const char *name,
+								   int64_t batch, int64_t features) {
+	sl_context *host;
+	if (view && view->device != SL_DEVICE_CPU && view->device != SL_DEVICE_AUTO)
+		return sli_fail(context, SL_ERR_DEVICE, "%s must be in the host's memory: batches are copied from and to it",
+						name);
+	SL_TRY(sli_host_context(context, &host));
+	return check_matrix(host, model, view, name, batch, features);
+}
+
+static sl_status check_host_inputs(sl_context *context, const sl_model *model, any_inputs inputs, const char *name,
+								   int64_t *batch) {
+	sl_context *host;
+	SL_TRY(sli_host_context(context, &host));
+	if (inputs.dense)
+		SL_TRY(check_host_matrix(context, model, inputs.dense, name, -1, features_in(model)));
+	return check_inputs(host, model, inputs, name, batch);
+}
+
 static sl_status null_sparse(sl_context *context, const sl_sparse *inputs) {
 	return inputs ? SL_OK : sli_fail(context, SL_ERR_NULL, "inputs is null");
 }
@@ -275,6 +295,11 @@ static sl_status train_batch(sl_context *context, sl_model *model, sl_loss loss,
 		return sli_fail(context, SL_ERR_NULL, "%s is null", targets ? "result" : "targets");
 	SL_TRY(check_inputs(context, model, inputs, "inputs", &batch));
 	SL_TRY(check_targets(context, model, loss, targets, batch));
+	if (targets->sparse && !sli_on_host(sli_device(context)))
+		return sli_fail(
+			context, SL_ERR_UNSUPPORTED,
+			"sparse targets of a single batch are read on the CPU alone: sl_model_fit() sends them to a GPU");
+	SL_TRY(sli_check_pointer(context, targets->labels, SL_I32, "targets.labels"));
 	memset(result, 0, sizeof *result);
 	if (!batch)
 		return SL_OK;
@@ -310,20 +335,21 @@ static sl_status take_samples(sl_context *context, const sl_model *model, sl_los
 	any_inputs inputs = {.sparse = samples->sparse_inputs};
 	if (!inputs.sparse)
 		inputs.dense = &samples->inputs;
-	SL_TRY(check_inputs(context, model, inputs, inputs.sparse ? "samples.sparse_inputs" : "samples.inputs", &count));
+	SL_TRY(
+		check_host_inputs(context, model, inputs, inputs.sparse ? "samples.sparse_inputs" : "samples.inputs", &count));
 	if (inputs.sparse && inputs.sparse->format != SL_SPARSE_CSR)
 		return sli_fail(context, SL_ERR_LAYOUT,
 						"samples.sparse_inputs must be CSR, so that its rows can be chosen from");
 	if ((inputs.dense && samples->inputs.order != SL_ROW_MAJOR) ||
 		(samples->targets && samples->targets->order != SL_ROW_MAJOR))
 		return sli_fail(context, SL_ERR_LAYOUT, "samples must be row-major");
-	if (sl_context_device(context) != SL_DEVICE_CPU)
-		return sli_fail(context, SL_ERR_UNSUPPORTED, "training loops run on the CPU so far");
 	sl_targets targets = {.labels = samples->labels,
 						  .dense = samples->targets,
 						  .sparse = samples->sparse_targets,
 						  .ignore_zeros = samples->ignore_zeros};
-	return check_targets(context, model, loss, &targets, count);
+	sl_context *host;
+	SL_TRY(sli_host_context(context, &host));
+	return check_targets(host, model, loss, &targets, count);
 }
 
 static sl_status resolve_fit(sl_context *context, const sl_fit_options *given, sl_fit_options *o) {
@@ -452,14 +478,12 @@ static sl_status model_predict(sl_context *context, sl_model *model, any_inputs 
 							   int64_t batch) {
 	int64_t count = 0;
 	sl_samples samples = {SL_SAMPLES_DEFAULTS, .sparse_inputs = inputs.sparse};
-	SL_TRY(check_inputs(context, model, inputs, "inputs", &count));
-	SL_TRY(check_matrix(context, model, outputs, "outputs", count, features_out(model)));
+	SL_TRY(check_host_inputs(context, model, inputs, "inputs", &count));
+	SL_TRY(check_host_matrix(context, model, outputs, "outputs", count, features_out(model)));
 	if ((inputs.dense && inputs.dense->order != SL_ROW_MAJOR) || outputs->order != SL_ROW_MAJOR)
 		return sli_fail(context, SL_ERR_LAYOUT, "inputs and outputs must be row-major");
 	if (inputs.sparse && inputs.sparse->format != SL_SPARSE_CSR)
 		return sli_fail(context, SL_ERR_LAYOUT, "sparse inputs must be CSR, so that batches can be cut from them");
-	if (sl_context_device(context) != SL_DEVICE_CPU)
-		return sli_fail(context, SL_ERR_UNSUPPORTED, "prediction loops run on the CPU so far");
 	if (inputs.dense)
 		samples.inputs = *inputs.dense;
 	return sli_model_predict(context, model, &samples, outputs, batch);

@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "train/optimizer.h"
+#include "train/step.h"
 
 static sl_status need(sl_context *context, const sl_optimizer *optimizer) {
 	if (!context)
@@ -52,10 +53,9 @@ sl_status sl_optimizer_get_info(sl_context *context, const sl_optimizer *optimiz
 	SL_TRY(need(context, optimizer));
 	sl_optimizer_info full = {.struct_size = sizeof full,
 							  .kind = optimizer->options.kind,
-							  .steps = optimizer->steps,
-							  .learning_rate = sli_optimizer_rate(optimizer),
-							  .gradient_norm = optimizer->gradient_norm,
 							  .states_per_parameter = sli_optimizer_states(optimizer->options.kind)};
+	SL_TRY(sli_step_now(context, optimizer, &full.steps, &full.skipped, &full.gradient_norm));
+	full.learning_rate = sli_optimizer_rate(optimizer, full.steps);
 	for (int i = 0; i < optimizer->count; i++)
 		for (int p = 0; p < SL_MAX_PARAMETERS; p++)
 			for (int s = 0; s < SL_MAX_STATES; s++)
@@ -86,5 +86,5 @@ sl_status sl_optimizer_set_learning_rate(sl_context *context, sl_optimizer *opti
 	if (!(learning_rate > 0) || !isfinite(learning_rate))
 		return sli_fail(context, SL_ERR_ARGUMENT, "learning_rate is %g; it must be positive", learning_rate);
 	optimizer->options.learning_rate = learning_rate;
-	return SL_OK;
+	return optimizer->step.device ? sli_step_upload(context, optimizer, optimizer->stale) : SL_OK;
 }

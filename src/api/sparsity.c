@@ -3,6 +3,7 @@
 
 #include "api/checks.h"
 #include "core/checked.h"
+#include "core/host.h"
 #include "train/compact.h"
 #include "train/sparsity.h"
 
@@ -20,13 +21,12 @@ sl_status sl_model_set_sparsity(sl_context *context, sl_model *model, const sl_s
 	}
 	SL_TRY(sli_take_struct(context, &given, sizeof given, options, "options"));
 	SL_TRY(sli_sparsity_resolve(context, model, &given, &o));
-	if (sl_context_device(context) != SL_DEVICE_CPU)
-		return sli_fail(context, SL_ERR_UNSUPPORTED, "patterns are edited on the CPU alone so far");
 	if (model->divided && ((o.method != SL_SPARSE_SET && o.method != SL_SPARSE_RIGL && o.method != SL_SPARSE_STATIC) ||
 						   o.budget == SL_BUDGET_GLOBAL))
-		return sli_fail(context, SL_ERR_UNSUPPORTED,
-						"a model whose layers are divided over ranks edits each block by itself: by set or rigl, with a "
-						"budget a layer");
+		return sli_fail(
+			context, SL_ERR_UNSUPPORTED,
+			"a model whose layers are divided over ranks edits each block by itself: by set or rigl, with a "
+			"budget a layer");
 	return sli_sparsity_set(context, model, &o);
 }
 
@@ -141,12 +141,14 @@ sl_status sl_model_prune(sl_context *context, sl_model *model, const sl_prune_op
 	SL_TRY(refuse_divided(context, model));
 	bool together = o.budget == SL_BUDGET_GLOBAL;
 	int64_t before = weights_of(model, count);
-	sl_arena_mark mark = sli_arena_mark(context);
-	SL_TRY(sli_arena_take(context, (size_t)count * sizeof(int64_t), &wanted));
+	sl_context *host;
+	SL_TRY(sli_host_context(context, &host));
+	sl_arena_mark mark = sli_arena_mark(host);
+	SL_TRY(sli_arena_take(host, (size_t)count * sizeof(int64_t), &wanted));
 	sl_status status = count_pruned(context, model, o.density, count, together, wanted, &all);
 	if (status == SL_OK)
 		status = sli_model_prune(context, model, count, all, together ? NULL : wanted, optimizer);
-	sli_arena_reset(context, mark);
+	sli_arena_reset(host, mark);
 	if (status == SL_OK && dropped)
 		*dropped = before - weights_of(model, count);
 	return status;

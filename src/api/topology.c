@@ -9,8 +9,6 @@ sl_status sli_check_edit(sl_context *context, const sl_layer *layer, const sl_op
 	int64_t all;
 	if (!layer)
 		return sli_fail(context, SL_ERR_NULL, "layer is null");
-	if (sl_context_device(context) != SL_DEVICE_CPU)
-		return sli_fail(context, SL_ERR_UNSUPPORTED, "patterns are edited on the CPU alone so far");
 	if (optimizer && optimizer->sharded)
 		return sli_fail(context, SL_ERR_UNSUPPORTED, "the optimizer's moments are spread over ranks: none has all");
 	if (!sli_mul(layer->in_features, layer->out_features, &all))

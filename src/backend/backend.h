@@ -18,7 +18,7 @@
 
 #include <sparselayer/sparselayer.h>
 
-#define SL_BACKEND_ABI 3u
+#define SL_BACKEND_ABI 4u
 
 /* What a backend may ask of its host. `user` is the host's. All host calls are thread-safe but
  * parallel() and fail(), which belong to the thread that uses the context. */
@@ -98,6 +98,8 @@ typedef enum sl_op_kind {
 	 * c (data NULL: not wanted) += alpha * S^T * a, row after row, so that bits do not depend on how rows are cut into
 	 * chunks. */
 	SL_OP_CHUNK_BACKWARD,
+	/* args.step: make the numbers of an optimizer's next step, and count it (src/backend/step.h). */
+	SL_OP_ADVANCE,
 	SL_OP_COUNT
 } sl_op_kind;
 
@@ -160,7 +162,17 @@ typedef struct sl_update {
 	double l1_proximal;
 	double clip_value;      /* 0: off; applied to the gradient first */
 	double gradient_factor; /* from norm clipping; applied second; 1: none */
+	double skip;            /* other than 0: nothing is changed */
 } sl_update;
+
+/* Steps of an optimizer, in backend memory. */
+typedef struct sl_step {
+	sl_optimizer_options rules; /* defaults filled in */
+	int64_t steps, skipped;     /* made, and left out as gradients were not finite */
+	double squares;             /* of the gradients, with rules.clip_norm: added up before the step */
+	double norm;                /* of the last step's */
+	sl_update numbers[2];       /* of the step, for parameters that decay and for others */
+} sl_step;
 
 /* Sparse rows: row r's entries are [begins[r], ends[r]). Columns are within `cols`, in any order. */
 typedef struct sl_sparse_batch {
@@ -259,6 +271,7 @@ typedef struct sl_op_args {
 	int64_t count;
 	void *result;
 	const sl_update *update;
+	sl_step *step;
 	const sl_chunk *chunk; /* CHUNK_...; its column indices are checked: SL_ERR_STRUCTURE */
 	void *workspace;
 	const sl_sparse_batch *batch;
@@ -268,9 +281,10 @@ typedef struct sl_op_args {
 
 /* What a backend can do as a whole. */
 enum {
-	SL_BACKEND_TRAINS = 1u << 0,      /* all ops of forward, backward and update */
+	SL_BACKEND_TRAINS = 1u << 0,      /* all ops of forward, backward and update over dense inputs */
 	SL_BACKEND_HOST_MEMORY = 1u << 1, /* its memory is the host's: what the host reads into is computed on uncopied */
-	SL_BACKEND_MEASURES = 1u << 2 /* it predicts nothing: a plan that is kept is measured for, unless told otherwise */
+	SL_BACKEND_MEASURES = 1u << 2, /* it predicts nothing: a plan that is kept is measured for, unless told otherwise */
+	SL_BACKEND_INPUTS = 1u << 3    /* and all ops of sparse inputs: only then is it taken unasked */
 };
 
 typedef struct sl_backend {

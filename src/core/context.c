@@ -5,6 +5,14 @@
 #include <stdio.h>
 
 #include "backend/registry.h"
+#include "core/host.h"
+
+/* The message of a host's side is its context's too: callers know no other. */
+static void keep_message(sl_context *context, const char *format, va_list list) {
+	vsnprintf(context->message, SL_MESSAGE_SIZE, format, list);
+	if (context->of)
+		memcpy(context->of->message, context->message, SL_MESSAGE_SIZE);
+}
 
 /* Services for the backend. `user` is the device state's part that outlives the context. */
 typedef struct device_record {
@@ -18,7 +26,7 @@ static sl_status host_fail(void *user, sl_status status, const char *format, ...
 	if (record->context) {
 		va_list list;
 		va_start(list, format);
-		vsnprintf(record->context->message, SL_MESSAGE_SIZE, format, list);
+		keep_message(record->context, format, list);
 		va_end(list);
 	}
 	return status;
@@ -110,7 +118,7 @@ sl_status sli_fail(sl_context *context, sl_status status, const char *format, ..
 	if (context) {
 		va_list list;
 		va_start(list, format);
-		vsnprintf(context->message, SL_MESSAGE_SIZE, format, list);
+		keep_message(context, format, list);
 		va_end(list);
 	}
 	return status;
@@ -215,8 +223,8 @@ static sl_status open_device(sl_context *context, sl_device device) {
 	if (!record->state.backend)
 		status = sli_fail(context, SL_ERR_DEVICE, "%s is not available: %s", sl_device_name(device), why);
 	else if (device == SL_DEVICE_CUDA && context->options.device == SL_DEVICE_AUTO &&
-			 !(record->state.backend->flags & SL_BACKEND_TRAINS))
-		status = sli_fail(context, SL_ERR_DEVICE, "the cuda module does not train yet");
+			 (~record->state.backend->flags & (SL_BACKEND_TRAINS | SL_BACKEND_INPUTS)))
+		status = sli_fail(context, SL_ERR_DEVICE, "the cuda module has no sparse inputs yet: ask for it by name");
 	else
 		status = record->state.backend->open(&record->state.host, &record->state.device);
 	if (status != SL_OK) {
@@ -242,6 +250,7 @@ static sl_status choose_device(sl_context *context) {
 void sli_context_close(sl_context *context) {
 	if (!context)
 		return;
+	sli_context_close(context->host);
 	if (context->device) {
 		sl_device_state *state = context->device;
 		while (context->blocks) {
@@ -254,12 +263,35 @@ void sli_context_close(sl_context *context) {
 		state->host.threads = 1;
 		sli_device_release(state);
 	}
-	sli_team_destroy(context->team);
+	if (!context->of)
+		sli_team_destroy(context->team);
 	sl_heap *heap = context->heap;
 	if (context->calibration)
 		sli_heap_free(heap, context->calibration, strlen(context->calibration) + 1);
 	sli_heap_free(heap, context, sizeof *context);
 	sli_heap_release(heap);
+}
+
+sl_status sli_host_context(sl_context *context, sl_context **host) {
+	void *memory;
+	*host = sli_on_host(context->device) ? context : context->host;
+	if (*host)
+		return SL_OK;
+	SL_TRY(sli_allocate_zeroed(context, sizeof(sl_context), "the host's side of a context", &memory));
+	sl_context *made = memory;
+	made->heap = sli_heap_retain(context->heap);
+	made->options = context->options;
+	made->options.device = SL_DEVICE_CPU;
+	made->options.stream = NULL;
+	made->team = context->team;
+	made->of = context;
+	sl_status status = open_device(made, SL_DEVICE_CPU);
+	if (status != SL_OK) {
+		sli_context_close(made);
+		return status;
+	}
+	*host = context->host = made;
+	return SL_OK;
 }
 
 static sl_status keep_path(sl_context *context, const char *path) {

@@ -26,6 +26,8 @@ struct sl_context {
 	uint64_t generation;
 	char *calibration; /* own copy of the option; NULL: not given */
 	bool calibration_tried;
+	sl_context *host; /* of sli_host_context(); NULL until then */
+	sl_context *of;   /* whose `host` this is; it owns the team. NULL: nobody's */
 };
 
 sl_status sli_context_open(sl_context **context, const sl_context_options *options);

@@ -64,6 +64,8 @@ const char *sli_profile_name(int row) {
 		return "chunk backward";
 	case SL_OP_SPGEMM:
 		return "spgemm";
+	case SL_OP_ADVANCE:
+		return "advance";
 	case SL_PROFILE_TRANSPOSED:
 		return "spmm transposed";
 	case SL_PROFILE_EDIT:

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The CPU backend's table. */
+#include "backend/step.h"
 #include "cpu/cost.h"
 
 #include <stdio.h>
@@ -108,6 +109,8 @@ static sl_status synchronize(void *device) {
 static sl_status plan_op(void *device, const sl_op_desc *desc, sl_op_plan *plan) {
 	*plan = (sl_op_plan){.desc = *desc};
 	plan->desc.device = device;
+	if (desc->kind == SL_OP_ADVANCE)
+		return SL_OK;
 	if (desc->kind >= SL_OP_CHUNK_SPMM)
 		return sli_cpu_chunk_plan(device, desc, plan);
 	if (desc->kind == SL_OP_SPGEMM)
@@ -119,6 +122,10 @@ static sl_status plan_op(void *device, const sl_op_desc *desc, sl_op_plan *plan)
 }
 
 static sl_status execute(void *device, const sl_op_plan *plan, const sl_op_args *args) {
+	if (plan->desc.kind == SL_OP_ADVANCE) {
+		sl_step_advance(args->step);
+		return SL_OK;
+	}
 	if (plan->desc.kind >= SL_OP_CHUNK_SPMM)
 		return sli_cpu_chunk_execute(device, plan, args);
 	if (plan->desc.kind == SL_OP_SPGEMM)
@@ -188,7 +195,7 @@ static void machine(void *device, char *text, size_t size) {
 extern const sl_backend sl_backend_cpu;
 const sl_backend sl_backend_cpu = {
 	.abi = SL_BACKEND_ABI,
-	.flags = SL_BACKEND_TRAINS | SL_BACKEND_HOST_MEMORY,
+	.flags = SL_BACKEND_TRAINS | SL_BACKEND_HOST_MEMORY | SL_BACKEND_INPUTS,
 	.name = "cpu",
 	.device = SL_DEVICE_CPU,
 	.devices = devices,

@@ -452,7 +452,8 @@ sl_status sli_cpu_vector_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_o
 		run_loss(&j);
 		break;
 	default:
-		host->parallel(host->user, chunks, update_chunk, &j);
+		if (args->update->skip == 0)
+			host->parallel(host->user, chunks, update_chunk, &j);
 	}
 	return SL_OK;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Models and training states. What is no tensor is JSON in the metadata: "layers", and where there is
- * an optimizer "training", and a schedule of patterns "sparsity". Doubles are written with 17 digits, so they come back as they were. */
+ * an optimizer "training", and a schedule of patterns "sparsity". Doubles are written with 17 digits, so they come back
+ * as they were. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -8,6 +9,7 @@
 #include "io/safetensors.h"
 #include "io/sparsity_text.h"
 #include "layers/model.h"
+#include "train/step.h"
 
 static const char *const state_names[SL_MAX_STATES] = {"m", "v"};
 static const char *const parameter_names[SL_MAX_PARAMETERS] = {"weight", "bias"};
@@ -34,17 +36,16 @@ static json_t *describe_layer(const sl_layer *l) {
 					 "plans", sli_layer_candidate(l, 0), sli_layer_candidate(l, 1), sli_layer_candidate(l, 2));
 }
 
-static json_t *describe_training(const sl_optimizer *optimizer) {
+static json_t *describe_training(const sl_optimizer *optimizer, int64_t steps) {
 	const sl_optimizer_options *o = &optimizer->options;
 	const sl_schedule *s = &o->schedule;
-	return json_pack("{s:s,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:{s:i,s:I,s:I,s:f,s:I,s:f},s:I,s:b}",
-					 "optimizer", sl_optimizer_kind_name(o->kind), "learning_rate", o->learning_rate, "momentum",
-					 o->momentum, "beta1", o->beta1, "beta2", o->beta2, "epsilon", o->epsilon, "weight_decay",
-					 o->weight_decay, "l1", o->l1, "l1_proximal", o->l1_proximal, "l2", o->l2, "clip_norm",
-					 o->clip_norm, "clip_value", o->clip_value, "schedule", "kind", (int)s->kind, "warmup",
-					 (json_int_t)s->warmup, "interval", (json_int_t)s->interval, "gamma", s->gamma, "total",
-					 (json_int_t)s->total, "final_ratio", s->final_ratio, "steps", (json_int_t)optimizer->steps, "lazy",
-					 (int)o->lazy);
+	return json_pack(
+		"{s:s,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:{s:i,s:I,s:I,s:f,s:I,s:f},s:I,s:b}", "optimizer",
+		sl_optimizer_kind_name(o->kind), "learning_rate", o->learning_rate, "momentum", o->momentum, "beta1", o->beta1,
+		"beta2", o->beta2, "epsilon", o->epsilon, "weight_decay", o->weight_decay, "l1", o->l1, "l1_proximal",
+		o->l1_proximal, "l2", o->l2, "clip_norm", o->clip_norm, "clip_value", o->clip_value, "schedule", "kind",
+		(int)s->kind, "warmup", (json_int_t)s->warmup, "interval", (json_int_t)s->interval, "gamma", s->gamma, "total",
+		(json_int_t)s->total, "final_ratio", s->final_ratio, "steps", (json_int_t)steps, "lazy", (int)o->lazy);
 }
 
 static json_t *describe_checkpoint(const sl_checkpoint *c) {
@@ -64,7 +65,8 @@ static bool put_text(json_t *metadata, const char *key, json_t *value) {
 	return ok;
 }
 
-static json_t *make_metadata(const sl_model *model, const sl_optimizer *optimizer, const sl_checkpoint *checkpoint) {
+static json_t *make_metadata(const sl_model *model, const sl_optimizer *optimizer, int64_t steps,
+							 const sl_checkpoint *checkpoint) {
 	json_t *metadata = json_pack("{s:s,s:s}", "format", "sparselayer.model", "version", "1");
 	json_t *layers = json_array();
 	bool ok = metadata && layers;
@@ -73,7 +75,7 @@ static json_t *make_metadata(const sl_model *model, const sl_optimizer *optimize
 	if (!ok)
 		json_decref(layers);
 	ok = ok && put_text(metadata, "layers", layers);
-	ok = ok && (!optimizer || put_text(metadata, "training", describe_training(optimizer)));
+	ok = ok && (!optimizer || put_text(metadata, "training", describe_training(optimizer, steps)));
 	ok = ok && (!model->sparsity || put_text(metadata, "sparsity", sli_sparsity_describe(model->sparsity)));
 	ok = ok && put_text(metadata, "checkpoint", describe_checkpoint(checkpoint));
 	if (ok)
@@ -85,7 +87,7 @@ static json_t *make_metadata(const sl_model *model, const sl_optimizer *optimize
 static void put_array(sl_tensor_source *t, const sl_parameter *p, int layer, int index, const char *ending,
 					  const void *data) {
 	bool matrix = index == 0 && !p->pattern;
-	*t = (sl_tensor_source){.dtype = p->dtype, .dimensions = matrix ? 2 : 1, .data = data};
+	*t = (sl_tensor_source){.dtype = p->dtype, .dimensions = matrix ? 2 : 1, .data = data, .placed = true};
 	t->shape[0] = matrix ? p->rows : p->count;
 	t->shape[1] = matrix ? p->cols : 0;
 	snprintf(t->name, sizeof t->name, "layers.%d.%s%s%s", layer, parameter_names[index], *ending ? "." : "", ending);
@@ -122,13 +124,18 @@ sl_status sli_model_save(sl_context *context, const sl_model *model, const sl_op
 	enum { MOST_PER_LAYER = 3 + 1 + SL_MAX_PARAMETERS * SL_MAX_STATES };
 	sl_tensor_source *tensors;
 	int count = 0;
+	int64_t steps = 0, skipped;
+	double norm;
+	if (optimizer)
+		SL_TRY(sli_step_now(context, optimizer, &steps, &skipped, &norm));
 	size_t bytes = (size_t)model->count * MOST_PER_LAYER * sizeof *tensors;
 	SL_TRY(sli_allocate(context, bytes, "a file's header", (void **)&tensors));
 	sl_status status = SL_OK;
 	for (int i = 0; i < model->count && status == SL_OK; i++)
 		status = put_layer(context, model, optimizer, i, tensors, &count);
 	if (status == SL_OK)
-		status = sli_safetensors_write(context, path, make_metadata(model, optimizer, checkpoint), tensors, count);
+		status =
+			sli_safetensors_write(context, path, make_metadata(model, optimizer, steps, checkpoint), tensors, count);
 	sli_heap_free(sli_heap(context), tensors, bytes);
 	return status;
 }
@@ -187,7 +194,7 @@ static sl_status load_array(sl_safetensors *f, const char *name, const sl_parame
 	if (t.count != p->count || (matrix && t.shape[0] != p->rows))
 		return sli_fail(f->context, SL_ERR_SHAPE, "%s: tensor \"%s\" has %lld elements; the layer has %lld there",
 						f->path, name, (long long)t.count, (long long)p->count);
-	return sli_safetensors_load(f, &t, to);
+	return sli_safetensors_place(f, &t, to);
 }
 
 /* Sizes are compared with what is in the file before memory is taken for them. */

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "core/checked.h"
+#include "core/host.h"
 #include "sparse/pattern.h"
 #include "sparse/random.h"
 
@@ -185,6 +186,24 @@ sl_status sli_safetensors_load(sl_safetensors *f, const sl_tensor *t, void *to) 
 	return sli_read_at(f->context, f->fd, f->path, t->at, to, t->bytes);
 }
 
+sl_status sli_safetensors_place(sl_safetensors *f, const sl_tensor *t, void *to) {
+	sl_device_state *device = sli_device(f->context);
+	sl_staging stage;
+	size_t bytes = (size_t)t->bytes;
+	if (sli_on_host(device) || !bytes)
+		return sli_safetensors_load(f, t, to);
+	SL_TRY(sli_stage_open(&stage, device, sli_stage_piece(bytes)));
+	sl_status status = SL_OK;
+	for (size_t at = 0; at < bytes && status == SL_OK; at += stage.bytes) {
+		size_t n = bytes - at < stage.bytes ? bytes - at : stage.bytes;
+		status = sli_read_at(f->context, f->fd, f->path, t->at + (int64_t)at, stage.data, n);
+		if (status == SL_OK)
+			status = sli_stage_put(&stage, (char *)to + at, n);
+	}
+	sli_stage_close(&stage);
+	return status;
+}
+
 const char *sli_safetensors_text(const sl_safetensors *f, const char *key) {
 	return json_string_value(json_object_get(f->metadata, key));
 }
@@ -284,6 +303,27 @@ static json_t *make_header(json_t *metadata, const sl_tensor_source *tensors, in
 	return NULL;
 }
 
+/* Through pinned memory, where it is a device's. */
+static sl_status write_tensor(sl_context *context, sl_writer *w, const sl_tensor_source *t) {
+	sl_device_state *device = sli_device(context);
+	size_t bytes = source_bytes(t);
+	sl_staging stage;
+	if (!t->placed || sli_on_host(device) || !bytes) {
+		sli_write(w, t->data, bytes);
+		return SL_OK;
+	}
+	SL_TRY(sli_stage_open(&stage, device, sli_stage_piece(bytes)));
+	sl_status status = SL_OK;
+	for (size_t at = 0; at < bytes && status == SL_OK; at += stage.bytes) {
+		size_t n = bytes - at < stage.bytes ? bytes - at : stage.bytes;
+		status = sli_stage_fetch(&stage, (const char *)t->data + at, n);
+		if (status == SL_OK)
+			sli_write(w, stage.data, n);
+	}
+	sli_stage_close(&stage);
+	return status;
+}
+
 sl_status sli_safetensors_write(sl_context *context, const char *path, json_t *metadata,
 								const sl_tensor_source *tensors, int count) {
 	sl_writer *w;
@@ -302,9 +342,9 @@ sl_status sli_safetensors_write(sl_context *context, const char *path, json_t *m
 		sli_write(w, bytes, 8);
 		sli_write(w, text, length);
 		sli_write(w, "        ", padded - length);
-		for (int i = 0; i < count; i++)
-			sli_write(w, tensors[i].data, source_bytes(&tensors[i]));
-		status = sli_writer_close(w, SL_OK);
+		for (int i = 0; i < count && status == SL_OK; i++)
+			status = write_tensor(context, w, &tensors[i]);
+		status = sli_writer_close(w, status);
 	}
 	free(text);
 	return status;
@@ -315,7 +355,7 @@ sl_status sli_safetensors_write_csr(sl_context *context, const sl_csr *matrix, c
 	char rows[32], cols[32];
 	sl_pattern_arrays a = sli_pattern_arrays(matrix->pattern);
 	sli_safetensors_put_pattern(t, "matrix", matrix->pattern);
-	t[2] = (sl_tensor_source){"matrix.values", matrix->dtype, {a.nnz}, 1, matrix->values};
+	t[2] = (sl_tensor_source){"matrix.values", matrix->dtype, {a.nnz}, 1, matrix->values, false};
 	snprintf(rows, sizeof rows, "%lld", (long long)a.rows);
 	snprintf(cols, sizeof cols, "%lld", (long long)a.cols);
 	return sli_safetensors_write(

@@ -36,6 +36,8 @@ bool sli_safetensors_has(const sl_safetensors *file, const char *name);
 sl_status sli_safetensors_find(sl_safetensors *file, const char *name, sl_dtype dtype, int dimensions,
 							   sl_tensor *tensor);
 sl_status sli_safetensors_load(sl_safetensors *file, const sl_tensor *tensor, void *to);
+/* The same into the memory of the context's device. */
+sl_status sli_safetensors_place(sl_safetensors *file, const sl_tensor *tensor, void *to);
 /* A text of the metadata, or NULL. */
 const char *sli_safetensors_text(const sl_safetensors *file, const char *key);
 /* Row offsets and columns under `prefix`, checked as a pattern. */
@@ -57,6 +59,7 @@ typedef struct sl_tensor_source {
 	int64_t shape[2];
 	int dimensions;
 	const void *data;
+	bool placed; /* in the memory of the context's device, else the host's */
 } sl_tensor_source;
 /* `metadata` maps names to texts; it is taken over. */
 sl_status sli_safetensors_write(sl_context *context, const char *path, json_t *metadata,

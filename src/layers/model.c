@@ -16,6 +16,7 @@ static void free_room(sl_model_room *room) {
 	for (int i = 0; i < 2; i++)
 		sli_buffer_destroy(&room->gradient[i]);
 	sli_buffer_destroy(&room->sums);
+	sli_stage_close(&room->read);
 	sli_heap_free(heap, room->activations, (size_t)(room->boundaries + 1) * sizeof *room->activations);
 	sli_heap_free(heap, room->saved, (size_t)room->layers * sizeof *room->saved);
 	sli_device_release(room->device);
@@ -48,8 +49,8 @@ static sl_status panel_buffer(sl_context *context, sl_buffer *buffer, const sl_m
 
 static sl_status fill_room(sl_context *context, const sl_model *model, sl_model_room *room) {
 	int64_t widest = 0;
-	SL_TRY(sli_allocate_zeroed(context, (size_t)(room->boundaries + 1) * sizeof *room->activations, "a model's activations",
-							   (void **)&room->activations));
+	SL_TRY(sli_allocate_zeroed(context, (size_t)(room->boundaries + 1) * sizeof *room->activations,
+							   "a model's activations", (void **)&room->activations));
 	SL_TRY(sli_allocate_zeroed(context, (size_t)room->layers * sizeof *room->saved, "a model's saved forwards",
 							   (void **)&room->saved));
 	for (int i = sli_model_sparse(model) ? 1 : 0; i <= room->boundaries; i++) {
@@ -58,6 +59,8 @@ static sl_status fill_room(sl_context *context, const sl_model *model, sl_model_
 			widest = sli_model_features(model, i);
 	}
 	SL_TRY(sli_buffer_create(&room->sums, context, sizeof(sl_loss_sums), true, "a loss"));
+	if (!sli_on_host(room->device))
+		SL_TRY(sli_stage_open(&room->read, room->device, sizeof(sl_loss_sums)));
 	if (!room->training)
 		return SL_OK;
 	for (int i = 0; i < room->layers; i++)
@@ -95,7 +98,10 @@ static sl_status prepare(sl_context *context, sl_model *model, int64_t max_batch
 	sl_device_state *state = sli_device(context);
 	for (int i = 0; i < model->count; i++)
 		sparse |= !model->layers[i]->dense && !model->layers[i]->sparse_inputs;
-	sl_model_room room = {.max_batch = max_batch, .layers = model->count, .boundaries = sli_model_outputs(model), .training = mode == SL_MODE_TRAINING};
+	sl_model_room room = {.max_batch = max_batch,
+						  .layers = model->count,
+						  .boundaries = sli_model_outputs(model),
+						  .training = mode == SL_MODE_TRAINING};
 	if (model->room.device == state) {
 		if (model->room.max_batch > room.max_batch)
 			room.max_batch = model->room.max_batch;
@@ -204,37 +210,64 @@ sl_status sli_model_back(sl_context *context, sl_model *model, sl_dense *dx, sl_
 	return SL_OK;
 }
 
-sl_status sli_model_loss(sl_context *context, sl_model *model, sl_loss loss, int64_t batch, const sl_targets *targets,
-						 bool gradient, sl_loss_sums *sums) {
-	sl_device_state *state = sli_device(context);
-	sl_loss_sums fresh = {.bad_row = -1};
+/* Zero, but for no bad row. */
+static sl_status clear_sums(const sl_device_state *state, sl_loss_sums *sums) {
+	SL_TRY(state->backend->fill(state->device, sums, 0, sizeof *sums));
+	return state->backend->fill(state->device, &sums->bad_row, 0xff, sizeof sums->bad_row);
+}
+
+static sl_status read_sums(const sl_model_room *room, sl_loss_sums *sums) {
+	sl_staging through = room->read;
+	if (!room->read.device)
+		return sli_fetch(room->device, sums, room->sums.data, sizeof *sums);
+	SL_TRY(sli_stage_fetch(&through, room->sums.data, sizeof *sums));
+	memcpy(sums, through.data, sizeof *sums);
+	return SL_OK;
+}
+
+static sl_status bad_label(sl_context *context, const sl_placed_targets *targets, int64_t row, int64_t classes) {
+	int32_t label = 0;
+	SL_TRY(sli_fetch(sli_device(context), &label, targets->labels + row, sizeof label));
+	return sli_fail(context, SL_ERR_ARGUMENT, "label %lld is %d; it must be in [0, %lld)", (long long)row, (int)label,
+					(long long)classes);
+}
+
+sl_status sli_model_loss_at(sl_context *context, sl_model *model, sl_loss loss, int64_t batch,
+							const sl_placed_targets *targets, bool gradient, sl_loss_sums *sums) {
+	sl_loss_sums fresh;
 	sl_dense y = sli_model_activation(context, model, sli_model_outputs(model), batch);
-	sl_op_args args = {.alpha = 1, .a = y, .labels = targets->labels, .result = model->room.sums.data};
-	sl_op_desc desc = {.kind = SL_OP_LOSS, .variant = (int)loss, .a = sli_desc(&y)};
-	sl_sparse_batch sparse;
+	sl_op_args args = {
+		.alpha = 1, .a = y, .labels = targets->labels, .batch = targets->sparse, .result = model->room.sums.data};
+	sl_op_desc desc = {
+		.kind = SL_OP_LOSS, .variant = (int)loss, .a = sli_desc(&y), .stored_only = targets->stored_only};
 	if (targets->dense) {
 		args.b = sl_dense_transposed(*targets->dense);
 		desc.b = sli_desc(&args.b);
-	}
-	if (targets->sparse) {
-		sli_sparse_targets(targets->sparse, &sparse);
-		args.batch = &sparse;
-		desc.stored_only = targets->ignore_zeros;
 	}
 	if (gradient) {
 		args.c = sli_model_gradient(context, model, 0, y.rows, batch);
 		desc.c = sli_desc(&args.c);
 	}
-	SL_TRY(state->backend->copy(state->device, args.result, SL_MEMORY_DEVICE, &fresh, SL_MEMORY_HOST, sizeof fresh));
+	SL_TRY(clear_sums(model->room.device, args.result));
 	SL_TRY(sli_run(context, &desc, &args));
-	SL_TRY(state->backend->copy(state->device, &fresh, SL_MEMORY_HOST, args.result, SL_MEMORY_DEVICE, sizeof fresh));
-	SL_TRY(state->backend->synchronize(state->device));
+	SL_TRY(read_sums(&model->room, &fresh));
 	if (fresh.bad_row >= 0)
-		return sli_fail(context, SL_ERR_ARGUMENT, "label %lld is %d; it must be in [0, %lld)", (long long)fresh.bad_row,
-						(int)targets->labels[fresh.bad_row], (long long)y.rows);
+		return bad_label(context, targets, fresh.bad_row, y.rows);
 	sums->loss += fresh.loss;
 	sums->rows += fresh.rows;
 	sums->correct += fresh.correct;
 	sums->counted += fresh.counted;
 	return SL_OK;
+}
+
+sl_status sli_model_loss(sl_context *context, sl_model *model, sl_loss loss, int64_t batch, const sl_targets *targets,
+						 bool gradient, sl_loss_sums *sums) {
+	sl_placed_targets placed = {.labels = targets->labels, .dense = targets->dense};
+	sl_sparse_batch sparse;
+	if (targets->sparse) {
+		sli_sparse_targets(targets->sparse, &sparse);
+		placed.sparse = &sparse;
+		placed.stored_only = targets->ignore_zeros;
+	}
+	return sli_model_loss_at(context, model, loss, batch, &placed, gradient, sums);
 }

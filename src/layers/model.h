@@ -3,6 +3,7 @@
 #ifndef SL_LAYERS_MODEL_H
 #define SL_LAYERS_MODEL_H
 
+#include "core/host.h"
 #include "layers/layer.h"
 
 /* What sl_model_prepare() makes. */
@@ -13,7 +14,8 @@ typedef struct sl_model_room {
 	sl_buffer *activations; /* boundaries + 1 */
 	sl_saved **saved;       /* layers; NULL entries without training */
 	sl_buffer gradient[2];
-	sl_buffer sums; /* one sl_loss_sums */
+	sl_buffer sums;  /* one sl_loss_sums */
+	sl_staging read; /* of a device: where the host reads it */
 	int layers, boundaries;
 } sl_model_room;
 
@@ -33,8 +35,8 @@ struct sl_model {
 	/* Called after each layer's backward, with its number; NULL: nobody waits for gradients. */
 	sl_status (*done)(void *self, sl_context *context, int layer);
 	void *done_self;
-	/* Layers divided over ranks (src/layers/divided.h): then `layers` are this rank's blocks, and no chain by themselves.
-	 * NULL: none is. */
+	/* Layers divided over ranks (src/layers/divided.h): then `layers` are this rank's blocks, and no chain by
+	 * themselves. NULL: none is. */
 	struct sl_divided *divided;
 };
 
@@ -60,6 +62,15 @@ sl_status sli_model_run_layer(sl_context *context, sl_model *model, int layer, i
 sl_status sli_model_back_layer(sl_context *context, sl_model *model, int layer, const sl_dense *dy, sl_dense *dx,
 							   sl_write write);
 sl_dense sli_model_gradient(sl_context *context, const sl_model *model, int which, int64_t features, int64_t batch);
+/* Targets of a batch where the device reads them: one of the three. */
+typedef struct sl_placed_targets {
+	const int32_t *labels;
+	const sl_dense *dense; /* [batch, out] */
+	const sl_sparse_batch *sparse;
+	bool stored_only;
+} sl_placed_targets;
+sl_status sli_model_loss_at(sl_context *context, sl_model *model, sl_loss loss, int64_t batch,
+							const sl_placed_targets *targets, bool gradient, sl_loss_sums *sums);
 /* Loss of the output activations added into *sums; with `gradient` also its gradient in gradient
  * buffer 0. Targets are of the batch, checked. */
 sl_status sli_model_loss(sl_context *context, sl_model *model, sl_loss loss, int64_t batch, const sl_targets *targets,

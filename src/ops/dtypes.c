@@ -28,6 +28,7 @@ static const struct {
 	[SL_OP_SPGEMM] = {"spgemm", FLOATS, A | B | C},
 	[SL_OP_CHUNK_SPMM] = {"streamed spmm", FLOATS, A | B | C}, /* a: the sparse values */
 	[SL_OP_CHUNK_BACKWARD] = {"streamed backward", FLOATS, A | B},
+	[SL_OP_ADVANCE] = {"advance", FLOATS, A},
 };
 
 static unsigned bit(sl_dtype dtype) {

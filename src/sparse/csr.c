@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Matrices: lifetime. */
+#include "core/host.h"
 #include "sparse/sparse.h"
 
 sl_status sli_csr_new(sl_csr **matrix, sl_context *context, sl_pattern *pattern, sl_dtype dtype) {
@@ -38,10 +39,6 @@ sl_status sli_csr_create_host(sl_csr **matrix, sl_context *context, sl_pattern *
 	return sli_csr_adopt(matrix, context, sl_pattern_retain(pattern), values, dtype);
 }
 
-static bool of_host(const sl_device_state *state) {
-	return state->backend->flags & SL_BACKEND_HOST_MEMORY;
-}
-
 /* Values of a device's memory in place of what there was. */
 static void move_to(sl_csr *m, sl_buffer buffer) {
 	if (m->heap) {
@@ -59,13 +56,10 @@ sl_status sli_csr_upload(sl_context *context, sl_csr *m) {
 	sl_device_state *state = sli_device(context);
 	sl_buffer buffer;
 	size_t bytes = sli_csr_bytes(m);
-	if (of_host(state) || m->device != SL_DEVICE_CPU)
+	if (sli_on_host(state) || m->device != SL_DEVICE_CPU)
 		return SL_OK;
 	SL_TRY(sli_buffer_create(&buffer, context, bytes, false, "the values of a matrix"));
-	sl_status status =
-		state->backend->copy(state->device, buffer.data, SL_MEMORY_DEVICE, m->values, SL_MEMORY_HOST, bytes);
-	if (status == SL_OK) /* they are freed */
-		status = state->backend->synchronize(state->device);
+	sl_status status = sli_put(state, buffer.data, m->values, bytes);
 	if (status != SL_OK) {
 		sli_buffer_destroy(&buffer);
 		return status;
@@ -96,10 +90,7 @@ sl_status sli_csr_on_host(sl_context *context, const sl_csr *m, sl_csr *host) {
 	sl_device_state *state = m->buffer.device ? m->buffer.device : sli_device(context);
 	size_t bytes = sli_csr_bytes(m);
 	SL_TRY(sli_allocate(context, bytes, "a copy of a matrix's values", &host->values));
-	sl_status status =
-		state->backend->copy(state->device, host->values, SL_MEMORY_HOST, m->values, SL_MEMORY_DEVICE, bytes);
-	if (status == SL_OK)
-		status = state->backend->synchronize(state->device);
+	sl_status status = sli_fetch(state, host->values, m->values, bytes);
 	if (status != SL_OK) {
 		sli_heap_free(sli_heap(context), host->values, bytes);
 		return status;

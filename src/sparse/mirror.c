@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A pattern as a backend sees it: the host's arrays, or copies in a device's memory, kept in the pattern. */
+#include "core/host.h"
 #include "sparse/pattern.h"
 
 /* One a context: what is freed is freed in the order of its stream, so others must not read it. */
@@ -35,8 +36,7 @@ size_t sli_pattern_mirror_bytes(const sl_pattern *pattern) {
 static sl_status upload(sl_context *context, sl_buffer *buffer, const void *from, size_t bytes) {
 	sl_device_state *state = sli_device(context);
 	SL_TRY(sli_buffer_create(buffer, context, bytes, false, "a pattern on the device"));
-	return bytes ? state->backend->copy(state->device, buffer->data, SL_MEMORY_DEVICE, from, SL_MEMORY_HOST, bytes)
-				 : SL_OK;
+	return sli_put(state, buffer->data, from, bytes);
 }
 
 /* Offsets as narrow as their number of entries allows, whatever the caller's are. */
@@ -49,9 +49,6 @@ static sl_status upload_offsets(sl_context *context, sl_buffer *buffer, const sl
 	for (int64_t i = 0; i <= a->rows; i++)
 		((int32_t *)memory)[i] = (int32_t)sli_index(a->row_offsets, a->offset_dtype, i);
 	sl_status status = upload(context, buffer, memory, bytes);
-	sl_device_state *state = sli_device(context);
-	if (status == SL_OK)
-		status = state->backend->synchronize(state->device);
 	sli_heap_free(sli_heap(context), memory, bytes);
 	return status;
 }

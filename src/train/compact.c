@@ -11,6 +11,7 @@
 #include "sparse/edit.h"
 #include "sparse/random.h"
 #include "train/sparsity.h"
+#include "train/visit.h"
 
 /* A layer on its way. Masks are of its inputs and outputs; the neighbours share them. */
 typedef struct shrinking {
@@ -328,7 +329,7 @@ static sl_status compact(sl_context *context, sl_model *model, sl_optimizer *opt
 	return SL_OK;
 }
 
-sl_status sli_model_compact(sl_context *context, sl_model *model, sl_optimizer *optimizer, sl_compaction *done) {
+static sl_status compact_model(sl_context *context, sl_model *model, sl_optimizer *optimizer, sl_compaction *done) {
 	void *memory;
 	sl_arena_mark mark = sli_arena_mark(context);
 	size_t bytes = (size_t)model->count * sizeof(shrinking);
@@ -339,4 +340,10 @@ sl_status sli_model_compact(sl_context *context, sl_model *model, sl_optimizer *
 		end(&layers[i]);
 	sli_arena_reset(context, mark);
 	return status;
+}
+
+sl_status sli_model_compact(sl_context *context, sl_model *model, sl_optimizer *optimizer, sl_compaction *done) {
+	sl_visit v;
+	SL_TRY(sli_visit_begin(&v, context, model->layers, model->count, optimizer));
+	return sli_visit_end(&v, compact_model(v.host, model, optimizer, done));
 }

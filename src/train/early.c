@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include "core/host.h"
+
 static sl_parameter parameter_of(const sl_early *e, int index, sl_status *status) {
 	sl_parameter p = {.struct_size = sizeof p};
 	if (*status == SL_OK)
@@ -44,8 +46,8 @@ static sl_status keep(sl_early *e) {
 			sl_pattern_release(e->patterns[i]);
 			e->patterns[i] = sl_pattern_retain(p.pattern);
 		}
-		if (p.count)
-			memcpy(e->copy + at, p.value, size_of(&p));
+		if (status == SL_OK)
+			status = sli_fetch(sli_device(e->context), e->copy + at, p.value, size_of(&p));
 		at += size_of(&p);
 	}
 	return status;
@@ -80,8 +82,8 @@ static sl_status put_back(const sl_early *e) {
 	size_t at = 0;
 	for (int i = 0; i < e->parameters && status == SL_OK; i++) {
 		sl_parameter p = parameter_of(e, i, &status);
-		if (p.count)
-			memcpy(p.value, e->copy + at, size_of(&p));
+		if (status == SL_OK)
+			status = sli_put(sli_device(e->context), p.value, e->copy + at, size_of(&p));
 		at += size_of(&p);
 	}
 	return status;

@@ -6,6 +6,7 @@
 #include "core/profile.h"
 #include "sparse/random.h"
 #include "train/sparsity.h"
+#include "train/visit.h"
 
 /* One edit on its way; arrays by governed layer. */
 typedef struct evolution {
@@ -210,8 +211,8 @@ static sl_status evolve(evolution *e, sl_optimizer *optimizer, int64_t *counts, 
 	return SL_OK;
 }
 
-static sl_status edit(sl_context *context, sl_model *model, sl_optimizer *optimizer, int64_t step,
-					  sl_sparsity_edit *done) {
+static sl_status edit_layers(sl_context *context, sl_model *model, sl_optimizer *optimizer, int64_t step,
+							 sl_sparsity_edit *done) {
 	evolution e = {.context = context, .model = model, .s = model->sparsity, .step = step};
 	size_t n = (size_t)e.s->count;
 	void *memory;
@@ -225,6 +226,13 @@ static sl_status edit(sl_context *context, sl_model *model, sl_optimizer *optimi
 		sli_edit_end(&e.edits[i]);
 	sli_arena_reset(context, mark);
 	return status;
+}
+
+static sl_status edit(sl_context *context, sl_model *model, sl_optimizer *optimizer, int64_t step,
+					  sl_sparsity_edit *done) {
+	sl_visit v;
+	SL_TRY(sli_visit_begin(&v, context, model->layers, model->count, optimizer));
+	return sli_visit_end(&v, edit_layers(v.host, model, optimizer, step, done));
 }
 
 sl_status sli_sparsity_step(sl_context *context, sl_model *model, sl_optimizer *optimizer, sl_sparsity_edit *done) {

@@ -7,7 +7,9 @@
 #include "core/checked.h"
 #include "core/profile.h"
 #include "layers/divided.h"
+#include "ops/ops.h"
 #include "train/early.h"
+#include "train/feed.h"
 #include "train/order.h"
 #include "train/parallel.h"
 #include "train/sparsity.h"
@@ -59,9 +61,10 @@ static void clear_padding(const sl_dense *m) {
 		memset(panel + (size_t)(r * m->ld + used) * size, 0, (size_t)(m->ld - used) * size);
 }
 
-static void gather_inputs(sl_context *context, const sl_model *model, const sl_dense *inputs, const int64_t *order,
-						  int64_t first, int64_t batch) {
-	gather g = {inputs, order, first, sli_model_activation(context, model, 0, batch)};
+/* Into panels `to` of the host's memory. */
+static void gather_inputs(sl_context *context, const sl_dense *inputs, const int64_t *order, int64_t first,
+						  int64_t batch, const sl_dense *to) {
+	gather g = {inputs, order, first, *to};
 	int64_t tasks = sli_ceil_div(batch, GATHER_COLUMNS) * sli_ceil_div(inputs->cols, GATHER_FEATURES);
 	sli_parallel(context, (size_t)tasks, gather_block, &g);
 	clear_padding(&g.to);
@@ -80,6 +83,7 @@ typedef struct pass {
 	int32_t *labels;       /* batch, or NULL */
 	char *targets;         /* batch rows, or NULL */
 	int64_t *ranges;       /* where a batch's rows of sparse inputs and targets begin and end, batch each; or NULL */
+	sl_feed feed;          /* open where the device has memory of its own */
 	const double *class_weights;
 	sl_sparse weighted; /* with class weights: a batch's labels as targets of one entry, the weight; its own arrays */
 	size_t start_bytes, weight_bytes, range_bytes, order_bytes, label_bytes, target_bytes, row_bytes;
@@ -87,6 +91,7 @@ typedef struct pass {
 
 static void close_pass(pass *p) {
 	sl_heap *heap = sli_heap(p->context);
+	sli_feed_close(&p->feed);
 	sli_heap_free(heap, p->order, p->order_bytes);
 	sli_heap_free(heap, p->labels, p->label_bytes);
 	sli_heap_free(heap, p->targets, p->target_bytes);
@@ -135,7 +140,29 @@ static sl_status weigh(pass *p, int64_t batch) {
 	return SL_OK;
 }
 
+static size_t value_bytes(const pass *p) {
+	return sl_dtype_size(p->model->layers[0]->dtype);
+}
+
+/* Room for a batch of the largest size, on its way to a device. */
+static sl_status open_feed(pass *p) {
+	const sl_samples *s = p->samples;
+	sl_dense x = sli_model_activation(p->context, p->model, 0, p->most);
+	size_t bytes = 0;
+	if (sli_on_host(sli_device(p->context)))
+		return SL_OK;
+	if (!sli_span(&x, &bytes))
+		return sli_fail(p->context, SL_ERR_OVERFLOW, "a batch of %lld does not fit in memory", (long long)p->most);
+	bytes = sli_feed_bytes(bytes) + sli_feed_bytes(p->label_bytes) + sli_feed_bytes(p->target_bytes);
+	if (s->sparse_targets)
+		bytes += sli_feed_sparse_bytes(s->sparse_targets, p->most, value_bytes(p));
+	if (p->class_weights)
+		bytes += sli_feed_bytes(p->start_bytes) + sli_feed_bytes(p->label_bytes) + sli_feed_bytes(p->weight_bytes);
+	return sli_feed_open(&p->feed, p->context, bytes);
+}
+
 static sl_status open_pass(pass *p, bool shuffled) {
+	p->most = p->most ? p->most : p->batch;
 	p->count = sli_sample_count(p->samples);
 	p->range_bytes = (size_t)p->batch * 4 * sizeof *p->ranges;
 	p->order_bytes = shuffled ? (size_t)p->count * sizeof *p->order : 0;
@@ -154,6 +181,8 @@ static sl_status open_pass(pass *p, bool shuffled) {
 		status = sli_allocate(p->context, p->range_bytes, "a batch's sparse rows", (void **)&p->ranges);
 	if (status == SL_OK && p->class_weights)
 		status = open_weighted(p);
+	if (status == SL_OK)
+		status = open_feed(p);
 	if (status != SL_OK)
 		close_pass(p);
 	return status;
@@ -172,10 +201,39 @@ static sl_status take_sparse(const pass *p, const sl_sparse *from, const int64_t
 static sl_status take_inputs(pass *p, const int64_t *order, int64_t first, int64_t batch) {
 	const sl_samples *s = p->samples;
 	if (!s->sparse_inputs) {
-		gather_inputs(p->context, p->model, &s->inputs, order, first, batch);
-		return SL_OK;
+		sl_dense to = sli_model_activation(p->context, p->model, 0, batch);
+		void *device = to.data;
+		size_t bytes;
+		if (p->feed.device && sli_span(&to, &bytes))
+			to.data = sli_feed_room(&p->feed, bytes);
+		gather_inputs(p->context, &s->inputs, order, first, batch, &to);
+		return p->feed.device ? sli_feed_send(&p->feed, to.data, bytes, &device) : SL_OK;
 	}
 	return take_sparse(p, s->sparse_inputs, order, first, batch, p->ranges, &p->model->inputs);
+}
+
+/* The batch's targets, of the host's memory, sent to the device. */
+static sl_status send_targets(pass *p, const sl_targets *targets, int64_t batch, sl_dense *dense,
+							  sl_sparse_batch *sparse, sl_placed_targets *placed) {
+	sl_feed *feed = &p->feed;
+	void *to;
+	*placed = (sl_placed_targets){.stored_only = targets->ignore_zeros};
+	if (targets->labels) {
+		SL_TRY(sli_feed_copy(feed, targets->labels, (size_t)batch * sizeof *targets->labels, &to));
+		placed->labels = to;
+	}
+	if (targets->dense) {
+		*dense = *targets->dense;
+		SL_TRY(sli_feed_copy(feed, dense->data, (size_t)dense->rows * p->row_bytes, &dense->data));
+		placed->dense = dense;
+	}
+	if (targets->sparse) {
+		sl_sparse_batch rows;
+		sli_sparse_targets(targets->sparse, &rows);
+		SL_TRY(sli_feed_sparse(feed, &rows, value_bytes(p), sparse));
+		placed->sparse = sparse;
+	}
+	return sli_feed_end(feed);
 }
 
 /* Forward and loss of samples [first, first + batch) in the pass's order. */
@@ -205,8 +263,18 @@ static sl_status run_batch(pass *p, int64_t first, int64_t batch, bool training,
 		SL_TRY(weigh(p, batch));
 		targets = (sl_targets){.sparse = &p->weighted};
 	}
+	if (p->feed.device)
+		SL_TRY(sli_feed_begin(&p->feed));
 	SL_TRY(take_inputs(p, order, first, batch));
-	SL_TRY(sli_model_run(p->context, p->model, batch, training ? SL_MODE_TRAINING : SL_MODE_INFERENCE));
+	sl_mode mode = training ? SL_MODE_TRAINING : SL_MODE_INFERENCE;
+	if (p->feed.device) {
+		sl_placed_targets placed;
+		sl_sparse_batch sparse;
+		SL_TRY(send_targets(p, &targets, batch, &dense, &sparse, &placed));
+		SL_TRY(sli_model_run(p->context, p->model, batch, mode));
+		return sli_model_loss_at(p->context, p->model, p->loss, batch, &placed, training, sums);
+	}
+	SL_TRY(sli_model_run(p->context, p->model, batch, mode));
 	return sli_model_loss(p->context, p->model, p->loss, batch, &targets, training, sums);
 }
 
@@ -447,19 +515,58 @@ sl_status sli_model_fit(sl_context *context, sl_model *model, sl_optimizer *opti
 	return status;
 }
 
+/* The outputs of a batch into rows of the host's memory. */
+static sl_status give_outputs(pass *p, int64_t batch, const sl_dense *rows, sl_staging *stage) {
+	sl_dense from = sl_dense_transposed(sli_model_activation(p->context, p->model, sli_model_outputs(p->model), batch)),
+			 to = *rows;
+	if (!p->feed.device)
+		return sli_convert(p->context, &from, &to);
+	size_t line = (size_t)rows->cols * sl_dtype_size(rows->dtype);
+	sl_arena_mark mark = sli_arena_mark(p->context);
+	to.ld = rows->cols;
+	to.device = from.device;
+	to.device_index = from.device_index;
+	sl_status status = sli_arena_take(p->context, (size_t)batch * line, &to.data);
+	if (status == SL_OK)
+		status = sli_convert(p->context, &from, &to);
+	if (status == SL_OK)
+		status = sli_stage_fetch(stage, to.data, (size_t)batch * line);
+	sli_arena_reset(p->context, mark);
+	for (int64_t i = 0; i < batch && status == SL_OK; i++)
+		memcpy((char *)rows->data + (size_t)(i * rows->ld) * sl_dtype_size(rows->dtype),
+			   (const char *)stage->data + (size_t)i * line, line);
+	return status;
+}
+
+static sl_status predict(pass *p, sl_dense *outputs, sl_staging *stage) {
+	for (int64_t first = 0; first < p->count; first += p->batch) {
+		int64_t n = p->count - first < p->batch ? p->count - first : p->batch;
+		if (p->feed.device)
+			SL_TRY(sli_feed_begin(&p->feed));
+		SL_TRY(take_inputs(p, NULL, first, n));
+		if (p->feed.device)
+			SL_TRY(sli_feed_end(&p->feed));
+		SL_TRY(sli_model_run(p->context, p->model, n, SL_MODE_INFERENCE));
+		sl_dense to = *outputs;
+		to.rows = n;
+		to.data = (char *)to.data + (size_t)(first * to.ld) * sl_dtype_size(to.dtype);
+		SL_TRY(give_outputs(p, n, &to, stage));
+	}
+	return SL_OK;
+}
+
 sl_status sli_model_predict(sl_context *context, sl_model *model, const sl_samples *samples, sl_dense *outputs,
 							int64_t batch) {
 	pass p = {.context = context, .model = model, .samples = samples, .batch = batch};
-	int64_t count = sli_sample_count(samples);
+	sl_staging stage = {0};
 	SL_TRY(sli_model_prepare(context, model, batch, SL_MODE_INFERENCE));
-	for (int64_t first = 0; first < count; first += batch) {
-		int64_t n = count - first < batch ? count - first : batch;
-		SL_TRY(take_inputs(&p, NULL, first, n));
-		SL_TRY(sli_model_run(context, model, n, SL_MODE_INFERENCE));
-		sl_dense from = sl_dense_transposed(sli_model_activation(context, model, sli_model_outputs(model), n)), to = *outputs;
-		to.rows = n;
-		to.data = (char *)to.data + (size_t)(first * to.ld) * sl_dtype_size(to.dtype);
-		SL_TRY(sli_convert(context, &from, &to));
-	}
-	return SL_OK;
+	SL_TRY(open_pass(&p, false));
+	sl_status status = SL_OK;
+	if (p.feed.device)
+		status = sli_stage_open(&stage, p.feed.device, (size_t)(batch * outputs->cols) * sl_dtype_size(outputs->dtype));
+	if (status == SL_OK)
+		status = predict(&p, outputs, &stage);
+	sli_stage_close(&stage);
+	close_pass(&p);
+	return status;
 }

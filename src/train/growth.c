@@ -6,7 +6,9 @@
 #include <math.h>
 
 #include "core/checked.h"
+#include "core/host.h"
 #include "layers/linear.h"
+#include "ops/ops.h"
 #include "train/edit.h"
 
 enum { TILE = 1 << 17, LEAST_ROWS = 16 };
@@ -69,15 +71,38 @@ sl_status sli_offer_tiles(sl_context *context, const sl_layer *layer, const sl_t
 	return status;
 }
 
+/* A copy of panels in the host's arena, where they are a device's. */
+static sl_status bring(sl_context *context, sl_context *host, const sl_dense *panels, sl_dense *brought) {
+	size_t bytes;
+	void *data;
+	*brought = *panels;
+	if (host == context)
+		return SL_OK;
+	if (!sli_span(panels, &bytes))
+		return sli_fail(context, SL_ERR_OVERFLOW, "a batch of %lld does not fit in memory", (long long)panels->cols);
+	SL_TRY(sli_arena_take(host, bytes, &data));
+	brought->data = data;
+	brought->device = SL_DEVICE_CPU;
+	brought->device_index = 0;
+	return sli_fetch(sli_device(context), data, panels->data, bytes);
+}
+
+static sl_status offer_brought(sl_context *context, sl_context *host, const sl_layer *layer, const sl_dense *dz,
+							   const sl_dense *x, sl_selection *selection, int64_t base) {
+	sl_dense both[2], own[2];
+	SL_TRY(bring(context, host, dz, &own[0]));
+	SL_TRY(bring(context, host, x, &own[1]));
+	SL_TRY(whole(host, &own[0], &both[0]));
+	SL_TRY(whole(host, &own[1], &both[1]));
+	return offer(host, layer, &(sl_tiles){both, own_tile}, selection, base);
+}
+
 sl_status sli_offer_gradient(sl_context *context, const sl_layer *layer, const sl_dense *dz, const sl_dense *x,
 							 sl_selection *selection, int64_t base) {
-	sl_dense both[2];
-	sl_arena_mark mark = sli_arena_mark(context);
-	sl_status status = whole(context, dz, &both[0]);
-	if (status == SL_OK)
-		status = whole(context, x, &both[1]);
-	if (status == SL_OK)
-		status = offer(context, layer, &(sl_tiles){both, own_tile}, selection, base);
-	sli_arena_reset(context, mark);
+	sl_context *host;
+	SL_TRY(sli_host_context(context, &host));
+	sl_arena_mark mark = sli_arena_mark(host);
+	sl_status status = offer_brought(context, host, layer, dz, x, selection, base);
+	sli_arena_reset(host, mark);
 	return status;
 }

@@ -4,7 +4,9 @@
 
 #include <math.h>
 
+#include "backend/step.h"
 #include "layers/divided.h"
+#include "train/step.h"
 
 int sli_optimizer_states(sl_optimizer_kind kind) {
 	return kind == SL_SGD ? 0 : kind == SL_MOMENTUM || kind == SL_NESTEROV ? 1 : 2;
@@ -107,6 +109,10 @@ sl_status sli_optimizer_add(sl_context *context, sl_optimizer *optimizer, sl_lay
 		size_t bytes = (size_t)parameter.count * sl_dtype_size(parameter.dtype);
 		for (int s = 0; s < states && status == SL_OK; s++)
 			status = sli_buffer_create(&entry.state[p][s], context, bytes, true, "optimizer state");
+		if (status == SL_OK)
+			status = sli_step_reserve(context, optimizer, &parameter);
+		if (status == SL_OK && p == 0)
+			status = sli_step_upload(context, optimizer, optimizer->stale);
 		if (status != SL_OK) {
 			free_states(&entry);
 			return status;
@@ -121,6 +127,8 @@ void sl_optimizer_destroy(sl_optimizer *optimizer) {
 		return;
 	for (int i = 0; i < optimizer->count; i++)
 		free_states(&optimizer->entries[i]);
+	sli_buffer_destroy(&optimizer->step);
+	sli_stage_close(&optimizer->read);
 	sl_heap *heap = optimizer->heap;
 	sli_heap_free(heap, optimizer->entries, (size_t)optimizer->capacity * sizeof *optimizer->entries);
 	sli_heap_free(heap, optimizer, sizeof *optimizer);
@@ -244,7 +252,7 @@ static sl_status update(sl_context *context, const sl_optimizer *optimizer, cons
 						const sl_parameter *parameter, void *argument) {
 	sl_update numbers = *(const sl_update *)argument;
 	if (!parameter->decays)
-		numbers.l1 = numbers.l2 = numbers.l1_proximal = numbers.weight_decay = 0;
+		sl_step_without_decay(&numbers);
 	if (parameter->gradient_rows)
 		return update_rows(context, optimizer, entry, parameter, &numbers);
 	sl_op_desc desc = {.kind = SL_OP_UPDATE, .variant = optimizer->options.kind, .count = parameter->count};
@@ -256,8 +264,21 @@ static sl_status update(sl_context *context, const sl_optimizer *optimizer, cons
 	return sli_run(context, &desc, &args);
 }
 
-double sli_optimizer_rate(const sl_optimizer *optimizer) {
-	return optimizer->options.learning_rate * sl_schedule_factor(&optimizer->options.schedule, optimizer->steps);
+/* The same with numbers of the device's memory: one for parameters that decay, one for others. */
+static sl_status update_placed(sl_context *context, const sl_optimizer *optimizer, const sl_optimizer_entry *entry,
+							   int index, const sl_parameter *parameter, void *argument) {
+	const sl_update *numbers = argument;
+	sl_op_desc desc = {.kind = SL_OP_UPDATE, .variant = optimizer->options.kind, .count = parameter->count};
+	sl_op_args args = {
+		.vector = {parameter->value, parameter->gradient, entry->state[index][0].data, entry->state[index][1].data},
+		.count = parameter->count,
+		.update = numbers + (parameter->decays ? 0 : 1)};
+	desc.a.dtype = parameter->dtype;
+	return sli_run(context, &desc, &args);
+}
+
+double sli_optimizer_rate(const sl_optimizer *optimizer, int64_t steps) {
+	return optimizer->options.learning_rate * sl_schedule_factor(&optimizer->options.schedule, steps);
 }
 
 sl_status sli_optimizer_scale(sl_context *context, sl_optimizer *optimizer, double factor) {
@@ -265,20 +286,21 @@ sl_status sli_optimizer_scale(sl_context *context, sl_optimizer *optimizer, doub
 }
 
 void sli_optimizer_numbers(const sl_optimizer_options *o, int64_t steps, sl_update *numbers) {
-	double t = (double)steps + 1;
-	*numbers = (sl_update){.learning_rate = o->learning_rate * sl_schedule_factor(&o->schedule, steps),
-						   .momentum = o->momentum,
-						   .beta1 = o->beta1,
-						   .beta2 = o->beta2,
-						   .epsilon = o->epsilon,
-						   .correction1 = 1 - pow(o->beta1, t),
-						   .correction2 = 1 - pow(o->beta2, t),
-						   .weight_decay = o->weight_decay > 0 ? o->weight_decay : 0,
-						   .l1 = o->l1,
-						   .l2 = o->l2,
-						   .l1_proximal = o->l1_proximal,
-						   .clip_value = o->clip_value,
-						   .gradient_factor = 1};
+	sl_step_numbers(o, steps, numbers);
+}
+
+/* The numbers are the device's: nothing comes back to the host, unless clipping has to look. */
+static sl_status step_on_device(sl_context *context, sl_optimizer *optimizer) {
+	if (optimizer->stale || optimizer->step.device != sli_device(context))
+		SL_TRY(sli_step_upload(context, optimizer, true));
+	sl_step *step = sli_step_of(optimizer);
+	const sl_backend *backend = optimizer->step.device->backend;
+	if (optimizer->options.clip_norm > 0) {
+		SL_TRY(backend->fill(optimizer->step.device->device, &step->squares, 0, sizeof step->squares));
+		SL_TRY(each(context, optimizer, add_squares, &step->squares));
+	}
+	SL_TRY(sli_step_advance(context, optimizer));
+	return each(context, optimizer, update_placed, step->numbers);
 }
 
 sl_status sli_optimizer_step(sl_context *context, sl_optimizer *optimizer) {
@@ -291,6 +313,8 @@ sl_status sli_optimizer_step(sl_context *context, sl_optimizer *optimizer) {
 			return sli_fail(context, SL_ERR_STATE,
 							"layer \"%s\" was edited without this optimizer: give the optimizer to the edit",
 							optimizer->entries[i].layer->name);
+	if (!sli_on_host(sli_device(context)))
+		return step_on_device(context, optimizer);
 	sl_update numbers;
 	sli_optimizer_numbers(o, optimizer->steps, &numbers);
 	if (o->clip_norm > 0) {
@@ -308,4 +332,5 @@ sl_status sli_optimizer_step(sl_context *context, sl_optimizer *optimizer) {
 
 void sli_optimizer_set_steps(sl_optimizer *optimizer, int64_t steps) {
 	optimizer->steps = steps;
+	optimizer->stale = optimizer->step.device != NULL;
 }

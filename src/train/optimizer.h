@@ -3,6 +3,7 @@
 #ifndef SL_TRAIN_OPTIMIZER_H
 #define SL_TRAIN_OPTIMIZER_H
 
+#include "core/host.h"
 #include "layers/model.h"
 
 enum { SL_MAX_PARAMETERS = 2, SL_MAX_STATES = 2 };
@@ -23,6 +24,10 @@ struct sl_optimizer {
 	int count, capacity;
 	/* A model whose layers are divided: norms are of all ranks' gradients. Borrowed; NULL: none. */
 	const sl_model *divided;
+	/* Of a device that has memory of its own: an sl_step, and where the host reads it. */
+	sl_buffer step;
+	sl_staging read;
+	bool stale;   /* it does not know options and steps yet */
 	bool sharded; /* the state is spread over ranks: src/train/shard.c */
 };
 
@@ -36,7 +41,7 @@ sl_status sli_optimizer_step(sl_context *context, sl_optimizer *optimizer);
 sl_status sli_optimizer_scale(sl_context *context, sl_optimizer *optimizer, double factor);
 /* What a step after `steps` others uses; clipping by norm is the caller's affair. */
 void sli_optimizer_numbers(const sl_optimizer_options *options, int64_t steps, sl_update *numbers);
-double sli_optimizer_rate(const sl_optimizer *optimizer);
+double sli_optimizer_rate(const sl_optimizer *optimizer, int64_t steps);
 /* For loading a training state. */
 void sli_optimizer_set_steps(sl_optimizer *optimizer, int64_t steps);
 

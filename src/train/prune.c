@@ -3,6 +3,7 @@
 #include "layers/linear.h"
 #include "sparse/random.h"
 #include "train/edit.h"
+#include "train/visit.h"
 
 static sl_status finish(sl_context *context, sl_layer_edit *e) {
 	void *scratch;
@@ -21,7 +22,7 @@ static sl_status prune(sl_context *context, sl_layer_edit *e, int64_t keep) {
 	return finish(context, e);
 }
 
-sl_status sli_layer_prune(sl_context *context, sl_layer *layer, int64_t keep, sl_optimizer *optimizer) {
+static sl_status prune_layer(sl_context *context, sl_layer *layer, int64_t keep, sl_optimizer *optimizer) {
 	sl_layer_edit e;
 	sl_arena_mark mark = sli_arena_mark(context);
 	sl_status status = sli_edit_begin(context, &e, layer, optimizer);
@@ -30,6 +31,12 @@ sl_status sli_layer_prune(sl_context *context, sl_layer *layer, int64_t keep, sl
 	sli_edit_end(&e);
 	sli_arena_reset(context, mark);
 	return status;
+}
+
+sl_status sli_layer_prune(sl_context *context, sl_layer *layer, int64_t keep, sl_optimizer *optimizer) {
+	sl_visit v;
+	SL_TRY(sli_visit_begin(&v, context, &layer, 1, optimizer));
+	return sli_visit_end(&v, prune_layer(v.host, layer, keep, optimizer));
 }
 
 /* The smallest of all layers together (wanted NULL: `all`), or wanted[i] of each. */
@@ -61,8 +68,8 @@ static sl_status prune_layers(sl_context *context, sl_layer_edit *edits, int cou
 	return SL_OK;
 }
 
-sl_status sli_model_prune(sl_context *context, sl_model *model, int count, int64_t all, const int64_t *wanted,
-						  sl_optimizer *optimizer) {
+static sl_status prune_model(sl_context *context, sl_model *model, int count, int64_t all, const int64_t *wanted,
+							 sl_optimizer *optimizer) {
 	void *memory;
 	size_t bytes = (size_t)count * sizeof(sl_layer_edit);
 	sl_arena_mark mark = sli_arena_mark(context);
@@ -79,6 +86,13 @@ sl_status sli_model_prune(sl_context *context, sl_model *model, int count, int64
 	return status;
 }
 
+sl_status sli_model_prune(sl_context *context, sl_model *model, int count, int64_t all, const int64_t *wanted,
+						  sl_optimizer *optimizer) {
+	sl_visit v;
+	SL_TRY(sli_visit_begin(&v, context, model->layers, count, optimizer));
+	return sli_visit_end(&v, prune_model(v.host, model, count, all, wanted, optimizer));
+}
+
 /* What sees the gradient of one layer. */
 typedef struct offering {
 	sl_selection *selection;
@@ -93,9 +107,11 @@ static sl_status candidates(sl_context *context, sl_layer *layer, int64_t count,
 							const sl_dense *dy, sl_selection *s) {
 	offering o = {s};
 	int64_t limit = sli_growth_limit(spread, count, layer->out_features);
-	SL_TRY(sli_selection_begin(context, s, count, limit, layer->in_features, layer->dtype));
+	sl_context *host;
+	SL_TRY(sli_host_context(context, &host));
+	SL_TRY(sli_selection_begin(host, s, count, limit, layer->in_features, layer->dtype));
 	SL_TRY(sli_layer_watch(context, layer, saved, dy, &(sl_gradient_watch){offer, &o}));
-	return sli_selection_finish(context, s);
+	return sli_selection_finish(host, s);
 }
 
 static sl_status regrow(sl_context *context, sl_layer_edit *e, int64_t count, sl_selection *s, bool drawn,
@@ -116,19 +132,30 @@ static sl_status regrow(sl_context *context, sl_layer_edit *e, int64_t count, sl
 	return finish(context, e);
 }
 
+static sl_status regrow_layer(sl_context *context, sl_layer *layer, int64_t count, sl_optimizer *optimizer,
+							  sl_selection *s, bool drawn, uint64_t stream) {
+	sl_layer_edit e = {0};
+	sl_arena_mark mark = sli_arena_mark(context);
+	sl_status status = sli_edit_begin(context, &e, layer, optimizer);
+	if (status == SL_OK)
+		status = regrow(context, &e, count, s, drawn, stream);
+	sli_edit_end(&e);
+	sli_arena_reset(context, mark);
+	return status;
+}
+
 sl_status sli_layer_regrow(sl_context *context, sl_layer *layer, int64_t *moves, sl_optimizer *optimizer,
 						   sl_saved *saved, const sl_dense *dy, double spread, uint64_t stream) {
-	sl_layer_edit e = {0};
 	sl_selection s = {0};
+	sl_visit v;
 	sl_arena_mark mark = sli_arena_mark(context);
 	sl_status status = saved ? candidates(context, layer, *moves, spread, saved, dy, &s) : SL_OK;
 	if (status == SL_OK && saved)
 		*moves = s.have;
 	if (status == SL_OK)
-		status = sli_edit_begin(context, &e, layer, optimizer);
+		status = sli_visit_begin(&v, context, &layer, 1, optimizer);
 	if (status == SL_OK)
-		status = regrow(context, &e, *moves, &s, !saved, stream);
-	sli_edit_end(&e);
+		status = sli_visit_end(&v, regrow_layer(v.host, layer, *moves, optimizer, &s, !saved, stream));
 	sli_selection_free(&s);
 	sli_arena_reset(context, mark);
 	return status;

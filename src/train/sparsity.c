@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "core/checked.h"
+#include "core/host.h"
 #include "sparse/density.h"
 
 static sl_status refuse(sl_context *context, const char *name, double value, const char *range) {
@@ -159,6 +160,7 @@ sl_status sli_sparsity_set(sl_context *context, sl_model *model, const sl_sparsi
 	void *memory;
 	SL_TRY(count_governed(context, model, o, &count));
 	size_t n = (size_t)count;
+	SL_TRY(sli_host_context(context, &context));
 	sl_arena_mark mark = sli_arena_mark(context);
 	SL_TRY(sli_arena_take(context, n * (sizeof(sl_governed) + sizeof(int64_t[2]) + sizeof(double)), &memory));
 	sl_governed *layers = memory;
@@ -228,6 +230,7 @@ static sl_status begin_selection(sl_sparsity *s, sl_context *context, sl_selecti
 		any = one;
 	}
 	int64_t limit = sli_growth_limit(s->options.spread, moves, neurons);
+	SL_TRY(sli_host_context(context, &context));
 	return sli_selection_begin(context, selection, moves, limit, widest, any->dtype);
 }
 
