@@ -3,11 +3,22 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 const char *sli_isa_name(sl_isa isa) {
 	static const char *const names[] = {"scalar", "avx2", "avx512"};
 	return names[isa];
 }
+
+#if defined(__x86_64__)
+/* Clang 14 has no name for it. */
+static bool has_f16c(void) {
+	unsigned a, b, c, d;
+	return __get_cpuid(1, &a, &b, &c, &d) && (c & 1u << 29);
+}
+#endif
 
 bool sli_cpu_has(sl_isa isa) {
 #if defined(__x86_64__)
@@ -16,7 +27,7 @@ bool sli_cpu_has(sl_isa isa) {
 		return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
 			   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
 	if (isa == SL_ISA_AVX2)
-		return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+		return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 #endif
 	return isa == SL_ISA_SCALAR;
 }
