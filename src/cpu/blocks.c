@@ -95,117 +95,207 @@ static sl_status choose_groups(sl_cpu *cpu, sl_blocks *b, const sl_pattern_array
 	return SL_OK;
 }
 
+/*
+ * A group of rows is cut in three turns of all threads: pieces of rows at the ends of the blocks, then cell by cell the
+ * rows sorted by length, then pieces of a cell's rows written. Each writes to places of its own that the turn before
+ * fixed, so that the plan is the same however many there are.
+ */
+enum { CUT_ROWS = 64, WRITTEN_ROWS = 128 };
+
 typedef struct cutter {
 	const sl_pattern_arrays *s;
 	sl_blocks *b;
-	int64_t *at;      /* by row of the group: how far it was cut */
-	int64_t *length;  /* by row of the group: entries in the block */
-	int64_t *buckets; /* rows by length, then where the rows of a length begin */
-	int32_t *order;
-	int64_t offset, row, class;
+	const void *permutation;
+	sl_dtype permutation_dtype;
+	int32_t *cuts;    /* by block, and row of the largest group: where the block ends, from the row's begin */
+	int32_t *buckets; /* by block, `lengths` each: rows by length, then where the rows of a length begin */
+	int64_t *offsets; /* by block and piece of its rows: where the entries begin */
+	int64_t most_rows, lengths, pieces;
+	int64_t group, first, rows; /* the group at hand */
 } cutter;
 
-/* Sort the rows of a cell by falling length (a counting sort, so rows of one length stay in order), append them. */
-static void append_cell(cutter *c, int64_t g, int64_t block, bool keep_empty, bool count_only) {
-	sl_blocks *b = c->b;
-	int64_t rows = b->group[g + 1] - b->group[g], first = b->group[g], end = (block + 1) * b->columns;
-	int64_t most = 0;
-	for (int64_t r = 0; r < rows; r++) {
-		int64_t limit = sli_cpu_offset(c->s->row_offsets, c->s->offset_dtype, first + r + 1), k = c->at[r];
-		while (k < limit && c->s->col_indices[k] < end)
-			k++;
-		c->length[r] = k - c->at[r];
-		most = c->length[r] > most ? c->length[r] : most;
-		c->at[r] = k;
-	}
-	memset(c->buckets, 0, (size_t)(most + 2) * sizeof *c->buckets);
-	for (int64_t r = 0; r < rows; r++)
-		c->buckets[c->length[r]]++;
-	int64_t kept = keep_empty ? rows : rows - c->buckets[0];
-	for (int64_t l = most; l >= (keep_empty ? 0 : 1); l--)
-		if (c->buckets[l]) {
-			if (!count_only)
-				b->classes[c->class] = (sl_row_class){(int32_t)l, (int32_t)c->buckets[l]};
-			c->class ++;
+static int64_t row_begin(const cutter *c, int64_t row) {
+	return sli_cpu_offset(c->s->row_offsets, c->s->offset_dtype, c->first + row);
+}
+static int64_t cut_before(const cutter *c, int64_t block, int64_t row) {
+	return block ? c->cuts[(block - 1) * c->most_rows + row] : 0;
+}
+static int64_t length_of(const cutter *c, int64_t block, int64_t row) {
+	return c->cuts[block * c->most_rows + row] - cut_before(c, block, row);
+}
+
+static void cut_rows(void *argument, size_t index) {
+	const cutter *c = argument;
+	int64_t begin = (int64_t)index * CUT_ROWS, end = begin + CUT_ROWS < c->rows ? begin + CUT_ROWS : c->rows;
+	for (int64_t r = begin; r < end; r++) {
+		int64_t first = row_begin(c, r), count = row_begin(c, r + 1) - first, k = 0;
+		const int32_t *columns = c->s->col_indices + first;
+		for (int64_t block = 0; block < c->b->blocks - 1; block++) {
+			int64_t stop = (block + 1) * c->b->columns;
+			while (k < count && columns[k] < stop)
+				k++;
+			c->cuts[block * c->most_rows + r] = (int32_t)k;
 		}
-	if (count_only) {
-		c->row += kept;
-		return;
+		c->cuts[(c->b->blocks - 1) * c->most_rows + r] = (int32_t)count;
 	}
-	int64_t place = 0;
-	for (int64_t l = most; l >= 0; l--) {
-		int64_t count = c->buckets[l];
-		c->buckets[l] = place;
+}
+
+static bool keeps_empty(const sl_blocks *b, int64_t block) {
+	return block == 0 || block == b->blocks - 1;
+}
+
+/* A cell's rows by length; returns the greatest. */
+static int64_t count_lengths(const cutter *c, int64_t block, int32_t *buckets) {
+	int64_t most = 0;
+	memset(buckets, 0, (size_t)c->lengths * sizeof *buckets);
+	for (int64_t r = 0; r < c->rows; r++) {
+		int64_t length = length_of(c, block, r);
+		buckets[length]++;
+		most = length > most ? length : most;
+	}
+	return most;
+}
+
+/* What a cell will hold, to the places behind it in the arrays of beginnings. */
+static void count_cell(void *argument, size_t index) {
+	const cutter *c = argument;
+	sl_blocks *b = c->b;
+	int64_t block = (int64_t)index, cell = c->group * b->blocks + block, classes = 0, entries = 0;
+	int32_t *buckets = c->buckets + block * c->lengths;
+	int64_t most = count_lengths(c, block, buckets);
+	for (int64_t l = most; l >= (keeps_empty(b, block) ? 0 : 1); l--)
+		classes += buckets[l] != 0;
+	for (int64_t l = 1; l <= most; l++)
+		entries += l * buckets[l];
+	b->first_offset[cell + 1] = entries;
+	b->first_row[cell + 1] = keeps_empty(b, block) ? c->rows : c->rows - buckets[0];
+	b->first_class[cell + 1] = classes;
+}
+
+/* Sort the rows of a cell by falling length (a counting sort, so rows of one length stay in order). */
+static void sort_cell(void *argument, size_t index) {
+	const cutter *c = argument;
+	sl_blocks *b = c->b;
+	int64_t block = (int64_t)index, cell = c->group * b->blocks + block, place = 0;
+	int32_t *buckets = c->buckets + block * c->lengths;
+	int64_t kept = b->first_row[cell + 1] - b->first_row[cell], offset = b->first_offset[cell];
+	sl_block_row *rows = b->row + b->first_row[cell];
+	sl_row_class *class = b->classes + b->first_class[cell];
+	for (int64_t l = count_lengths(c, block, buckets); l >= 0; l--) {
+		int32_t count = buckets[l];
+		if (count && (l || keeps_empty(b, block)))
+			*class ++ = (sl_row_class){(int32_t)l, count};
+		buckets[l] = (int32_t)place;
 		place += count;
 	}
-	for (int64_t r = 0; r < rows; r++)
-		c->order[c->buckets[c->length[r]]++] = (int32_t)r;
-	int64_t stride = b->vectors * SL_VECTOR * (int64_t)sizeof(float), base = block * b->columns;
+	for (int64_t r = 0; r < c->rows; r++) {
+		int64_t at = buckets[length_of(c, block, r)]++;
+		if (at < kept)
+			rows[at] = (sl_block_row){(int32_t)r, 0};
+	}
 	for (int64_t i = 0; i < kept; i++) {
-		int64_t r = c->order[i], from = c->at[r] - c->length[r];
-		b->row[c->row++] = (sl_block_row){(int32_t)(first + r), (int32_t)(b->gather ? c->offset : from)};
-		for (int64_t k = from; k < c->at[r]; k++, c->offset++) {
-			int64_t bytes = (c->s->col_indices[k] - base) * stride;
-			if (b->wide)
-				((uint32_t *)b->offsets)[c->offset] = (uint32_t)bytes;
-			else
-				((uint16_t *)b->offsets)[c->offset] = (uint16_t)bytes;
-			if (b->gather)
-				b->gather[c->offset] = (int32_t)k; /* of the structure; the permutation comes behind it */
-		}
+		int64_t r = rows[i].row;
+		if (i % WRITTEN_ROWS == 0)
+			c->offsets[block * c->pieces + i / WRITTEN_ROWS] = offset;
+		rows[i] = (sl_block_row){(int32_t)(c->first + r),
+								 (int32_t)(b->gather ? offset : row_begin(c, r) + cut_before(c, block, r))};
+		offset += length_of(c, block, r);
 	}
 }
 
-static void cut(cutter *c, bool count_only) {
+static void write_entries(void *argument, size_t index) {
+	const cutter *c = argument;
 	sl_blocks *b = c->b;
-	c->offset = c->row = c->class = 0;
-	for (int64_t g = 0; g < b->groups; g++) {
-		for (int64_t r = b->group[g]; r < b->group[g + 1]; r++)
-			c->at[r - b->group[g]] = sli_cpu_offset(c->s->row_offsets, c->s->offset_dtype, r);
-		for (int64_t block = 0; block < b->blocks; block++) {
-			int64_t cell = g * b->blocks + block;
-			if (!count_only) {
-				b->first_offset[cell] = c->offset;
-				b->first_row[cell] = c->row;
-				b->first_class[cell] = c->class;
-			}
-			int64_t before = c->offset;
-			append_cell(c, g, block, block == 0 || block == b->blocks - 1, count_only);
-			b->largest_cell = c->offset - before > b->largest_cell ? c->offset - before : b->largest_cell;
-		}
-	}
-	if (!count_only) {
-		int64_t cell = b->groups * b->blocks;
-		b->first_offset[cell] = c->offset;
-		b->first_row[cell] = c->row;
-		b->first_class[cell] = c->class;
+	int64_t block = (int64_t)index / c->pieces, piece = (int64_t)index % c->pieces, cell = c->group * b->blocks + block;
+	int64_t begin = b->first_row[cell] + piece * WRITTEN_ROWS, end = begin + WRITTEN_ROWS;
+	int32_t base = (int32_t)(block * b->columns);
+	int32_t stride = (int32_t)(b->vectors * SL_VECTOR * (int64_t)sizeof(float));
+	end = end < b->first_row[cell + 1] ? end : b->first_row[cell + 1];
+	int64_t offset = begin < end ? c->offsets[index] : 0;
+	for (int64_t i = begin; i < end; i++) {
+		int64_t r = b->row[i].row - c->first, from = row_begin(c, r) + cut_before(c, block, r);
+		int64_t count = length_of(c, block, r);
+		const int32_t *columns = c->s->col_indices + from;
+		if (b->wide)
+			for (int64_t k = 0; k < count; k++)
+				((uint32_t *)b->offsets)[offset + k] = (uint32_t)((columns[k] - base) * stride);
+		else
+			for (int64_t k = 0; k < count; k++)
+				((uint16_t *)b->offsets)[offset + k] = (uint16_t)((columns[k] - base) * stride);
+		for (int64_t k = 0; b->gather && k < count; k++)
+			b->gather[offset + k] = (int32_t)sli_cpu_offset(c->permutation, c->permutation_dtype, from + k);
+		offset += count;
 	}
 }
 
-static bool build(sl_cpu *cpu, cutter *c, const void *permutation, sl_dtype permutation_dtype) {
+static void each_group(sl_cpu *cpu, cutter *c, bool write) {
+	const sl_host *host = cpu->host;
+	sl_blocks *b = c->b;
+	for (int64_t g = 0; g < b->groups; g++) {
+		c->group = g;
+		c->first = b->group[g];
+		c->rows = b->group[g + 1] - b->group[g];
+		if (!write || b->groups > 1) /* one group is still cut from when it was counted */
+			host->parallel(host->user, (size_t)sli_ceil_div(c->rows, CUT_ROWS), cut_rows, c);
+		host->parallel(host->user, (size_t)b->blocks, write ? sort_cell : count_cell, c);
+		if (write)
+			host->parallel(host->user, (size_t)(b->blocks * c->pieces), write_entries, c);
+	}
+}
+
+/* Counts of cells to where they begin. */
+static void place_cells(sl_blocks *b) {
+	int64_t cells = b->groups * b->blocks;
+	b->first_offset[0] = b->first_row[0] = b->first_class[0] = 0;
+	for (int64_t i = 0; i < cells; i++) {
+		b->largest_cell = b->first_offset[i + 1] > b->largest_cell ? b->first_offset[i + 1] : b->largest_cell;
+		b->first_offset[i + 1] += b->first_offset[i];
+		b->first_row[i + 1] += b->first_row[i];
+		b->first_class[i + 1] += b->first_class[i];
+	}
+	b->row_count = b->first_row[cells];
+	b->class_count = b->first_class[cells];
+}
+
+static bool build(sl_cpu *cpu, cutter *c) {
 	sl_blocks *b = c->b;
 	int64_t cells = b->groups * b->blocks + 1;
-	cut(c, true);
-	b->row_count = c->row;
-	b->class_count = c->class;
 	b->first_offset = take(cpu, cells, sizeof *b->first_offset);
 	b->first_row = b->first_offset ? take(cpu, cells, sizeof *b->first_row) : NULL;
 	b->first_class = b->first_row ? take(cpu, cells, sizeof *b->first_class) : NULL;
-	b->offsets = b->first_class ? take(cpu, b->nnz, offset_size(b)) : NULL;
+	if (!b->first_class)
+		return false;
+	each_group(cpu, c, false);
+	place_cells(b);
+	b->offsets = take(cpu, b->nnz, offset_size(b));
 	b->row = b->offsets ? take(cpu, b->row_count + SL_ROWS_AHEAD, sizeof *b->row) : NULL;
 	b->classes = b->row ? take(cpu, b->class_count, sizeof *b->classes) : NULL;
-	if (!b->classes)
-		return false;
-	if (permutation) {
+	if (b->classes && c->permutation)
 		b->gather = take(cpu, b->nnz, sizeof *b->gather);
-		if (!b->gather)
-			return false;
-	}
-	cut(c, false);
+	if (!b->classes || (c->permutation && !b->gather))
+		return false;
+	each_group(cpu, c, true);
 	memset(b->row + b->row_count, 0, SL_ROWS_AHEAD * sizeof *b->row);
-	for (int64_t i = 0; permutation && i < b->nnz; i++)
-		b->gather[i] = (int32_t)sli_cpu_offset(permutation, permutation_dtype, b->gather[i]);
 	return true;
+}
+
+/* With room for the largest group. */
+static bool cut(sl_cpu *cpu, sl_blocks *b, const sl_pattern_arrays *s, const void *permutation,
+				sl_dtype permutation_dtype) {
+	cutter c = {.s = s, .b = b, .permutation = permutation, .permutation_dtype = permutation_dtype};
+	for (int64_t g = 0; g < b->groups; g++)
+		c.most_rows = b->group[g + 1] - b->group[g] > c.most_rows ? b->group[g + 1] - b->group[g] : c.most_rows;
+	/* A row has at most as many entries in a block as the block has columns. */
+	c.lengths = (b->columns < s->cols ? b->columns : s->cols) + 1;
+	c.pieces = sli_ceil_div(c.most_rows ? c.most_rows : 1, WRITTEN_ROWS);
+	c.cuts = take(cpu, b->blocks * c.most_rows, sizeof *c.cuts);
+	c.buckets = c.cuts ? take(cpu, b->blocks * c.lengths, sizeof *c.buckets) : NULL;
+	c.offsets = c.buckets ? take(cpu, b->blocks * c.pieces, sizeof *c.offsets) : NULL;
+	bool built = c.offsets && build(cpu, &c);
+	give(cpu, c.cuts, b->blocks * c.most_rows, sizeof *c.cuts);
+	give(cpu, c.buckets, b->blocks * c.lengths, sizeof *c.buckets);
+	give(cpu, c.offsets, b->blocks * c.pieces, sizeof *c.offsets);
+	return built;
 }
 
 sl_blocks *sli_blocks_create(sl_cpu *cpu, const sl_pattern_arrays *s, const void *permutation,
@@ -217,21 +307,7 @@ sl_blocks *sli_blocks_create(sl_cpu *cpu, const sl_pattern_arrays *s, const void
 		*b = (sl_blocks){.rows = s->rows, .nnz = s->nnz};
 		sli_blocks_shape(b, s, width, n, kernel->kind, kernel->isa);
 		b->by_cell = permutation && n <= 2 * b->vectors * SL_VECTOR;
-		if (choose_groups(cpu, b, s, n) == SL_OK) {
-			int64_t rows = 0;
-			for (int64_t g = 0; g < b->groups; g++)
-				rows = b->group[g + 1] - b->group[g] > rows ? b->group[g + 1] - b->group[g] : rows;
-			/* A row has at most as many entries in a block as the block has columns. */
-			int64_t lengths = (b->columns < s->cols ? b->columns : s->cols) + 2;
-			size_t bytes = (size_t)(2 * rows + lengths) * sizeof(int64_t) + (size_t)rows * sizeof(int32_t) + 64;
-			int64_t *scratch = host->allocate(host->user, bytes);
-			if (scratch) {
-				cutter c = {.s = s, .b = b, .at = scratch, .length = scratch + rows, .buckets = scratch + 2 * rows};
-				c.order = (int32_t *)(c.buckets + lengths);
-				built = build(cpu, &c, permutation, permutation_dtype);
-				host->release(host->user, scratch, bytes);
-			}
-		}
+		built = choose_groups(cpu, b, s, n) == SL_OK && cut(cpu, b, s, permutation, permutation_dtype);
 	}
 	if (built)
 		return b;
