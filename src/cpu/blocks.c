@@ -74,9 +74,11 @@ int64_t sli_blocks_even_groups(int64_t groups, int64_t rows, int64_t tiles, int6
 }
 
 /* Groups of rows with about the same work, enough of them for the threads, few enough to reuse a block. */
-static sl_status choose_groups(sl_cpu *cpu, sl_blocks *b, const sl_pattern_arrays *s, int64_t n) {
+static sl_status choose_groups(sl_cpu *cpu, sl_blocks *b, const sl_pattern_arrays *s, int64_t n, bool samples) {
 	enum { ROW_COST = 4 };
-	int64_t threads = cpu->host->threads, tiles = b->by_cell ? 1 : sli_ceil_div(n > 0 ? n : 1, b->vectors * SL_VECTOR);
+	/* A sample is summed over all tiles by one task, and so are tiles that share what is gathered. */
+	bool one = samples || b->by_cell;
+	int64_t threads = cpu->host->threads, tiles = one ? 1 : sli_ceil_div(n > 0 ? n : 1, b->vectors * SL_VECTOR);
 	b->groups =
 		sli_blocks_even_groups(sli_ceil_div(s->rows ? s->rows : 1, sli_blocks_group_rows(b)), s->rows, tiles, threads);
 	b->group = take(cpu, b->groups + 1, sizeof *b->group);
@@ -307,7 +309,8 @@ sl_blocks *sli_blocks_create(sl_cpu *cpu, const sl_pattern_arrays *s, const void
 		*b = (sl_blocks){.rows = s->rows, .nnz = s->nnz};
 		sli_blocks_shape(b, s, width, n, kernel->kind, kernel->isa);
 		b->by_cell = permutation && n <= 2 * b->vectors * SL_VECTOR;
-		built = choose_groups(cpu, b, s, n) == SL_OK && cut(cpu, b, s, permutation, permutation_dtype);
+		built = choose_groups(cpu, b, s, n, kernel->kind == SL_OP_SDDMM) == SL_OK &&
+				cut(cpu, b, s, permutation, permutation_dtype);
 	}
 	if (built)
 		return b;
