@@ -147,6 +147,8 @@ static void time_steps(const data *d, int threads, double *seconds, double *fast
 	for (int r = -1; r < ROUNDS; r++)
 		for (int i = 0; i < RECIPES; i++) {
 			sl_loss_result result;
+			if (threads != 1)
+				bench_settle(); /* until the threads of the network before wait no more */
 			double began = bench_seconds();
 			for (int s = 0; s < STEPS; s++) {
 				must(n[i].context, sl_model_train_batch(n[i].context, n[i].model, SL_SOFTMAX_CROSS_ENTROPY, &x,
