@@ -154,27 +154,39 @@ typedef struct carrying {
 
 /* One array. New entries come at random: no branches. */
 #define CARRY(type)                                                                                                    \
-	do {                                                                                                               \
+	static void carry_one_##type(const sl_carried *array, const int64_t *map, int64_t begin, int64_t end) {            \
 		const type *from = array->from;                                                                                \
 		type *to = array->to, fill = (type)array->fill;                                                                \
 		for (int64_t i = begin; i < end; i++) {                                                                        \
 			type old = from[map[i] & ~(map[i] >> 63)];                                                                 \
 			to[i] = map[i] < 0 ? fill : old;                                                                           \
 		}                                                                                                              \
-	} while (0)
+	}                                                                                                                  \
+	/* Two arrays: the map is looked at once for both. */                                                              \
+	static void carry_two_##type(const sl_carried *array, const int64_t *map, int64_t begin, int64_t end) {            \
+		const type *from = array[0].from, *from2 = array[1].from, fill = (type)array[0].fill,                          \
+				   fill2 = (type)array[1].fill;                                                                        \
+		type *restrict to = array[0].to, *restrict to2 = array[1].to;                                                  \
+		for (int64_t i = begin; i < end; i++) {                                                                        \
+			int64_t at = map[i] & ~(map[i] >> 63);                                                                     \
+			type old = from[at], old2 = from2[at];                                                                     \
+			to[i] = map[i] < 0 ? fill : old;                                                                           \
+			to2[i] = map[i] < 0 ? fill2 : old2;                                                                        \
+		}                                                                                                              \
+	}
+CARRY(float)
+CARRY(double)
 
 /* A stretch of the map for all arrays, while it is in the nearest cache. */
 static void carry_piece(void *argument, size_t index) {
 	const carrying *c = argument;
 	int64_t begin = (int64_t)index * CARRIED, end = begin + CARRIED < c->nnz ? begin + CARRIED : c->nnz;
-	const int64_t *map = c->map;
-	for (int a = 0; a < c->count; a++) {
-		const sl_carried *array = &c->arrays[a];
-		if (c->dtype == SL_F32)
-			CARRY(float);
-		else
-			CARRY(double);
-	}
+	bool f32 = c->dtype == SL_F32;
+	int a = 0;
+	for (; a + 2 <= c->count; a += 2)
+		(f32 ? carry_two_float : carry_two_double)(&c->arrays[a], c->map, begin, end);
+	if (a < c->count)
+		(f32 ? carry_one_float : carry_one_double)(&c->arrays[a], c->map, begin, end);
 }
 
 void sli_carry(sl_context *context, const sl_carried *arrays, int count, sl_dtype dtype, const int64_t *map,

@@ -125,27 +125,58 @@ static void draw_piece(void *argument, size_t index) {
 		d->numbers[i] = draw_below(&rng, d->total);
 }
 
-/* Two sorted lists into one without what came before; the second is sorted within. Returns its length. */
-static int64_t merge_new(const int64_t *a, int64_t na, const int64_t *b, int64_t nb, int64_t *to) {
-	int64_t i = 0, j = 0, used = 0;
-	while (i < na || j < nb) {
-		int64_t next = j == nb || (i < na && a[i] <= b[j]) ? a[i++] : b[j++];
-		to[used] = next;
-		used += !used || to[used - 1] != next;
+/* A sorted list without what comes again. Returns its length. */
+static int64_t unite(int64_t *numbers, int64_t count) {
+	int64_t used = count > 0;
+	for (int64_t i = 1; i < count; i++) {
+		numbers[used] = numbers[i];
+		used += numbers[i] != numbers[i - 1];
 	}
 	return used;
+}
+
+/* The first of a sorted list that is not below `wanted`. */
+static int64_t first_from(const int64_t *numbers, int64_t count, int64_t wanted) {
+	int64_t low = 0, high = count;
+	while (low < high) {
+		int64_t middle = low + (high - low) / 2;
+		if (numbers[middle] < wanted)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* A few sorted numbers into many, from the end; what is there already is left out. Returns the length. */
+static int64_t insert(int64_t *numbers, int64_t have, int64_t *fresh, int64_t count) {
+	int64_t used = 0;
+	for (int64_t i = 0; i < count; i++) {
+		int64_t at = first_from(numbers, have, fresh[i]);
+		fresh[used] = fresh[i];
+		used += at == have || numbers[at] != fresh[i];
+	}
+	int64_t end = have;
+	for (int64_t i = used; i-- > 0;) {
+		int64_t at = first_from(numbers, end, fresh[i]);
+		memmove(numbers + at + i + 1, numbers + at, (size_t)(end - at) * sizeof *numbers);
+		numbers[at + i] = fresh[i];
+		end = at;
+	}
+	return have + used;
 }
 
 /* What is drawn twice is drawn again: at most half of the numbers are taken, so few rounds do. */
 static void draw_few(sl_context *context, int64_t *numbers, int64_t count, int64_t total, uint64_t stream,
 					 int64_t *fresh, int64_t *scratch) {
-	draws d = {.seed = sli_seed(context), .stream = stream, .total = (uint64_t)total, .numbers = fresh};
+	draws d = {.seed = sli_seed(context), .stream = stream, .total = (uint64_t)total};
 	for (int64_t have = 0; have < count; d.round++) {
+		d.numbers = have ? fresh : numbers;
 		d.count = count - have;
 		sli_parallel(context, (size_t)sli_ceil_div(d.count, DRAWS), draw_piece, &d);
-		sli_sort_cells(fresh, scratch, d.count, total - 1);
-		have = merge_new(numbers, have, fresh, d.count, scratch);
-		memcpy(numbers, scratch, (size_t)have * sizeof *numbers);
+		sli_sort_cells(d.numbers, scratch, d.count, total - 1);
+		int64_t distinct = unite(d.numbers, d.count);
+		have = have ? insert(numbers, have, fresh, distinct) : distinct;
 	}
 }
 
@@ -180,18 +211,6 @@ static int64_t missing_before(const placing *p, int64_t row) {
 	return p->first + row * p->a->cols - sli_index(p->a->row_offsets, p->a->offset_dtype, row);
 }
 
-static int64_t number_from(const placing *p, int64_t wanted) {
-	int64_t low = 0, high = p->count;
-	while (low < high) {
-		int64_t middle = low + (high - low) / 2;
-		if (p->numbers[middle] < wanted)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
-}
-
 static void place_rows(const placing *p, int64_t row, int64_t end, int64_t i, int64_t last) {
 	const sl_pattern_arrays *a = p->a;
 	for (int64_t r = row; r < end && i < last; r++) {
@@ -224,7 +243,7 @@ void sli_missing_cells(sl_context *context, const sl_pattern_arrays *a, int64_t 
 	placing_pieces all = {.p = &p};
 	for (int i = 0; i <= PIECES; i++) {
 		all.rows[i] = a->rows / PIECES * i + (i == PIECES ? a->rows % PIECES : 0);
-		all.begins[i] = number_from(&p, missing_before(&p, all.rows[i]));
+		all.begins[i] = first_from(numbers, count, missing_before(&p, all.rows[i]));
 	}
 	sli_parallel(context, PIECES, place_piece, &all);
 }

@@ -101,7 +101,7 @@ static void count_listed(void *argument, size_t index) {
 		for (int64_t i = p->begin; i < p->end; i++)                                                                    \
 			marks[i] = (bits[i] & magnitude) < threshold;                                                              \
 		/* Of what equals the threshold the first are kept. */                                                         \
-		for (int64_t i = p->begin, equal = p->equal_before; i < p->end && p->equal; i++)                               \
+		for (int64_t i = p->begin, equal = p->equal_before; equal < p->equal_before + p->equal; i++)                   \
 			if ((bits[i] & magnitude) == threshold)                                                                    \
 				marks[i] = equal++ >= r->kept_equal;                                                                   \
 	} while (0)

@@ -5,7 +5,7 @@
 #endif
 
 #include "core/checked.h"
-#include "sparse/rank.h"
+#include "sparse/best.h"
 
 enum { GROUP = 8, BLOCK = 16, PARTS = 8, LANES = 64 };
 
@@ -127,6 +127,8 @@ typedef struct offer {
 	int64_t *count, *place; /* by row of the tile */
 	int64_t *digits;        /* PARTS rows of SL_KEY_DIGITS */
 	char *rows;             /* GROUPS' worth of one row, where rows are limited */
+	sl_scored_cell *best;   /* `most` a row, where these were found without another look at the row */
+	int64_t most;
 } offer;
 
 static int32_t least32(const sl_selection *s) {
@@ -291,6 +293,38 @@ static void limit_rows(const offer *o, size_t index) {
 	}
 }
 
+static sl_score_row score_row(const offer *o, int64_t r) {
+	const sl_pattern_arrays *a = o->pattern;
+	int64_t begin = sli_index(a->row_offsets, a->offset_dtype, o->row + r);
+	int64_t end = sli_index(a->row_offsets, a->offset_dtype, o->row + r + 1);
+	char *scores = (char *)o->tile->data + (size_t)(r * o->tile->ld) * sl_dtype_size(o->tile->dtype);
+	return (sl_score_row){.scores = scores,
+						  .dtype = o->tile->dtype,
+						  .cols = o->tile->cols,
+						  .first = o->base + (o->row + r) * o->tile->cols,
+						  .taken = a->col_indices + begin,
+						  .taken_count = end - begin};
+}
+
+static void best_of_rows(const offer *o, size_t index) {
+	int64_t begin = (int64_t)index * GROUP, end = begin + GROUP < o->tile->rows ? begin + GROUP : o->tile->rows;
+	int32_t *list = (int32_t *)(void *)o->rows + (int64_t)index * sli_best_list(o->tile->cols);
+	for (int64_t r = begin; r < end; r++) {
+		sl_score_row row = score_row(o, r);
+		o->count[r] = sli_best_of_row(&row, o->most, least32(o->selection), list, o->best + r * o->most);
+	}
+}
+
+/* The list of a row back to the row, where it has to be looked through again. */
+static void put_back(const offer *o, int64_t r) {
+	int32_t *bits = (int32_t *)o->tile->data + r * o->tile->ld;
+	const sl_scored_cell *best = o->best + r * o->most;
+	int64_t first = o->base + (o->row + r) * o->tile->cols;
+	memset(bits, -1, (size_t)o->tile->cols * sizeof *bits);
+	for (int64_t i = 0; i < o->count[r]; i++)
+		bits[best[i].cell - first] = (int32_t)(best[i].key >> 32);
+}
+
 static void each_row(const offer *o, size_t index, by_row work) {
 	int64_t begin = (int64_t)index * GROUP, end = begin + GROUP < o->tile->rows ? begin + GROUP : o->tile->rows;
 	for (int64_t r = begin; r < end; r++)
@@ -308,7 +342,9 @@ static void count_again(const offer *o, int64_t r) {
 
 static void prepare_rows(void *argument, size_t index) {
 	const offer *o = argument;
-	if (o->rows)
+	if (o->best)
+		best_of_rows(o, index);
+	else if (o->rows)
 		limit_rows(o, index);
 	else
 		each_row(o, index, prepare_and_count);
@@ -370,8 +406,14 @@ static void take_rows(void *argument, size_t index) {
 	const offer *o = argument;
 	int64_t begin = (int64_t)index * GROUP, end = begin + GROUP < o->tile->rows ? begin + GROUP : o->tile->rows;
 	for (int64_t r = begin; r < end; r++)
-		if (o->count[r])
+		if (o->best)
+			memcpy(o->selection->items + o->place[r], o->best + r * o->most, (size_t)o->count[r] * sizeof *o->best);
+		else if (o->count[r])
 			take_row(o, r, o->place[r]);
+}
+
+static void put_back_rows(void *argument, size_t index) {
+	each_row(argument, index, put_back);
 }
 
 static int64_t places(const offer *o, int64_t at) {
@@ -401,6 +443,9 @@ static void take_tile(sl_context *context, offer *o) {
 	sli_parallel(context, groups, prepare_rows, o);
 	end = places(o, s->have);
 	if (end > s->capacity) {
+		if (o->best)
+			sli_parallel(context, groups, put_back_rows, o);
+		o->best = NULL;
 		compact(s);
 		before = s->have;
 		raise_by_tile(context, o);
@@ -425,6 +470,23 @@ static void take_tile(sl_context *context, offer *o) {
 		raise_least(s, s->counts);
 }
 
+/* Room for what limits rows. */
+static sl_status take_lists(sl_context *context, offer *o) {
+	size_t groups = (size_t)sli_ceil_div(o->tile->rows, GROUP), bytes;
+	int64_t cols = o->tile->cols, keep = o->selection->row_limit;
+	void *memory;
+	bool serves = sli_best_serves(o->tile->dtype, cols, keep);
+	bytes = serves ? (size_t)sli_best_list(cols) * sizeof(int32_t) : (size_t)cols * sl_dtype_size(o->tile->dtype);
+	SL_TRY(sli_arena_take(context, groups * bytes, &memory));
+	o->rows = memory;
+	if (!serves)
+		return SL_OK;
+	SL_TRY(sli_arena_take(context, (size_t)(o->tile->rows * keep) * sizeof *o->best, &memory));
+	o->best = memory;
+	o->most = keep;
+	return SL_OK;
+}
+
 sl_status sli_selection_offer(sl_context *context, sl_selection *s, const sl_pattern_arrays *pattern, int64_t base,
 							  int64_t row, const sl_dense *tile) {
 	void *memory;
@@ -441,18 +503,13 @@ sl_status sli_selection_offer(sl_context *context, sl_selection *s, const sl_pat
 			   .count = counts,
 			   .place = counts + tile->rows,
 			   .digits = counts + 2 * tile->rows};
-	if (s->row_limit > 0 && s->row_limit < tile->cols) {
-		size_t groups = (size_t)sli_ceil_div(tile->rows, GROUP);
-		sl_status status = sli_arena_take(context, groups * (size_t)tile->cols * sl_dtype_size(tile->dtype), &memory);
-		if (status != SL_OK) {
-			sli_arena_reset(context, mark);
-			return status;
-		}
-		o.rows = memory;
-	}
-	take_tile(context, &o);
+	sl_status status = SL_OK;
+	if (s->row_limit > 0 && s->row_limit < tile->cols)
+		status = take_lists(context, &o);
+	if (status == SL_OK)
+		take_tile(context, &o);
 	sli_arena_reset(context, mark);
-	return SL_OK;
+	return status;
 }
 
 sl_status sli_selection_finish(sl_context *context, sl_selection *s) {
