@@ -56,12 +56,19 @@ SL_API sl_status sl_model_backward(sl_context *context, sl_model *model, const s
 /**
  * Forward, loss and backward of one batch; activations stay packed throughout. Update with sl_optimizer_step().
  * @param inputs [batch, in]
- * @param targets of the batch
- * @return #SL_ERR_STATE (no layers), #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_ARGUMENT (a label out of range). A loss that
- * is not finite is no error here
+ * @param targets of the batch; on a GPU in its memory, and not sparse
+ * @param result NULL: the figures are added to those of sl_model_take_loss(), and on a GPU nothing waits: with
+ * sl_optimizer_step() this is a training step that can be captured in a CUDA graph, once the model is prepared. The
+ * graph is stale when sl_model_generation() has changed
+ * @return #SL_ERR_STATE (no layers), #SL_ERR_SHAPE, #SL_ERR_DTYPE, #SL_ERR_ARGUMENT (a label out of range),
+ * #SL_ERR_UNSUPPORTED (sparse targets on a GPU). A loss that is not finite is no error here
  */
 SL_API sl_status sl_model_train_batch(sl_context *context, sl_model *model, sl_loss loss, const sl_dense *inputs,
 									  const sl_targets *targets, sl_write write, sl_loss_result *result);
+/** The mean loss and the figures of all batches since the last call, or since the model was prepared, whose results were
+ * not asked for; 0 where there were none. Waits for them. @return #SL_ERR_STATE (no layers; the stream captures a
+ * graph), #SL_ERR_ARGUMENT (a label was out of range; batches from there on were not counted) */
+SL_API sl_status sl_model_take_loss(sl_context *context, sl_model *model, sl_loss_result *result);
 
 /**
  * The same calls for a model whose first layer takes sparse inputs (sl_linear_options.sparse_inputs). `inputs` is

@@ -291,8 +291,8 @@ sl_status sli_check_train_batch(sl_context *context, const sl_model *model, sl_l
 static sl_status train_batch(sl_context *context, sl_model *model, sl_loss loss, any_inputs inputs,
 							 const sl_targets *targets, sl_write write, sl_loss_result *result) {
 	int64_t batch = 0;
-	if (!targets || !result)
-		return sli_fail(context, SL_ERR_NULL, "%s is null", targets ? "result" : "targets");
+	if (!targets)
+		return sli_fail(context, SL_ERR_NULL, "targets is null");
 	SL_TRY(check_inputs(context, model, inputs, "inputs", &batch));
 	SL_TRY(check_targets(context, model, loss, targets, batch));
 	if (targets->sparse && !sli_on_host(sli_device(context)))
@@ -300,15 +300,17 @@ static sl_status train_batch(sl_context *context, sl_model *model, sl_loss loss,
 			context, SL_ERR_UNSUPPORTED,
 			"sparse targets of a single batch are read on the CPU alone: sl_model_fit() sends them to a GPU");
 	SL_TRY(sli_check_pointer(context, targets->labels, SL_I32, "targets.labels"));
-	memset(result, 0, sizeof *result);
+	if (result)
+		memset(result, 0, sizeof *result);
 	if (!batch)
 		return SL_OK;
 	sl_loss_sums sums = {.bad_row = -1};
 	SL_TRY(pack_inputs(context, model, inputs, batch, SL_MODE_TRAINING));
 	SL_TRY(sli_model_run(context, model, batch, SL_MODE_TRAINING));
-	SL_TRY(sli_model_loss(context, model, loss, batch, targets, true, &sums));
+	SL_TRY(sli_model_loss(context, model, loss, batch, targets, true, result ? &sums : NULL));
 	SL_TRY(sli_model_back(context, model, NULL, write));
-	*result = (sl_loss_result){sums.loss / (double)sums.rows, sums.correct, sums.counted};
+	if (result)
+		*result = (sl_loss_result){sums.loss / (double)sums.rows, sums.correct, sums.counted};
 	return SL_OK;
 }
 
@@ -316,6 +318,17 @@ sl_status sl_model_train_batch(sl_context *context, sl_model *model, sl_loss los
 							   const sl_targets *targets, sl_write write, sl_loss_result *result) {
 	SL_TRY(sli_check_model(context, model));
 	return train_batch(context, model, loss, (any_inputs){.dense = inputs}, targets, write, result);
+}
+
+sl_status sl_model_take_loss(sl_context *context, sl_model *model, sl_loss_result *result) {
+	sl_loss_sums sums;
+	SL_TRY(sli_check_model(context, model));
+	if (!result)
+		return sli_fail(context, SL_ERR_NULL, "result is null");
+	memset(result, 0, sizeof *result);
+	SL_TRY(sli_model_take_loss(context, model, &sums));
+	*result = (sl_loss_result){sums.rows ? sums.loss / (double)sums.rows : 0, sums.correct, sums.counted};
+	return SL_OK;
 }
 
 sl_status sl_model_train_batch_sparse(sl_context *context, sl_model *model, sl_loss loss, const sl_sparse *inputs,

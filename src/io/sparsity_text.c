@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "core/host.h"
+
 json_t *sli_sparsity_describe(const sl_sparsity *s) {
 	const sl_sparsity_options *o = &s->options;
 	char stream[24];
@@ -81,6 +83,7 @@ sl_status sli_sparsity_parse(sl_context *context, const char *path, const json_t
 		return bad(context, path, "has an option that is unknown or out of range");
 	void *memory;
 	size_t count = json_array_size(list);
+	SL_TRY(sli_host_context(context, &context));
 	sl_arena_mark mark = sli_arena_mark(context);
 	SL_TRY(sli_arena_take(context, count * sizeof(sl_governed), &memory));
 	sl_status status = parse_layers(context, path, list, model, &o, memory);

@@ -47,6 +47,12 @@ static sl_status panel_buffer(sl_context *context, sl_buffer *buffer, const sl_m
 	return sli_buffer_create(buffer, context, bytes, true, what);
 }
 
+/* Zero, but for no bad row. */
+static sl_status clear_sums(const sl_device_state *state, sl_loss_sums *sums) {
+	SL_TRY(state->backend->fill(state->device, sums, 0, sizeof *sums));
+	return state->backend->fill(state->device, &sums->bad_row, 0xff, sizeof sums->bad_row);
+}
+
 static sl_status fill_room(sl_context *context, const sl_model *model, sl_model_room *room) {
 	int64_t widest = 0;
 	SL_TRY(sli_allocate_zeroed(context, (size_t)(room->boundaries + 1) * sizeof *room->activations,
@@ -58,7 +64,8 @@ static sl_status fill_room(sl_context *context, const sl_model *model, sl_model_
 		if ((i || model->divided) && sli_model_features(model, i) > widest)
 			widest = sli_model_features(model, i);
 	}
-	SL_TRY(sli_buffer_create(&room->sums, context, sizeof(sl_loss_sums), true, "a loss"));
+	SL_TRY(sli_buffer_create(&room->sums, context, 2 * sizeof(sl_loss_sums), true, "a loss"));
+	SL_TRY(clear_sums(room->device, (sl_loss_sums *)room->sums.data + 1));
 	if (!sli_on_host(room->device))
 		SL_TRY(sli_stage_open(&room->read, room->device, sizeof(sl_loss_sums)));
 	if (!room->training)
@@ -210,17 +217,11 @@ sl_status sli_model_back(sl_context *context, sl_model *model, sl_dense *dx, sl_
 	return SL_OK;
 }
 
-/* Zero, but for no bad row. */
-static sl_status clear_sums(const sl_device_state *state, sl_loss_sums *sums) {
-	SL_TRY(state->backend->fill(state->device, sums, 0, sizeof *sums));
-	return state->backend->fill(state->device, &sums->bad_row, 0xff, sizeof sums->bad_row);
-}
-
-static sl_status read_sums(const sl_model_room *room, sl_loss_sums *sums) {
+static sl_status read_sums(const sl_model_room *room, const sl_loss_sums *from, sl_loss_sums *sums) {
 	sl_staging through = room->read;
 	if (!room->read.device)
-		return sli_fetch(room->device, sums, room->sums.data, sizeof *sums);
-	SL_TRY(sli_stage_fetch(&through, room->sums.data, sizeof *sums));
+		return sli_fetch(room->device, sums, from, sizeof *sums);
+	SL_TRY(sli_stage_fetch(&through, from, sizeof *sums));
 	memcpy(sums, through.data, sizeof *sums);
 	return SL_OK;
 }
@@ -248,15 +249,32 @@ sl_status sli_model_loss_at(sl_context *context, sl_model *model, sl_loss loss, 
 		args.c = sli_model_gradient(context, model, 0, y.rows, batch);
 		desc.c = sli_desc(&args.c);
 	}
+	if (!sums) {
+		args.result = (sl_loss_sums *)model->room.sums.data + 1;
+		return sli_run(context, &desc, &args);
+	}
 	SL_TRY(clear_sums(model->room.device, args.result));
 	SL_TRY(sli_run(context, &desc, &args));
-	SL_TRY(read_sums(&model->room, &fresh));
+	SL_TRY(read_sums(&model->room, args.result, &fresh));
 	if (fresh.bad_row >= 0)
 		return bad_label(context, targets, fresh.bad_row, y.rows);
 	sums->loss += fresh.loss;
 	sums->rows += fresh.rows;
 	sums->correct += fresh.correct;
 	sums->counted += fresh.counted;
+	return SL_OK;
+}
+
+sl_status sli_model_take_loss(sl_context *context, sl_model *model, sl_loss_sums *sums) {
+	*sums = (sl_loss_sums){.bad_row = -1};
+	if (!model->room.device)
+		return SL_OK;
+	sl_loss_sums *from = (sl_loss_sums *)model->room.sums.data + 1;
+	SL_TRY(read_sums(&model->room, from, sums));
+	SL_TRY(clear_sums(model->room.device, from));
+	if (sums->bad_row >= 0)
+		return sli_fail(context, SL_ERR_ARGUMENT, "label %lld of a batch is out of range; nothing was counted since",
+						(long long)sums->bad_row);
 	return SL_OK;
 }
 

@@ -69,8 +69,11 @@ typedef struct sl_placed_targets {
 	const sl_sparse_batch *sparse;
 	bool stored_only;
 } sl_placed_targets;
+/* `sums` NULL: added to those that are taken later, and nothing waits. */
 sl_status sli_model_loss_at(sl_context *context, sl_model *model, sl_loss loss, int64_t batch,
 							const sl_placed_targets *targets, bool gradient, sl_loss_sums *sums);
+/* What was added up since the last time, which begins anew. Waits. */
+sl_status sli_model_take_loss(sl_context *context, sl_model *model, sl_loss_sums *sums);
 /* Loss of the output activations added into *sums; with `gradient` also its gradient in gradient
  * buffer 0. Targets are of the batch, checked. */
 sl_status sli_model_loss(sl_context *context, sl_model *model, sl_loss loss, int64_t batch, const sl_targets *targets,

@@ -226,4 +226,24 @@ class Command(unittest.TestCase):
         self.assertIn("rows without nonzeros 1", run("info", DATA / "csr.npz").stdout)
 
 
-unittest.main(argv=sys.argv[:1], verbosity=2)
+class Gpu(unittest.TestCase):
+    """Trained on a GPU (in the tests a fake one), evaluated on the CPU."""
+    setUp, tearDown = Command.setUp, Command.tearDown
+
+    def test_train_resume_eval(self):
+        if "not usable" in run("devices").stdout:
+            self.skipTest("no GPU")
+        on_gpu, on_cpu = self.folder / "gpu.safetensors", self.folder / "cpu.safetensors"
+        options = [*self.train, "--batch", "64", "--sparse-method", "rigl", "--edit-interval", "5", "--epochs"]
+        for device, model in (("cuda", on_gpu), ("cpu", on_cpu)):
+            run(*options, "1", "--device", device, "-o", model)
+            run("train", "--data", self.folder, "--device", device, "--resume", model, "--epochs", "2", "-o", model)
+        loss = lambda model, device: float(re.search(
+            r"loss ([\d.]+)", run("eval", model, "--data", self.folder, "--device", device).stdout)[1])
+        self.assertAlmostEqual(loss(on_gpu, "cpu"), loss(on_cpu, "cpu"), places=2)
+        self.assertAlmostEqual(loss(on_gpu, "cuda"), loss(on_gpu, "cpu"), places=4)
+        images = self.folder / "t10k-images-idx3-ubyte"
+        self.assertEqual(run("predict", on_gpu, images, "--device", "cuda").stdout, run("predict", on_gpu, images).stdout)
+
+
+unittest.main(argv=sys.argv[:1] + sys.argv[3:], verbosity=2)

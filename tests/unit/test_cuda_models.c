@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <cuda_runtime_api.h>
+
 #include "core/context.h"
 #include "fake_cuda.h"
 #include "support/check.h"
@@ -372,6 +374,153 @@ SL_TEST(cuda_models, resumes_what_the_cpu_saved) {
 	compare_outcomes(&on_gpu, &on_cpu);
 	sl_context_destroy(cpu);
 	close_gpu(gpu);
+}
+
+/* A model that trains from memory of the GPU, its stream the test's own. */
+typedef struct stepper {
+	cudaStream_t stream;
+	sl_context *context;
+	sl_model *model;
+	sl_optimizer *optimizer;
+	void *inputs, *labels;
+} stepper;
+
+enum { BATCH = 16 };
+
+static void put(stepper *s, void *to, const void *from, size_t bytes) {
+	sl_device_state *state = sli_device(s->context);
+	CHECK_OK(s->context, state->backend->copy(state->device, to, SL_MEMORY_DEVICE, from, SL_MEMORY_HOST, bytes));
+	CHECK_OK(s->context, sl_context_synchronize(s->context));
+}
+
+/* Other samples for each step. */
+static void feed(stepper *s, int step) {
+	put(s, s->inputs, inputs + step % 3 * BATCH * IN, BATCH * IN * sizeof *inputs);
+	put(s, s->labels, labels + step % 3 * BATCH, BATCH * sizeof *labels);
+}
+
+static sl_status one_step(stepper *s) {
+	sl_dense x = sl_dense_view(s->inputs, SL_F64, BATCH, IN);
+	x.device = SL_DEVICE_CUDA;
+	sl_targets wanted = {.labels = s->labels};
+	SL_TRY(sl_model_train_batch(s->context, s->model, SL_SOFTMAX_CROSS_ENTROPY, &x, &wanted, SL_OVERWRITE, NULL));
+	return sl_optimizer_step(s->context, s->optimizer);
+}
+
+static stepper open_stepper(void) {
+	stepper s = {0};
+	sl_context_options options;
+	sl_optimizer_options o = {
+		SL_OPTIMIZER_DEFAULTS, .kind = SL_ADAMW, .learning_rate = 0.05,
+		.clip_norm = 0.2,      .l1 = 1e-4,       .schedule = {.kind = SL_SCHEDULE_COSINE, .warmup = 2, .total = 8}};
+	CHECK(cudaStreamCreateWithFlags(&s.stream, cudaStreamNonBlocking) == cudaSuccess);
+	SL_OPTIONS_INIT(options);
+	options.device = SL_DEVICE_CUDA;
+	options.seed = 7;
+	options.deterministic = true;
+	options.stream = s.stream;
+	CHECK(sl_context_create(&s.context, &options) == SL_OK);
+	CHECK_OK(s.context, make_model(s.context, &s.model, SL_F64));
+	CHECK_OK(s.context, sl_optimizer_create(&s.optimizer, s.context, &o));
+	CHECK_OK(s.context, sl_model_add_to_optimizer(s.context, s.model, s.optimizer));
+	CHECK_OK(s.context, sl_model_prepare(s.context, s.model, BATCH, SL_MODE_TRAINING));
+	sl_device_state *state = sli_device(s.context);
+	CHECK_OK(s.context,
+			 state->backend->allocate(state->device, BATCH * IN * sizeof *inputs, SL_MEMORY_DEVICE, &s.inputs));
+	CHECK_OK(s.context, state->backend->allocate(state->device, BATCH * sizeof *labels, SL_MEMORY_DEVICE, &s.labels));
+	return s;
+}
+
+static void close_stepper(stepper *s) {
+	sl_device_state *state = sli_device(s->context);
+	state->backend->release(state->device, s->inputs, BATCH * IN * sizeof *inputs, SL_MEMORY_DEVICE);
+	state->backend->release(state->device, s->labels, BATCH * sizeof *labels, SL_MEMORY_DEVICE);
+	sl_optimizer_destroy(s->optimizer);
+	sl_model_destroy(s->model);
+	sl_context_destroy(s->context);
+	CHECK(cudaStreamDestroy(s->stream) == cudaSuccess);
+}
+
+static void take_stepper(stepper *s, outcome *o, sl_optimizer_info *info) {
+	sl_loss_result loss;
+	memset(o, 0, sizeof *o);
+	CHECK_OK(s->context, take_by_file(s->context, s->model, s->optimizer, o));
+	CHECK_OK(s->context, sl_model_take_loss(s->context, s->model, &loss));
+	o->loss = loss.loss;
+	o->accuracy = (double)loss.correct / (double)loss.counted;
+	*info = (sl_optimizer_info){.struct_size = sizeof *info};
+	CHECK_OK(s->context, sl_optimizer_get_info(s->context, s->optimizer, info));
+}
+
+static void check_same(stepper *replayed, stepper *eager) {
+	static outcome a, b;
+	sl_optimizer_info x, y;
+	take_stepper(replayed, &a, &x);
+	take_stepper(eager, &b, &y);
+	CHECK(!memcmp(&a, &b, sizeof a));
+	CHECK_EQ(x.steps, y.steps);
+	CHECK_EQ(x.skipped, y.skipped);
+	CHECK(x.learning_rate == y.learning_rate && !memcmp(&x.gradient_norm, &y.gradient_norm, sizeof x.gradient_norm));
+}
+
+/* A whole step, captured once: step count, schedule, bias corrections, clip factor and loss go on by themselves. */
+SL_TEST(cuda_models, a_step_in_a_graph) {
+	enum { STEPS = 7 };
+	cudaGraph_t graph;
+	cudaGraphExec_t exec;
+	fake_cuda_discard();
+	fill_data();
+	stepper replayed = open_stepper(), eager = open_stepper();
+	CHECK(cudaStreamBeginCapture(replayed.stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
+	CHECK_OK(replayed.context, one_step(&replayed));
+	sl_loss_result loss;
+	CHECK_STATUS(replayed.context, sl_model_take_loss(replayed.context, replayed.model, &loss), SL_ERR_STATE,
+				 "captures");
+	CHECK(cudaStreamEndCapture(replayed.stream, &graph) == cudaSuccess);
+	CHECK(cudaGraphInstantiate(&exec, graph, 0) == cudaSuccess);
+	CHECK(cudaGraphDestroy(graph) == cudaSuccess);
+	uint64_t generation = sl_model_generation(replayed.context, replayed.model);
+	for (int i = 0; i < STEPS; i++) {
+		feed(&replayed, i);
+		feed(&eager, i);
+		CHECK(cudaGraphLaunch(exec, replayed.stream) == cudaSuccess);
+		CHECK_OK(eager.context, one_step(&eager));
+		if (i == STEPS / 2) {
+			CHECK_OK(replayed.context, sl_optimizer_set_learning_rate(replayed.context, replayed.optimizer, 0.5));
+			CHECK_OK(eager.context, sl_optimizer_set_learning_rate(eager.context, eager.optimizer, 0.5));
+		}
+	}
+	check_same(&replayed, &eager);
+	/* A gradient that is not finite changes nothing: eager steps say so, replays count it. */
+	static outcome before, after;
+	sl_optimizer_info info, then;
+	double bad = NAN;
+	take_stepper(&replayed, &before, &info);
+	put(&replayed, replayed.inputs, &bad, sizeof bad);
+	put(&eager, eager.inputs, &bad, sizeof bad);
+	CHECK(cudaGraphLaunch(exec, replayed.stream) == cudaSuccess);
+	CHECK_STATUS(eager.context, one_step(&eager), SL_ERR_NONFINITE, "nothing was updated");
+	take_stepper(&replayed, &after, &then);
+	CHECK(!memcmp(before.parameters, after.parameters, sizeof before.parameters));
+	CHECK_EQ(then.steps, info.steps);
+	CHECK_EQ(then.skipped, 1);
+	CHECK(isnan(after.loss));
+	CHECK_OK(eager.context, sl_model_take_loss(eager.context, eager.model, &loss));
+	feed(&replayed, 1);
+	feed(&eager, 1);
+	CHECK(cudaGraphLaunch(exec, replayed.stream) == cudaSuccess);
+	CHECK_OK(eager.context, one_step(&eager));
+	check_same(&replayed, &eager);
+	/* An edit of a pattern makes the graph stale. */
+	CHECK_EQ(sl_model_generation(replayed.context, replayed.model), generation);
+	CHECK_OK(replayed.context,
+			 sl_layer_prune(replayed.context, sl_model_layer(replayed.model, 0), 0.2, replayed.optimizer));
+	CHECK(sl_model_generation(replayed.context, replayed.model) != generation);
+	CHECK(cudaGraphExecDestroy(exec) == cudaSuccess);
+	close_stepper(&replayed);
+	close_stepper(&eager);
+	CHECK(!*fake_cuda_fault());
+	CHECK_EQ(fake_cuda_live(), 0);
 }
 
 SL_TEST(cuda_models, what_is_wrong_is_said) {
