@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The C library through ctypes: loading, prototypes, statuses as exceptions. ctypes releases the GIL in each call."""
+from __future__ import annotations
+
 import contextlib
 import ctypes
 import os
 import pathlib
 import threading
 import weakref
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -211,7 +215,8 @@ class Runtime:
         openmp: path or soname of a loaded OpenMP runtime whose threads do the work, or None for own threads.
     """
 
-    def __init__(self, device="cpu", threads=0, seed=0, device_index=0, openmp=None):
+    def __init__(self, device: str = "cpu", threads: int = 0, seed: int = 0, device_index: int = 0,
+                 openmp: str | None = None):
         self._handle = None
         kinds = {"auto": AUTO, "cpu": CPU, "cuda": CUDA}
         if device not in kinds:
@@ -232,7 +237,7 @@ class Runtime:
             bridge.slb_runtime_destroy(self._handle)
 
     @contextlib.contextmanager
-    def locked(self):
+    def locked(self) -> Iterator[int]:
         """Hold the runtime: calls of other threads on it wait. Yields the sl_context."""
         bridge.slb_lock(self._handle)
         try:
@@ -240,14 +245,14 @@ class Runtime:
         finally:
             bridge.slb_unlock(self._handle)
 
-    def call(self, function, *arguments):
+    def call(self, function: Any, *arguments: Any) -> None:
         """function(context, *arguments), a status turned into an exception with the library's message."""
         with self.locked() as context:
             status = function(context, *arguments)
             if status:
                 raise_status(status, sl.sl_context_message(context))
 
-    def make(self, function, *arguments):
+    def make(self, function: Any, *arguments: Any) -> int:
         """As call(), for functions that give an object: function(&object, context, *arguments)."""
         made = PTR()
         with self.locked() as context:
@@ -257,12 +262,12 @@ class Runtime:
         return made.value
 
     @property
-    def threads(self):
+    def threads(self) -> int:
         """How many threads compute."""
         return sl.sl_context_threads(self.context)
 
     @property
-    def device(self):
+    def device(self) -> str:
         """"cpu" or "cuda"."""
         return "cuda" if sl.sl_context_device(self.context) == CUDA else "cpu"
 
@@ -275,7 +280,7 @@ _default = {}
 _default_lock = threading.Lock()
 
 
-def runtime(name="", **options):
+def runtime(name: str = "", **options: Any) -> Runtime:
     """The process's runtime of a name, made on first use: "" is NumPy's, frameworks have their own."""
     found = _default.get(name)
     if found is None:
@@ -324,7 +329,7 @@ def address_view(address, count, dtype, owner):
     return np.frombuffer(holder, dtype=dtype, count=count)
 
 
-def devices():
+def devices() -> list[dict[str, Any]]:
     """What could be computed on, and why not: a list of dicts with device, index, usable, name, detail, memory."""
     why = _cuda.prepare(bridge.slb_library_path().decode())
     count = INT(16)

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Patterns and CSR matrices."""
+from __future__ import annotations
+
 import ctypes as c
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from . import _native as n
 from ._tensor import dtype_of, view
+from ._types import Matrix, SupportsToCSR
 
 # Arrays that wrapped patterns borrow, by number, until the library says it needs them no more.
 _borrowed = {}
@@ -58,25 +63,26 @@ class Pattern:
             n.sl.sl_pattern_release(self._handle)
 
     @classmethod
-    def random(cls, rows, cols, density, seed=0, runtime=None):
+    def random(cls, rows: int, cols: int, density: float, seed: int = 0, runtime: n.Runtime | None = None) -> Pattern:
         """round(density * rows * cols) entries drawn uniformly without replacement (an Erdős–Rényi graph)."""
         runtime = runtime or n.runtime()
         return cls(runtime.make(n.sl.sl_pattern_random, rows, cols, density, seed), runtime)
 
     @classmethod
-    def n_m(cls, rows, cols, n_kept, m, seed=0, runtime=None):
+    def n_m(cls, rows: int, cols: int, n_kept: int, m: int, seed: int = 0, runtime: n.Runtime | None = None) -> Pattern:
         """Of each `m` neighbouring columns `n_kept`, drawn at random."""
         runtime = runtime or n.runtime()
         return cls(runtime.make(n.sl.sl_pattern_n_m, rows, cols, n_kept, m, seed), runtime)
 
     @classmethod
-    def full(cls, rows, cols, runtime=None):
+    def full(cls, rows: int, cols: int, runtime: n.Runtime | None = None) -> Pattern:
         """All entries."""
         runtime = runtime or n.runtime()
         return cls(runtime.make(n.sl.sl_pattern_full, rows, cols), runtime)
 
     @classmethod
-    def from_csr(cls, indptr, indices, shape, runtime=None):
+    def from_csr(cls, indptr: np.ndarray, indices: np.ndarray, shape: tuple[int, int],
+                 runtime: n.Runtime | None = None) -> Pattern:
         """From row offsets (int32 or int64) and column indices. int32 columns that increase within each row are
         borrowed, and must not change from then on; others are copied."""
         runtime = runtime or n.runtime()
@@ -99,7 +105,7 @@ class Pattern:
             raise
 
     @classmethod
-    def from_mask(cls, mask, runtime=None):
+    def from_mask(cls, mask: Any, runtime: n.Runtime | None = None) -> Pattern:
         """Where `mask` (2-D) is not zero."""
         rows, cols = np.nonzero(np.asarray(mask))
         shape = np.shape(mask)
@@ -110,7 +116,7 @@ class Pattern:
         return cls.from_csr(indptr, cols.astype(np.int32), shape, runtime)
 
     @property
-    def indptr(self):
+    def indptr(self) -> np.ndarray:
         """Row offsets; a read-only view."""
         dtype = np.int32 if self._arrays.offset_dtype == n.I32_DTYPE else np.int64
         array = n.address_view(self._arrays.row_offsets, self.shape[0] + 1, dtype, self)
@@ -118,24 +124,24 @@ class Pattern:
         return array
 
     @property
-    def indices(self):
+    def indices(self) -> np.ndarray:
         """Column indices, increasing within each row; a read-only view."""
         array = n.address_view(self._arrays.col_indices, self.nnz, np.int32, self)
         array.flags.writeable = False
         return array
 
     @property
-    def density(self):
+    def density(self) -> float:
         """nnz / (rows * cols)"""
         cells = self.shape[0] * self.shape[1]
         return self.nnz / cells if cells else 0.0
 
     @property
-    def rows(self):
+    def rows(self) -> np.ndarray:
         """The row of each entry, int64."""
         return np.repeat(np.arange(self.shape[0], dtype=np.int64), np.diff(self.indptr))
 
-    def transpose_order(self):
+    def transpose_order(self) -> np.ndarray:
         """For each entry of the transpose, in its order, the number of the entry here: int32 or int64."""
         arrays, permutation, dtype = n.PatternArrays(), c.c_void_p(), c.c_int()
         self._runtime.call(n.sl.sl_pattern_transpose, self._handle, c.byref(arrays), c.byref(permutation),
@@ -143,7 +149,7 @@ class Pattern:
         kind = np.int32 if dtype.value == n.I32_DTYPE else np.int64
         return n.address_view(permutation.value, self.nnz, kind, self)
 
-    def hash(self):
+    def hash(self) -> int:
         """64 bits of shape and structure, the same on every machine."""
         value = c.c_uint64()
         self._runtime.call(n.sl.sl_pattern_hash, self._handle, c.byref(value))
@@ -189,7 +195,7 @@ class CSR:
             n.sl.sl_csr_destroy(self._handle)
 
     @classmethod
-    def from_pattern(cls, pattern, values=None, dtype=np.float32):
+    def from_pattern(cls, pattern: Pattern, values: np.ndarray | None = None, dtype: DTypeLike = np.float32) -> CSR:
         """`values` (borrowed; NumPy) or zeros over a pattern."""
         runtime = pattern._runtime
         if values is None:
@@ -202,34 +208,34 @@ class CSR:
         return cls(handle, runtime, values)
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
         """(rows, columns)"""
         return self.pattern.shape
 
     @property
-    def nnz(self):
+    def nnz(self) -> int:
         """Entries stored."""
         return self.pattern.nnz
 
     @property
-    def indptr(self):
+    def indptr(self) -> np.ndarray:
         """Row offsets, read-only."""
         return self.pattern.indptr
 
     @property
-    def indices(self):
+    def indices(self) -> np.ndarray:
         """Column indices, read-only."""
         return self.pattern.indices
 
     @property
-    def data(self):
+    def data(self) -> np.ndarray:
         """The values: a view that may be written to. bfloat16 needs the package ml_dtypes."""
         if self._data is None:
             return n.address_view(n.sl.sl_csr_values(self._handle), self.nnz, self.dtype, self)
         return self._data
 
     @property
-    def dtype(self):
+    def dtype(self) -> np.dtype:
         """NumPy's dtype of the values."""
         return _numpy_dtype(n.sl.sl_csr_dtype(self._handle))
 
@@ -240,7 +246,8 @@ class CSR:
         v = view(out, "out")
         return out, v
 
-    def matmul(self, x, out=None, transpose=False, alpha=1.0, beta=0.0):
+    def matmul(self, x: Matrix, out: Matrix | None = None, transpose: bool = False, alpha: float = 1.0,
+               beta: float = 0.0) -> Any:
         """out = alpha * A @ x + beta * out, or with A's transpose.
 
         Args:
@@ -271,12 +278,12 @@ class CSR:
             return array.reshape(rows)
         return array
 
-    def __matmul__(self, x):
+    def __matmul__(self, x: Matrix) -> np.ndarray:
         return self.matmul(x)
 
     __array_ufunc__ = None  # so that NumPy leaves X @ A to __rmatmul__
 
-    def __rmatmul__(self, x):
+    def __rmatmul__(self, x: Matrix) -> np.ndarray:
         b = view(x, "x")
         if b.vector:
             return self.matmul(x, transpose=True)
@@ -288,17 +295,17 @@ class CSR:
         return out
 
     @property
-    def T(self):
+    def T(self) -> CSR:
         """The transpose, as a matrix of its own."""
         return CSR(self._runtime.make(n.sl.sl_csr_transpose, self._handle), self._runtime)
 
-    def to_dense(self):
+    def to_dense(self) -> np.ndarray:
         """A NumPy array, zeros included."""
         array = np.empty(self.shape, self.dtype)
         self._runtime.call(n.sl.sl_csr_to_dense, self._handle, c.byref(view(array).dense))
         return array
 
-    def to_scipy(self):
+    def to_scipy(self) -> Any:
         """A scipy.sparse.csr_array over the same memory."""
         import scipy.sparse
         return scipy.sparse.csr_array((self.data, self.indices, self.indptr), shape=self.shape, copy=False)
@@ -321,7 +328,8 @@ def _numpy_dtype(number):
     return np.dtype(n.NAMES[number])
 
 
-def csr(matrix, shape=None, dtype=None, runtime=None):
+def csr(matrix: CSR | SupportsToCSR | Matrix | tuple[Any, Any, Any], shape: tuple[int, int] | None = None,
+        dtype: DTypeLike | None = None, runtime: n.Runtime | None = None) -> CSR:
     """A CSR of a SciPy matrix (any format), or of (data, indices, indptr) with `shape`.
 
     CSR arrays with int32 columns that increase within each row are borrowed: writing to `matrix.data` changes the
@@ -359,7 +367,8 @@ def csr(matrix, shape=None, dtype=None, runtime=None):
     return CSR(handle, runtime)
 
 
-def from_dense(matrix, threshold=0.0, dtype=None, runtime=None):
+def from_dense(matrix: Matrix, threshold: float = 0.0, dtype: DTypeLike | None = None,
+               runtime: n.Runtime | None = None) -> CSR:
     """The entries of a dense matrix (NumPy or DLPack) with |value| > threshold."""
     runtime = runtime or n.runtime()
     if dtype is not None:
@@ -367,13 +376,13 @@ def from_dense(matrix, threshold=0.0, dtype=None, runtime=None):
     return CSR(runtime.make(n.sl.sl_csr_create_dense, c.byref(view(matrix).dense), threshold, None), runtime)
 
 
-def top_k(matrix, k, runtime=None):
+def top_k(matrix: Matrix, k: int, runtime: n.Runtime | None = None) -> CSR:
     """The `k` entries of largest magnitude of a dense matrix; ties go to the lower row, then column."""
     runtime = runtime or n.runtime()
     return CSR(runtime.make(n.sl.sl_csr_create_top_k, c.byref(view(matrix).dense), k, None), runtime)
 
 
-def sddmm(a, b, pattern, out=None):
+def sddmm(a: Matrix, b: Matrix, pattern: Pattern, out: CSR | None = None) -> CSR:
     """The product a @ b at the pattern's entries alone: a CSR. a is [m, k], b [k, n], the pattern [m, n]."""
     va, vb = view(a, "a"), view(b, "b")
     result = out if out is not None else CSR.from_pattern(pattern, dtype=_numpy_dtype(va.dense.dtype))

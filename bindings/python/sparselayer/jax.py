@@ -5,6 +5,7 @@
 foreign function interface, on the CPU. x is dense, or a BCOO or BCSR matrix.
 """
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from jax.experimental import sparse
 
 from . import _native as n
 from ._function import SPARSE_LINEAR_DOC, Function, cached, check_call, check_pattern, initial_values
+from ._sparse import Pattern
 
 __all__ = ["sparse_linear", "init", "runtime"]
 
@@ -22,7 +24,7 @@ for _name in ("forward", "backward", "forward_sparse", "backward_sparse"):
                                 jax.ffi.pycapsule(getattr(_library, f"sparselayer_xla_{_name}")), platform="cpu")
 
 
-def runtime():
+def runtime() -> n.Runtime:
     """The Runtime of JAX's layers."""
     return n.runtime("jax")
 
@@ -151,7 +153,8 @@ def apply(function, x, values, bias):
     return y.reshape(*shape[:-1], function.pattern.shape[0])
 
 
-def sparse_linear(x, values, pattern, bias=None, activation=None):
+def sparse_linear(x: Any, values: jax.Array, pattern: Pattern, bias: jax.Array | None = None,
+                  activation: str | None = None) -> jax.Array:
     check_pattern(pattern)
     x = x if isinstance(x, sparse.JAXSparse) else jnp.asarray(x)
     values = jnp.asarray(values)
@@ -164,7 +167,7 @@ sparse_linear.__doc__ = SPARSE_LINEAR_DOC.format(sparse="a BCOO or BCSR matrix",
     """
 
 
-def init(key, pattern, rule="glorot_uniform", dtype=jnp.float32):
+def init(key: Any, pattern: Pattern, rule: str = "glorot_uniform", dtype: Any = jnp.float32) -> jax.Array:
     """Initial weights for a pattern, [nnz], scaled by each neuron's real connections. `key`: a PRNG key or a seed."""
     if not isinstance(key, int):
         key = int(jax.random.randint(key, (), 0, np.iinfo(np.int32).max))

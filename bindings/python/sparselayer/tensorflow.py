@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from . import _native as n
 from ._function import SPARSE_LINEAR_DOC, Function, cached, check_call, check_pattern
+from ._sparse import Pattern
 
 __all__ = ["sparse_linear", "runtime"]
 
@@ -22,7 +23,7 @@ if _problem:
     raise ImportError(f"the ops could not be registered: {_problem}; TensorFlow 2.16 or newer is needed")
 
 
-def runtime():
+def runtime() -> n.Runtime:
     """The Runtime of TensorFlow's layers."""
     return n.runtime("tensorflow")
 
@@ -96,7 +97,8 @@ def apply(function, x, values, bias, keep=True):
     return tf.ensure_shape(tf.reshape(y, tf.concat([tf.shape(x)[:-1], [outputs]], 0)), (*x.shape[:-1], outputs))
 
 
-def sparse_linear(x, values, pattern, bias=None, activation=None):
+def sparse_linear(x: tf.Tensor | tf.SparseTensor, values: tf.Tensor, pattern: Pattern, bias: tf.Tensor | None = None,
+                  activation: str | None = None) -> tf.Tensor:
     check_pattern(pattern)
     x = x if isinstance(x, tf.SparseTensor) else tf.convert_to_tensor(x)
     values = tf.convert_to_tensor(values)

@@ -5,6 +5,8 @@ These work on a pattern and NumPy arrays and know no framework; `sparselayer.ker
 `sparselayer.torch.SparseLinear.set_pattern` use them. An edit gives a new Pattern; `entry_map` says where its entries
 were, and `carry` brings values, moments and the like along.
 """
+from __future__ import annotations
+
 import ctypes as c
 import math
 
@@ -27,14 +29,15 @@ def _edit(pattern, values, **fields):
     return Pattern(made.value, pattern._runtime)
 
 
-def prune(pattern, values, count):
+def prune(pattern: Pattern, values: np.ndarray, count: int) -> Pattern:
     """The Pattern of the `count` entries of largest magnitude; ties go to the lower row, then column."""
     if not 0 <= count <= pattern.nnz:
         raise n.ArgumentError(f"{count} entries were asked for; there are {pattern.nnz}", "SL_ERR_ARGUMENT")
     return _edit(pattern, values, keep=count)
 
 
-def regrow(pattern, values, count, x=None, dz=None, spread=1.0, stream=0):
+def regrow(pattern: Pattern, values: np.ndarray, count: int, x: np.ndarray | None = None, dz: np.ndarray | None = None,
+           spread: float = 1.0, stream: int = 0) -> Pattern:
     """The Pattern without the `count` entries of smallest magnitude, and with as many where there were none.
 
     Without `x` and `dz` the new ones are drawn at random (SET); with them they are those with the largest |gradient|
@@ -58,7 +61,7 @@ def regrow(pattern, values, count, x=None, dz=None, spread=1.0, stream=0):
     return _edit(pattern, values, exchange=count, spread=spread, x=c.addressof(x.dense), dz=c.addressof(dz.dense))
 
 
-def entry_map(old, new):
+def entry_map(old: Pattern, new: Pattern) -> np.ndarray:
     """For each entry of `new` its number in `old`, -1 where it has none."""
     if old.shape != new.shape:
         raise n.ShapeError(f"the patterns are {old.shape} and {new.shape}; they must be the same", "SL_ERR_SHAPE")
@@ -67,18 +70,18 @@ def entry_map(old, new):
     return numbers
 
 
-def carry(values, carried, new_values=0):
+def carry(values: np.ndarray, carried: np.ndarray, new_values: float = 0) -> np.ndarray:
     """An array over the new pattern from one over the old: kept entries keep theirs, others get `new_values`."""
     values = np.asarray(values)
     return np.where(carried >= 0, values[carried] if len(values) else 0, new_values).astype(values.dtype)
 
 
-def cosine_fraction(step, end, initial=0.3):
+def cosine_fraction(step: int, end: int, initial: float = 0.3) -> float:
     """The share of entries to exchange, which falls by a cosine from `initial` to 0 at step `end` (RigL, section 3)."""
     return 0.0 if step >= end else initial / 2 * (1 + math.cos(math.pi * step / end))
 
 
-def cubic_density(step, begin, end, initial, final):
+def cubic_density(step: int, begin: int, end: int, initial: float, final: float) -> float:
     """Gradual pruning's density (Zhu and Gupta 2017): from `initial` at `begin` to `final` at `end`, fast at first."""
     if step <= begin:
         return initial

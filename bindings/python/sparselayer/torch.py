@@ -11,6 +11,7 @@ where it has one, as many as `torch.get_num_threads()` was when this module was 
 """
 import math
 import pathlib
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ def _openmp():
     return (near or found or [None])[0]
 
 
-def runtime():
+def runtime() -> n.Runtime:
     """The Runtime of PyTorch's layers."""
     found = n._default.get("torch")
     if found is None:
@@ -232,7 +233,8 @@ def apply(function, x, values, bias):
     return y if len(shape) == 2 else y.reshape(*shape[:-1], y.shape[-1])
 
 
-def sparse_linear(x, values, pattern, bias=None, activation=None):
+def sparse_linear(x: torch.Tensor, values: torch.Tensor, pattern: Pattern, bias: torch.Tensor | None = None,
+                  activation: str | None = None) -> torch.Tensor:
     check_pattern(pattern)
     function = cached(pattern, _Torch, _DTYPES.get(values.dtype), bias is not None, activation)
     return apply(function, x, values, bias)
@@ -265,8 +267,9 @@ class SparseLinear(torch.nn.Module):
     autocast products run on 16 bits, with sums, parameters and their gradients in float32, and the output has 16.
     """
 
-    def __init__(self, in_features, out_features, density=0.1, pattern=None, bias=True, activation=None, init=None,
-                 chunk_size=0, seed=None, device=None, dtype=torch.float32):
+    def __init__(self, in_features: int, out_features: int, density: float = 0.1, pattern: Any = None, bias: bool = True,
+                 activation: str | None = None, init: str | None = None, chunk_size: int = 0, seed: int | None = None,
+                 device: torch.device | str | None = None, dtype: torch.dtype = torch.float32):
         super().__init__()
         if device is not None and torch.device(device).type != "cpu":
             raise n.DeviceError(f"device is {device}; sparselayer.torch computes on the CPU", "SL_ERR_DEVICE")
@@ -315,13 +318,13 @@ class SparseLinear(torch.nn.Module):
         self._seen = self._versions()
 
     @property
-    def pattern(self):
+    def pattern(self) -> Pattern:
         """The Pattern of W. Assign another one of the same shape with set_pattern()."""
         if self._versions() != self._seen:
             self._follow_buffers()
         return self._pattern
 
-    def set_pattern(self, pattern, values=None):
+    def set_pattern(self, pattern: Any, values: Any = None) -> np.ndarray:
         """Exchange the pattern.
 
         With the same number of entries the parameter stays the same object, and `values` (or zeros for entries that
@@ -345,7 +348,7 @@ class SparseLinear(torch.nn.Module):
         self._register_pattern()
         return carried
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if torch.is_autocast_enabled("cpu") and self.weight.dtype is torch.float32:
             x = x.to(torch.get_autocast_dtype("cpu") if x.layout is torch.strided else torch.float32)
         if torch.compiler.is_compiling():
@@ -356,7 +359,7 @@ class SparseLinear(torch.nn.Module):
             self._make_function(self.weight.dtype, self.bias is not None)
         return apply(self._function, x, self.weight, self.bias)
 
-    def to_dense(self):
+    def to_dense(self) -> torch.Tensor:
         """W as a dense tensor, detached."""
         from ._sparse import CSR
         return torch.from_numpy(CSR.from_pattern(self.pattern, self.weight.detach().numpy()).to_dense())
@@ -389,7 +392,8 @@ class SparseLinear(torch.nn.Module):
         self._seen = self._versions()
 
 
-def from_linear(linear, density=None, mask=None, activation=None):
+def from_linear(linear: torch.nn.Linear, density: float | None = None, mask: Any = None,
+                activation: str | None = None) -> SparseLinear:
     """A SparseLinear with the weights of a torch.nn.Linear.
 
     Args:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import jax.experimental.sparse as jsp
 
 import sparselayer as s
+from conftest import without_hints
 import sparselayer.jax as sj
 from sparselayer._tensor import view
 
@@ -155,3 +156,7 @@ def test_nothing_leaks(case, batch):
         v = step(v)
     v.block_until_ready()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 8192  # KiB
+
+
+def test_hints():
+    assert not without_hints(sj)

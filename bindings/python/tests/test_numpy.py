@@ -15,7 +15,7 @@ import scipy.sparse as sp
 
 import sparselayer as s
 from sparselayer import _tensor, topology
-from conftest import close
+from conftest import close, without_hints
 
 
 def random_csr(rng, rows, cols, density, dtype=np.float32):
@@ -382,3 +382,10 @@ def test_help_is_worth_reading():
                if not name.startswith("_") and not inspect.getdoc(member)]
     missing += [name for name in s.__all__ if not inspect.getdoc(getattr(s, name))]
     assert not missing
+
+
+def test_hints():
+    # What is made by the package itself is not for users to make.
+    own = {"Pattern.__init__(handle)", "Pattern.__init__(runtime)", "CSR.__init__(handle)", "CSR.__init__(runtime)",
+           "CSR.__init__(data)"}
+    assert set(without_hints(s.CSR, s.Pattern, s.Runtime, s, topology)) <= own

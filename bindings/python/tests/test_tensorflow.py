@@ -12,6 +12,8 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 
 import sparselayer as s
+import sparselayer.tensorflow
+from conftest import without_hints
 from sparselayer.tensorflow import sparse_linear
 
 ACTIVATIONS = {None: lambda t: t, "relu": tf.nn.relu, "tanh": tf.tanh, "sigmoid": tf.sigmoid}
@@ -129,3 +131,7 @@ def test_nothing_leaks(case, batch):
     for _ in range(10000):
         v = step(v)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 8192  # KiB
+
+
+def test_hints():
+    assert not without_hints(sparselayer.tensorflow)

@@ -16,6 +16,8 @@ import torch.multiprocessing as mp
 import torch.nn.utils.prune
 
 import sparselayer as s
+import sparselayer.torch
+from conftest import without_hints
 from sparselayer._tensor import view
 from sparselayer.torch import SparseLinear, from_linear, sparse_linear
 
@@ -255,3 +257,8 @@ def test_distributed_data_parallel(tmp_path):
     layer = SparseLinear(30, 20, density=0.2, seed=0)
     sums = (a["x"].sum(0) + b["x"].sum(0)) / 2
     assert np.allclose(a["grad"], sums[layer.pattern.indices], atol=1e-5)
+
+
+def test_hints():
+    found = without_hints(SparseLinear, sparselayer.torch)
+    assert set(found) == {"SparseLinear.extra_repr"}  # PyTorch's

@@ -53,8 +53,9 @@ class TopologyCallback(keras.callbacks.Callback):
         edits: how many there were. `history`: for each, (step, layer, entries, exchanged).
     """
 
-    def __init__(self, method="rigl", every=100, begin=0, end=None, fraction=0.3, final_density=None, layers=None, seed=0,
-                 spread=1.0):
+    def __init__(self, method: str = "rigl", every: int = 100, begin: int = 0, end: int | None = None,
+                 fraction: float = 0.3, final_density: float | None = None, layers: list[str] | None = None, seed: int = 0,
+                 spread: float = 1.0):
         super().__init__()
         if method not in ("set", "rigl", "prune"):
             raise backends.error(f"method is {method!r}; it is 'set', 'rigl' or 'prune'")

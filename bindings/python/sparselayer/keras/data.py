@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batches of SciPy matrices as the backend's sparse tensors."""
+from typing import Any
+
 import keras
 import numpy as np
 
+from .._types import SupportsToCSR
 from . import backends
 
 
-def sparse_batch(matrix, padded=None):
+def sparse_batch(matrix: SupportsToCSR, padded: int | None = None) -> Any:
     """A SciPy matrix as what layers take as a sparse batch on this backend: tf.SparseTensor, JAX's BCOO, or a sparse COO
     tensor of PyTorch.
 
@@ -33,7 +36,8 @@ class SparseBatches(keras.utils.PyDataset):
         kwargs: of keras.utils.PyDataset (workers, ...).
     """
 
-    def __init__(self, x, y=None, sample_weight=None, batch_size=32, shuffle=True, seed=0, **kwargs):
+    def __init__(self, x: SupportsToCSR, y: np.ndarray | None = None, sample_weight: np.ndarray | None = None,
+                 batch_size: int = 32, shuffle: bool = True, seed: int = 0, **kwargs: Any):
         super().__init__(**kwargs)
         self.x, self.y, self.sample_weight = x.tocsr(), y, sample_weight
         for array, name in ((y, "y"), (sample_weight, "sample_weight")):

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The layers."""
+from __future__ import annotations
+
 import math
 import random
+from typing import Any
 
 import keras
 import numpy as np
@@ -76,10 +79,10 @@ class SparseDense(keras.layers.Layer):
     off, on JAX and PyTorch it works.
     """
 
-    def __init__(self, units, density=0.1, pattern=None, activation=None, use_bias=True,
-                 kernel_initializer="glorot_uniform", bias_initializer="zeros", kernel_regularizer=None,
-                 bias_regularizer=None, activity_regularizer=None, kernel_constraint=None, bias_constraint=None,
-                 chunk_size=0, seed=None, **kwargs):
+    def __init__(self, units: int, density: float = 0.1, pattern: Any = None, activation: Any = None, use_bias: bool = True,
+                 kernel_initializer: Any = "glorot_uniform", bias_initializer: Any = "zeros", kernel_regularizer: Any = None,
+                 bias_regularizer: Any = None, activity_regularizer: Any = None, kernel_constraint: Any = None,
+                 bias_constraint: Any = None, chunk_size: int = 0, seed: int | None = None, **kwargs: Any):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         if not isinstance(units, int) or units < 1:
             raise backends.error(f"units is {units!r}; it is a positive whole number")
@@ -128,7 +131,7 @@ class SparseDense(keras.layers.Layer):
         self._function = backends.make(pattern, None, self.use_bias, name, dtype, self.chunk_size, parameter)
 
     @property
-    def pattern(self):
+    def pattern(self) -> Pattern | None:
         """The sparselayer.Pattern of [units, inputs]; None before build()."""
         return self._function.pattern if self._function else None
 
@@ -154,7 +157,7 @@ class SparseDense(keras.layers.Layer):
     def compute_output_spec(self, inputs, training=False):
         return keras.KerasTensor(self.compute_output_shape(inputs.shape), dtype=self.compute_dtype)
 
-    def set_pattern(self, pattern, values=None, carried=None):
+    def set_pattern(self, pattern: Any, values: np.ndarray | None = None, carried: np.ndarray | None = None) -> np.ndarray:
         """Exchange the pattern for one of at most as many entries as `kernel` has elements.
 
         Args:
@@ -182,13 +185,13 @@ class SparseDense(keras.layers.Layer):
         self.kernel.assign(full)
         return carried
 
-    def to_dense(self):
+    def to_dense(self) -> np.ndarray:
         """The kernel as Dense has it: a NumPy array [inputs, units]."""
         from .._sparse import CSR
         values = ops.convert_to_numpy(self.kernel)[:self.pattern.nnz]
         return CSR.from_pattern(self.pattern, values).to_dense().T
 
-    def compact(self):
+    def compact(self) -> SparseDense:
         """A layer with the same function whose kernel has no unused elements, for use after pruning."""
         config = self.get_config()
         layer = type(self).from_config(config)
@@ -215,7 +218,7 @@ class SparseDense(keras.layers.Layer):
         super().load_own_variables({key: store[key] for key in keys - {"row_offsets", "col_indices"}})
         self._function.set_pattern(pattern)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         density, pattern = self.density, self._given if isinstance(self._given, str) else None
         if self.built and pattern is None:
@@ -241,13 +244,14 @@ class ChunkedSparseDense(SparseDense):
     not sparse is taken as it is.
     """
 
-    def __init__(self, units, chunk_size=1024, **kwargs):
+    def __init__(self, units: int, chunk_size: int = 1024, **kwargs: Any):
         if not isinstance(chunk_size, int) or chunk_size < 1:
             raise backends.error(f"chunk_size is {chunk_size!r}; it is a positive whole number")
         super().__init__(units, chunk_size=chunk_size, **kwargs)
 
 
-def from_dense(layer, density=None, mask=None, cls=SparseDense, **kwargs):
+def from_dense(layer: keras.layers.Dense, density: float | None = None, mask: Any = None,
+               cls: type[SparseDense] = SparseDense, **kwargs: Any) -> SparseDense:
     """A built SparseDense with the weights of a built keras.layers.Dense.
 
     Args:
