@@ -15,6 +15,7 @@ unset PYTHONPATH SPARSELAYER_LIBRARY_DIR
 export TF_CPP_MIN_LOG_LEVEL=3
 tests=bindings/python/tests
 "$venv/bin/python" -m pytest -q -p no:cacheprovider $tests/test_numpy.py $tests/test_torch.py $tests/test_jax.py
+"$venv/bin/python" -m pytest -q -p no:cacheprovider $tests/test_tensorflow.py
 for backend in tensorflow jax torch; do
 	echo "== Keras on $backend"
 	KERAS_BACKEND=$backend "$venv/bin/python" -m pytest -q -p no:cacheprovider -W ignore::DeprecationWarning \
