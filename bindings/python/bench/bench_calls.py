@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a call costs beside the C call itself, in microseconds: 8 x 64 through 64 x 64 at density 0.1, with bias and ReLU, forward
-alone. Contenders take turns; medians. For TensorFlow also the other ways there are, a function that does nothing, and a function of
-16 layers one after the other: entering a tf.function costs the same whatever is in it, so a layer's own cost is a sixteenth of
-what is beyond that."""
+"""What a call costs beside the C call itself, in microseconds: 8 x 64 through 64 x 64 at density 0.1, with bias and
+ReLU, forward alone. Contenders take turns; medians. For TensorFlow also the other ways there are, a function that does
+nothing, and a function of 16 layers one after the other: entering a tf.function costs the same whatever is in it, so
+a layer's own cost is a sixteenth of what is beyond that."""
 import os
 import statistics
 import sys

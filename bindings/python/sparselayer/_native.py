@@ -85,8 +85,8 @@ class Entries(c.Structure):
 
 class Edit(c.Structure):
     """slb_edit"""
-    _fields_ = [("values", PTR), ("dtype", INT), ("keep", I64), ("exchange", I64), ("spread", c.c_double), ("stream", c.c_uint64), ("x", PTR),
-                ("dz", PTR)]
+    _fields_ = [("values", PTR), ("dtype", INT), ("keep", I64), ("exchange", I64), ("spread", c.c_double),
+                ("stream", c.c_uint64), ("x", PTR), ("dz", PTR)]
 
 
 class PatternArrays(c.Structure):

@@ -162,7 +162,8 @@ def sparse_linear(x: Any, values: jax.Array, pattern: Pattern, bias: jax.Array |
     return apply(cached(pattern, _Traced, str(values.dtype), bias is not None, activation), x, values, bias)
 
 
-sparse_linear.__doc__ = SPARSE_LINEAR_DOC.format(sparse="a BCOO or BCSR matrix", pattern=" Static: another one is\n            another trace.") + """
+sparse_linear.__doc__ = SPARSE_LINEAR_DOC.format(
+    sparse="a BCOO or BCSR matrix", pattern=" Static: another one is\n            another trace.") + """
     Works under jit and grad, and under vmap, which runs one after the other: give the batch as a dimension instead.
     """
 

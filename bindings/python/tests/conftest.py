@@ -35,7 +35,8 @@ def without_hints(*things):
             function = getattr(member, "fget", None) or getattr(member, "__func__", None) or member
             if not inspect.isfunction(function) or name.startswith("_") and name != "__init__":
                 continue
-            if inspect.ismodule(thing) and name not in getattr(thing, "__all__", [function.__module__ == thing.__name__ and name]):
+            public = getattr(thing, "__all__", None)
+            if inspect.ismodule(thing) and (name not in public if public else function.__module__ != thing.__name__):
                 continue
             if not function.__module__.startswith("sparselayer"):
                 continue

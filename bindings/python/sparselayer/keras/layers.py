@@ -74,9 +74,9 @@ class SparseDense(keras.layers.Layer):
             variable has elements, the last ones are zero and unused; `compact()` drops them.
         pattern: the sparselayer.Pattern of [units, inputs].
 
-    Computes on the CPU, in the dtype of the policy: float32, float64, or under mixed_bfloat16 and mixed_float16 with products
-    of 16 bits whose sums, parameters and parameters' gradients are float32 (sparse batches in float32). On TensorFlow the layer is not part of XLA: `jit_compile="auto"` leaves it
-    off, on JAX and PyTorch it works.
+    Computes on the CPU, in the dtype of the policy: float32, float64, or under mixed_bfloat16 and mixed_float16 with
+    products of 16 bits whose sums, parameters and parameters' gradients are float32 (sparse batches in float32). On
+    TensorFlow the layer is not part of XLA: Keras leaves XLA off. On JAX and PyTorch `jit_compile=True` works.
     """
 
     def __init__(self, units: int, density: float = 0.1, pattern: Any = None, activation: Any = None, use_bias: bool = True,
