@@ -44,7 +44,9 @@ typedef struct sl_loss_result {
 } sl_loss_result;
 
 /**
- * Loss and, unless `gradient` is NULL, its gradient with respect to `outputs`.
+ * Loss and, unless `gradient` is NULL, its gradient with respect to `outputs`. Sums are kept in double. Of f32 outputs in
+ * panels or column-major, as models have them, exponentials are taken in f32: softmax is within (8 + |x - largest x|) eps of
+ * its value, a sigmoid within 8 eps (eps: 2^-24).
  * @param outputs [batch, features]
  * @param gradient same shape and dtype; written; may be `outputs` itself
  * @return #SL_ERR_ARGUMENT for a label outside [0, features), with the row; #SL_ERR_SHAPE, #SL_ERR_NULL;

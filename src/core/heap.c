@@ -16,7 +16,7 @@ struct sl_heap {
 };
 
 static void *default_allocate(void *user, size_t bytes, size_t alignment, sl_memory kind) {
-	enum { HUGE_PAGE = 2 << 20, LARGE = 8 << 20 };
+	enum { HUGE_PAGE = 2 << 20, LARGE = 2 << 20 };
 	(void)user, (void)kind;
 	/* Rows of a large matrix are read in any order: with pages of 4 KiB each read would wait for its address first. */
 	if (bytes >= LARGE)

@@ -14,7 +14,7 @@ enum { SL_VECTOR = 16, SL_LEAST_GROUP_ROWS = 64 };
 typedef struct sl_block_row {
 	int32_t row, start;
 } sl_block_row;
-enum { SL_ROWS_AHEAD = 4 };
+enum { SL_ROWS_AHEAD = 12 };
 
 /* Rows of one length, one after the other. */
 typedef struct sl_row_class {

@@ -73,7 +73,8 @@ typedef void (*sl_block_kernel)(const sl_block_task *task);
 
 /*
  * For i in [begin, end) and entries [starts[i], ends[i]) of row rows[i], or i: C(column, .) += alpha * value *
- * A(row, .), `width` elements, one entry after the other. No product is fused with a sum, so every instruction set gives the same bits.
+ * A(row, .), `width` elements, one entry after the other. No product is fused with a sum, so every instruction set
+ * gives the same bits.
  */
 typedef struct sl_scatter_task {
 	const int32_t *rows; /* NULL: i */
@@ -87,8 +88,8 @@ typedef struct sl_scatter_task {
 typedef void (*sl_scatter_kernel)(const sl_scatter_task *task);
 
 /* chunk.h: the runs of a row's entries that lie in one block, which and where they begin, and how many there are; the
- * offsets of a run's entries in the block that begins with column `base`; and offsets that are in the order of the records
- * to where records of their length go: places[length], which moves on. */
+ * offsets of a run's entries in the block that begins with column `base`; and offsets that are in the order of the
+ * records to where records of their length go: places[length], which moves on. */
 typedef struct sl_cut_task sl_cut_task;
 typedef struct sl_chunk_record sl_chunk_record;
 typedef int64_t (*sl_cut_runs)(const sl_cut_task *task, int32_t from, int32_t to, int32_t *block, int32_t *begin);
@@ -153,6 +154,22 @@ typedef void (*sl_activate_kernel)(sl_activation kind, float p, const float *x, 
 typedef void (*sl_activate_back_kernel)(sl_activation kind, float p, const float *saved, const float *dy, float *y,
 										int64_t n);
 typedef double (*sl_sum_squares_kernel)(const float *x, int64_t n, double scale, float limit);
+/* Softmax or sigmoids of `n` samples that lie side by side, and their losses, for targets of nothing: what a target
+ * adds is the caller's. The gradient may not lie where x does. */
+enum { SL_LOSS_COLUMNS = 64 };
+typedef struct sl_loss_task {
+	const float *x; /* feature r of sample i: x[r * ldx + i] */
+	int64_t ldx, features, n;
+	float *gradient; /* as x; scale times softmax or sigmoid. NULL: not wanted */
+	int64_t ldg;
+	float scale[SL_LOSS_COLUMNS];
+	/* Softmax: the largest x and the first feature that has it, the sum of exp(x - most), whether an x is NaN. */
+	float most[SL_LOSS_COLUMNS];
+	int32_t best[SL_LOSS_COLUMNS], nan[SL_LOSS_COLUMNS];
+	double sum[SL_LOSS_COLUMNS];      /* sigmoids: of log(1 + exp(x)) */
+	int32_t correct[SL_LOSS_COLUMNS]; /* sigmoids: x that are at most 0 */
+} sl_loss_task;
+typedef void (*sl_loss_kernel)(sl_loss_task *task);
 /* n numbers of a 16-bit dtype. */
 typedef void (*sl_to_f32_kernel)(const uint16_t *from, float *to, int64_t n);
 typedef void (*sl_from_f32_kernel)(const float *from, uint16_t *to, int64_t n);
@@ -175,6 +192,7 @@ struct sl_kernel {
 	sl_activate_kernel activate;
 	sl_activate_back_kernel activate_back;
 	sl_sum_squares_kernel sum_squares;
+	sl_loss_kernel softmax, sigmoids;
 	sl_to_f32_kernel to_f32;
 	sl_from_f32_kernel from_f32;
 	sl_scatter_kernel scatter;
@@ -196,14 +214,16 @@ const sl_kernel *sli_cpu_choose(const sl_cpu *cpu, sl_op_kind kind, sl_dtype dty
 	void sli_activate_f32_##set(sl_activation kind, float p, const float *x, float *y, int64_t n);                     \
 	void sli_activate_back_f32_##set(sl_activation kind, float p, const float *saved, const float *dy, float *y,       \
 									 int64_t n);                                                                       \
-	double sli_sum_squares_f32_##set(const float *x, int64_t n, double scale, float limit);
+	double sli_sum_squares_f32_##set(const float *x, int64_t n, double scale, float limit);                            \
+	void sli_softmax_f32_##set(sl_loss_task *task);                                                                    \
+	void sli_sigmoids_f32_##set(sl_loss_task *task);
 #define KERNEL_HALF(dtype, isa, suffix)                                                                                \
 	void sli_half_to_f32_##suffix(const uint16_t *from, float *to, int64_t n);                                         \
 	void sli_half_from_f32_##suffix(const float *from, uint16_t *to, int64_t n);
 #define KERNEL_UPDATE(dtype, isa, function)                                                                            \
 	void function(const sl_update *update, int kind, void *w, const void *g, void *m, void *v, int64_t n);
 #define KERNEL_BLOCKED(kind, dtype, isa, function) void function(const sl_block_task *task);
-#define KERNEL_SCATTER(dtype, isa, function) void function(const sl_scatter_task *task);
+#define KERNEL_SCATTER(dtype, isa, function)       void function(const sl_scatter_task *task);
 #define KERNEL_CUT(isa, suffix)                                                                                        \
 	int64_t sli_cut_runs_##suffix(const sl_cut_task *task, int32_t from, int32_t to, int32_t *block, int32_t *begin);  \
 	void sli_cut_offsets_##suffix(const sl_cut_task *task, int32_t base, const int32_t *columns, int32_t length,       \
@@ -223,7 +243,7 @@ static inline const sl_kernel *sli_cpu_half(const sl_cpu *cpu, sl_dtype dtype) {
 	return dtype == SL_BF16 ? cpu->bf16 : cpu->f16;
 }
 
-/* products.c: SPMM, SDDMM, GEMM, CONVERT, GATHER; vector.c: the rest. */
+/* products.c: SPMM, SDDMM, GEMM, CONVERT, GATHER; vector.c: the rest, but for loss.c. */
 /* Whether a sparse product can be planned, which cuts the pattern. */
 sl_status sli_cpu_sparse_supports(sl_cpu *cpu, const sl_op_desc *desc);
 sl_status sli_cpu_product_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *plan);
@@ -234,6 +254,8 @@ sl_status sli_cpu_chunk_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *pl
 sl_status sli_cpu_chunk_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args);
 sl_status sli_cpu_vector_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *plan);
 sl_status sli_cpu_vector_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args);
+size_t sli_cpu_loss_workspace(const sl_op_desc *desc);
+void sli_cpu_loss_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_op_args *args);
 
 /* input.c: sparse inputs, and the update of rows. */
 sl_status sli_cpu_input_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *plan);

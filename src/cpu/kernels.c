@@ -16,7 +16,7 @@ static const sl_kernel kernels[] = {
 	 .input_grad = gradient},
 #define KERNEL_UPDATE(dtype_, isa_, function)                                                                          \
 	{.kind = SL_OP_UPDATE, .dtype = dtype_, .isa = isa_, .name = &#function[4], .update = function},
-#define KERNEL_BLOCKED(kind_, dtype_, isa_, function)                                                                   \
+#define KERNEL_BLOCKED(kind_, dtype_, isa_, function)                                                                  \
 	{.kind = kind_, .dtype = dtype_, .isa = isa_, .name = &#function[4], .blocked = function},
 #define KERNEL_SMALL(op, turned, type, set, columns, function)                                                         \
 	{.kind = op,                                                                                                       \
@@ -33,7 +33,9 @@ static const sl_kernel kernels[] = {
 	 .name = "math_f32_" #suffix,                                                                                      \
 	 .activate = sli_activate_f32_##suffix,                                                                            \
 	 .activate_back = sli_activate_back_f32_##suffix,                                                                  \
-	 .sum_squares = sli_sum_squares_f32_##suffix},
+	 .sum_squares = sli_sum_squares_f32_##suffix,                                                                      \
+	 .softmax = sli_softmax_f32_##suffix,                                                                              \
+	 .sigmoids = sli_sigmoids_f32_##suffix},
 #define KERNEL_HALF(type, set, suffix)                                                                                 \
 	{.kind = SL_OP_CONVERT,                                                                                            \
 	 .dtype = type,                                                                                                    \

@@ -50,6 +50,11 @@ static inline sl_dense sli_cpu_panels(void *data, sl_dtype dtype, int64_t rows, 
 static inline const sl_pattern_arrays *sli_cpu_structure(const sl_op_desc *desc) {
 	return desc->transpose ? &desc->sparse.transposed : &desc->sparse.arrays;
 }
+/* The columns of a row, of panels or row-major, that lie together from column c on. */
+static inline int64_t sli_cpu_together(const sl_dense *m, int64_t c) {
+	int64_t end = m->order == SL_COL_PANELS ? (c / m->ld + 1) * m->ld : m->cols;
+	return (end < m->cols ? end : m->cols) - c;
+}
 /* Take from the workspace. */
 static inline void *sli_carve(void **at, size_t bytes) {
 	void *taken = *at;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Elementwise ops, reductions, losses and updates. Work is cut into fixed chunks whose partial
+/* Elementwise ops, reductions and updates. Work is cut into fixed chunks whose partial
  * results are folded in order, so results do not depend on the threads. */
 #include <math.h>
 #include <stdio.h>
@@ -35,7 +35,7 @@ sl_status sli_cpu_vector_plan(sl_cpu *cpu, const sl_op_desc *desc, sl_op_plan *p
 	if (desc->kind == SL_OP_REDUCE && desc->variant != SL_REDUCE_ROW_SUMS)
 		plan->workspace = sli_align64((size_t)sli_ceil_div(desc->count, CHUNK) * sizeof(double));
 	if (desc->kind == SL_OP_LOSS)
-		plan->workspace = sli_align64((size_t)sli_ceil_div(desc->a.cols, 64) * 4 * sizeof(double));
+		plan->workspace = sli_cpu_loss_workspace(desc);
 	snprintf(plan->text, sizeof plan->text, "%s of %s", name, sl_dtype_name(dtype));
 	return SL_OK;
 }
@@ -61,12 +61,6 @@ static double backward(const job *j, sl_dtype dtype, double saved, double dy) {
 
 static bool same_rows(const sl_dense *a, const sl_dense *b) {
 	return a->order == b->order && (a->order == SL_ROW_MAJOR || (a->order == SL_COL_PANELS && a->ld == b->ld));
-}
-
-/* The columns of row r that lie together from c on. */
-static int64_t together(const sl_dense *m, int64_t c) {
-	int64_t end = m->order == SL_COL_PANELS ? (c / m->ld + 1) * m->ld : m->cols;
-	return (end < m->cols ? end : m->cols) - c;
 }
 
 static double add_bias_gradient(const job *j, int64_t r, double sum) {
@@ -151,7 +145,7 @@ static void activation_rows(void *argument, size_t index) {
 	for (int64_t r = begin; r < end; r++) {
 		double sum = 0;
 		for (int64_t col = 0, n; col < c->cols; col += n) {
-			n = fast ? together(c, col) : 1;
+			n = fast ? sli_cpu_together(c, col) : 1;
 			if (fast) {
 				int64_t at[3] = {sli_at(a, r, col), gradient ? sli_at(b, r, col) : 0, sli_at(c, r, col)};
 				sum += f32 ? activation_piece_f32(j, at, n) : activation_piece_half(j, at, n);
@@ -177,7 +171,7 @@ static void row_sums(void *argument, size_t index) {
 	for (int64_t r = begin; r < end; r++) {
 		double sum = 0;
 		for (int64_t col = 0, n; col < a->cols; col += n) {
-			n = fast ? together(a, col) : 1;
+			n = fast ? sli_cpu_together(a, col) : 1;
 			int64_t at = sli_at(a, r, col);
 			sum += !fast ? sli_load(a->data, a->dtype, at)
 				   : f32 ? sum_f32((const float *)a->data + at, n)
@@ -248,176 +242,6 @@ static void elementwise_chunk(void *argument, size_t index) {
 	}
 }
 
-/* One sample of a batch. Writes its gradient and returns its loss, summed over features. */
-typedef struct sample {
-	const job *j;
-	const sl_sparse_batch *batch; /* sparse targets; else NULL */
-	int64_t begin, end, at;       /* its entries, and the next of them */
-	int64_t col, features;
-	double scale; /* of the gradient */
-	bool gradient;
-} sample;
-
-static double output(const sample *s, int64_t r) {
-	return sli_load(s->j->args->a.data, s->j->args->a.dtype, sli_at(&s->j->args->a, r, s->col));
-}
-/* Whether the target of r is stored; r increases from call to call. */
-static bool stored(sample *s, int64_t r) {
-	while (s->at < s->end && s->batch->columns[s->at] < r)
-		s->at++;
-	return s->at < s->end && s->batch->columns[s->at] == r;
-}
-static double target(sample *s, int64_t r) {
-	if (s->batch) {
-		if (!stored(s, r))
-			return 0;
-		return s->batch->values ? sli_load(s->batch->values, s->j->args->a.dtype, s->at) : 1;
-	}
-	if (s->j->args->labels)
-		return s->j->args->labels[s->col] == r;
-	return sli_load(s->j->args->b.data, s->j->args->b.dtype, sli_at(&s->j->args->b, r, s->col));
-}
-static void put(const sample *s, int64_t r, double value) {
-	if (s->gradient)
-		sli_store(s->j->args->c.data, s->j->args->c.dtype, sli_at(&s->j->args->c, r, s->col), value * s->scale);
-}
-
-static double softmax(sample *s, double *correct) {
-	double most = -INFINITY, wanted = -INFINITY, sum = 0, loss = 0, total = 0, of_best = 0;
-	int64_t best = 0, label = 0;
-	bool nan = false;
-	for (int64_t r = 0; r < s->features; r++) {
-		double x = output(s, r), t = target(s, r);
-		nan |= isnan(x);
-		if (x > most) {
-			most = x;
-			best = r;
-			of_best = t;
-		}
-		total += t;
-		if (t > wanted) {
-			wanted = t;
-			label = r;
-		}
-	}
-	for (int64_t r = 0; r < s->features; r++)
-		sum += exp(output(s, r) - most);
-	double log_sum = most + log(sum);
-	/* Dense rows add up to 1, or are taken as if they did. */
-	if (!s->batch)
-		total = 1;
-	s->at = s->begin;
-	for (int64_t r = 0; r < s->features; r++) {
-		double x = output(s, r), t = target(s, r);
-		if (t != 0)
-			loss += t * (log_sum - x);
-		put(s, r, total * exp(x - log_sum) - t);
-	}
-	*correct += (s->batch ? of_best > 0 : best == label) && !nan;
-	return nan ? NAN : loss;
-}
-
-/* Whether the target of r is unknown, and so the gradient nothing. */
-static bool unknown(sample *s, int64_t r) {
-	if (!s->j->desc->stored_only || stored(s, r))
-		return false;
-	put(s, r, 0);
-	return true;
-}
-
-static double binary(sample *s, double *correct) {
-	double loss = 0;
-	for (int64_t r = 0; r < s->features; r++) {
-		if (unknown(s, r))
-			continue;
-		double x = output(s, r), t = target(s, r);
-		loss += (x > 0 ? x : 0) - x * t + log1p(exp(-fabs(x)));
-		*correct += !isnan(x) && (x > 0) == (t > 0.5);
-		put(s, r, sli_act_f64(SL_SIGMOID, 0, x) - t);
-	}
-	return loss;
-}
-
-static double squared(sample *s) {
-	double loss = 0;
-	for (int64_t r = 0; r < s->features; r++) {
-		if (unknown(s, r))
-			continue;
-		double d = output(s, r) - target(s, r);
-		loss += d * d;
-		put(s, r, 2 * d);
-	}
-	return loss;
-}
-
-/* What a mean is over: rows for softmax, else elements. */
-static double loss_count(const job *j) {
-	const sl_dense *a = &j->args->a;
-	if (j->desc->variant == SL_SOFTMAX_CROSS_ENTROPY)
-		return (double)a->cols;
-	return j->desc->stored_only ? (double)j->args->batch->nnz : (double)a->cols * (double)a->rows;
-}
-
-static void loss_chunk(void *argument, size_t index) {
-	const job *j = argument;
-	const sl_dense *a = &j->args->a;
-	int64_t begin = (int64_t)index * 64, end = begin + 64 < a->cols ? begin + 64 : a->cols;
-	const sl_sparse_batch *batch = j->args->batch;
-	double per = loss_count(j), loss = 0, correct = 0;
-	for (int64_t col = begin; col < end; col++) {
-		sample s = {.j = j,
-					.batch = batch,
-					.col = col,
-					.features = a->rows,
-					.scale = per > 0 ? j->args->alpha / per : 0,
-					.gradient = j->args->c.data != NULL};
-		if (batch) {
-			s.at = s.begin = sli_cpu_offset(batch->begins, batch->offset_dtype, col);
-			s.end = sli_cpu_offset(batch->ends, batch->offset_dtype, col);
-		}
-		if (j->desc->variant == SL_SOFTMAX_CROSS_ENTROPY)
-			loss += softmax(&s, &correct);
-		else
-			loss += j->desc->variant == SL_BINARY_CROSS_ENTROPY ? binary(&s, &correct) : squared(&s);
-	}
-	j->partial[2 * index] = loss;
-	j->partial[2 * index + 1] = correct;
-}
-
-static void run_loss(job *j) {
-	sl_loss_sums *sums = j->args->result;
-	const sl_dense *a = &j->args->a;
-	bool softmax_loss = j->desc->variant == SL_SOFTMAX_CROSS_ENTROPY;
-	if (j->args->labels)
-		for (int64_t i = 0; i < a->cols; i++)
-			if (j->args->labels[i] < 0 || j->args->labels[i] >= a->rows) {
-				sums->bad_row = i;
-				return;
-			}
-	if (!a->cols || !a->rows)
-		return;
-	int64_t chunks = sli_ceil_div(a->cols, 64);
-	double loss = 0, correct = 0;
-	j->partial = j->args->workspace;
-	j->cpu->host->parallel(j->cpu->host->user, (size_t)chunks, loss_chunk, j);
-	for (int64_t i = 0; i < chunks; i++) {
-		loss += j->partial[2 * i];
-		correct += j->partial[2 * i + 1];
-	}
-	/* Sums of means times rows: softmax's mean is over rows, the others' over elements. */
-	double per = loss_count(j);
-	if (j->desc->stored_only)
-		sums->loss += per > 0 ? loss / per * (double)a->cols : 0;
-	else
-		sums->loss += softmax_loss ? loss : loss / (double)a->rows;
-	sums->rows += a->cols;
-	sums->correct += (int64_t)correct;
-	if (j->desc->variant != SL_MEAN_SQUARED_ERROR)
-		sums->counted += (int64_t)per;
-	if (j->args->c.data)
-		sli_cpu_zero_padding(&j->args->c);
-}
-
 static void update_chunk(void *argument, size_t index) {
 	const job *j = argument;
 	int64_t begin = (int64_t)index * CHUNK, n = j->args->count - begin < CHUNK ? j->args->count - begin : CHUNK;
@@ -449,7 +273,7 @@ sl_status sli_cpu_vector_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_o
 		host->parallel(host->user, chunks, elementwise_chunk, &j);
 		break;
 	case SL_OP_LOSS:
-		run_loss(&j);
+		sli_cpu_loss_execute(cpu, plan, args);
 		break;
 	default:
 		if (args->update->skip == 0)

@@ -376,7 +376,77 @@ static void try_math(const sl_kernel *k) {
 	}
 }
 
+/* Softmax and sigmoids of `n` samples side by side against double, and against the first row's bits. */
+static void try_loss_kernel(const sl_kernel *k, bool softmax, int64_t n, int64_t features, float range) {
+	enum { LD = SL_LOSS_COLUMNS + 3 };
+	const sl_cpu scalar = {.isa = SL_ISA_SCALAR};
+	const sl_kernel *one = sli_cpu_choose(&scalar, SL_OP_ACTIVATION, SL_F32, NULL);
+	size_t size = (size_t)(features * LD) * sizeof(float);
+	float *x = malloc(size), *g = malloc(size), *other = malloc(size);
+	sl_test_fill(x, SL_F32, features * LD, (uint64_t)(n + features));
+	for (int64_t i = 0; i < features * LD; i++)
+		x[i] *= range, g[i] = other[i] = 77;
+	sl_loss_task task = {.x = x, .ldx = LD, .features = features, .n = n, .gradient = g, .ldg = LD};
+	for (int64_t i = 0; i < n; i++)
+		task.scale[i] = 0.5f + (float)i / 64;
+	sl_loss_task first = task, bare = task;
+	first.gradient = other;
+	bare.gradient = NULL;
+	(softmax ? k->softmax : k->sigmoids)(&task);
+	(softmax ? k->softmax : k->sigmoids)(&bare);
+	(softmax ? one->softmax : one->sigmoids)(&first);
+	CHECK(!memcmp(g, other, size) && !memcmp(task.sum, first.sum, sizeof task.sum) &&
+		  !memcmp(task.sum, bare.sum, sizeof task.sum));
+	for (int64_t i = 0; i < n; i++) {
+		double most = -INFINITY, sum = 0, logs = 0;
+		int64_t best = 0, correct = 0;
+		for (int64_t r = 0; r < features; r++) {
+			double X = x[r * LD + i];
+			if (X > most)
+				most = X, best = r;
+			logs += X > 0 ? X + log1p(exp(-X)) : log1p(exp(X));
+			correct += X <= 0;
+		}
+		for (int64_t r = 0; r < features; r++)
+			sum += exp(x[r * LD + i] - most);
+		const double eps = 0x1p-24, scale = task.scale[i];
+		if (softmax) {
+			CHECK(task.most[i] == (float)most && task.best[i] == best && !task.nan[i]);
+			CHECK_NEAR(task.sum[i], sum, (8 + 2.0 * range) * eps * sum);
+		} else {
+			CHECK_EQ(task.correct[i], correct);
+			CHECK_NEAR(task.sum[i], logs, 4 * eps * logs + (double)features * 0x1p-52); /* 1 + e */
+		}
+		for (int64_t r = 0; r < features; r++) {
+			double X = x[r * LD + i], want = scale * (softmax ? exp(X - most) / sum : 1 / (1 + exp(-X)));
+			CHECK_NEAR(g[r * LD + i], want, (softmax ? 16 + 4.0 * range : 8) * eps * want + 1e-44);
+		}
+	}
+	for (int64_t r = 0; r < features; r++)
+		for (int64_t i = n; i < LD; i++)
+			CHECK(g[r * LD + i] == 77);
+	x[n - 1] = NAN;
+	(softmax ? k->softmax : k->sigmoids)(&task);
+	CHECK(isnan(task.sum[n - 1]) && (n == 1 || isfinite(task.sum[0])));
+	CHECK(!softmax || task.nan[n - 1]);
+	free(x);
+	free(g);
+	free(other);
+}
+
+static void try_losses(const sl_kernel *k) {
+	static const int64_t counts[] = {1, 15, 16, 17, 63, 64}, features[] = {1, 2, 10, 511, 512, 513, 1025};
+	static const float ranges[] = {1, 30, 300};
+	for (int softmax = 0; softmax < 2; softmax++)
+		for (size_t n = 0; n < sizeof counts / sizeof *counts; n++)
+			for (size_t f = 0; f < sizeof features / sizeof *features; f++)
+				for (int range = 0; range < 3; range++)
+					try_loss_kernel(k, softmax, counts[n], features[f], ranges[range]);
+}
+
 static void try_kernel(const sl_kernel *k) {
+	if (k->softmax)
+		try_losses(k);
 	if (k->to_f32)
 		try_half(k);
 	if (k->activate)
