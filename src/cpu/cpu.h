@@ -153,6 +153,15 @@ typedef void (*sl_input_grad_kernel)(const sl_input_grad_task *task);
 typedef void (*sl_activate_kernel)(sl_activation kind, float p, const float *x, float *y, int64_t n);
 typedef void (*sl_activate_back_kernel)(sl_activation kind, float p, const float *saved, const float *dy, float *y,
 										int64_t n);
+/* The latter for a row of `n` columns in panels of `width`, or row-major as one panel; returns the sum if it is wanted.
+ */
+typedef struct sl_back_row {
+	const float *saved, *dy;
+	float *out;
+	int64_t saved_panel, dy_panel, out_panel; /* from one panel to the next */
+	int64_t width, n;
+} sl_back_row;
+typedef double (*sl_back_row_kernel)(sl_activation kind, float p, const sl_back_row *row, bool sum);
 typedef double (*sl_sum_squares_kernel)(const float *x, int64_t n, double scale, float limit);
 /* Softmax or sigmoids of `n` samples that lie side by side, and their losses, for targets of nothing: what a target
  * adds is the caller's. The gradient may not lie where x does. */
@@ -191,6 +200,7 @@ struct sl_kernel {
 	bool transposed;       /* with the transpose of the matrix */
 	sl_activate_kernel activate;
 	sl_activate_back_kernel activate_back;
+	sl_back_row_kernel activate_back_row;
 	sl_sum_squares_kernel sum_squares;
 	sl_loss_kernel softmax, sigmoids;
 	sl_to_f32_kernel to_f32;
@@ -214,6 +224,7 @@ const sl_kernel *sli_cpu_choose(const sl_cpu *cpu, sl_op_kind kind, sl_dtype dty
 	void sli_activate_f32_##set(sl_activation kind, float p, const float *x, float *y, int64_t n);                     \
 	void sli_activate_back_f32_##set(sl_activation kind, float p, const float *saved, const float *dy, float *y,       \
 									 int64_t n);                                                                       \
+	double sli_activate_back_row_f32_##set(sl_activation kind, float p, const sl_back_row *row, bool sum);             \
 	double sli_sum_squares_f32_##set(const float *x, int64_t n, double scale, float limit);                            \
 	void sli_softmax_f32_##set(sl_loss_task *task);                                                                    \
 	void sli_sigmoids_f32_##set(sl_loss_task *task);

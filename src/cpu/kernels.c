@@ -33,6 +33,7 @@ static const sl_kernel kernels[] = {
 	 .name = "math_f32_" #suffix,                                                                                      \
 	 .activate = sli_activate_f32_##suffix,                                                                            \
 	 .activate_back = sli_activate_back_f32_##suffix,                                                                  \
+	 .activate_back_row = sli_activate_back_row_f32_##suffix,                                                          \
 	 .sum_squares = sli_sum_squares_f32_##suffix,                                                                      \
 	 .softmax = sli_softmax_f32_##suffix,                                                                              \
 	 .sigmoids = sli_sigmoids_f32_##suffix},

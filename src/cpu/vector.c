@@ -89,13 +89,25 @@ static double sum_f32(const float *x, int64_t n) {
 /* n neighbours from `at` of each matrix; returns the sum of what was written. */
 static double activation_piece_f32(const job *j, const int64_t at[3], int64_t n) {
 	const sl_op_desc *desc = j->desc;
-	float p = (float)desc->activation_parameter, *to = (float *)j->args->c.data + at[2];
-	const float *from = (const float *)j->args->a.data + at[0];
-	if (desc->kind == SL_OP_ACTIVATION)
-		j->cpu->math->activate(desc->activation, p, from, to, n);
-	else
-		j->cpu->math->activate_back(desc->activation, p, from, (const float *)j->args->b.data + at[1], to, n);
-	return j->args->bias_gradient ? sum_f32(to, n) : 0;
+	j->cpu->math->activate(desc->activation, (float)desc->activation_parameter, (const float *)j->args->a.data + at[0],
+						   (float *)j->args->c.data + at[2], n);
+	return 0;
+}
+
+/* A row whose matrices lie alike; returns its sum. */
+static double back_row_f32(const job *j, int64_t r) {
+	const sl_op_args *args = j->args;
+	bool panels = args->c.order == SL_COL_PANELS;
+	sl_back_row row = {.saved = (const float *)args->a.data + r * args->a.ld,
+					   .dy = (const float *)args->b.data + r * args->b.ld,
+					   .out = (float *)args->c.data + r * args->c.ld,
+					   .saved_panel = args->a.rows * args->a.ld,
+					   .dy_panel = args->b.rows * args->b.ld,
+					   .out_panel = args->c.rows * args->c.ld,
+					   .width = panels ? args->c.ld : args->c.cols,
+					   .n = args->c.cols};
+	return j->cpu->math->activate_back_row(j->desc->activation, (float)j->desc->activation_parameter, &row,
+										   args->bias_gradient != NULL);
 }
 
 static double activation_piece_half(const job *j, const int64_t at[3], int64_t n) {
@@ -143,8 +155,8 @@ static void activation_rows(void *argument, size_t index) {
 	bool fast = c->dtype != SL_F64 && same_rows(a, c) && (!gradient || same_rows(b, c));
 	int64_t begin = (int64_t)index * 16, end = begin + 16 < c->rows ? begin + 16 : c->rows;
 	for (int64_t r = begin; r < end; r++) {
-		double sum = 0;
-		for (int64_t col = 0, n; col < c->cols; col += n) {
+		double sum = fast && f32 && gradient && c->cols ? back_row_f32(j, r) : 0;
+		for (int64_t col = fast && f32 && gradient ? c->cols : 0, n; col < c->cols; col += n) {
 			n = fast ? sli_cpu_together(c, col) : 1;
 			if (fast) {
 				int64_t at[3] = {sli_at(a, r, col), gradient ? sli_at(b, r, col) : 0, sli_at(c, r, col)};
