@@ -10,7 +10,8 @@ if ! have_gpu; then
 	say "gpu-bench: there is no usable GPU here, so nothing was timed; what is built is in build/gpu-alone"
 	exit $((failed ? 1 : 77))
 fi
-stage products 330 build/gpu-alone/gpu-bench full
+stage products 270 build/gpu-alone/gpu-bench full
+stage challenge 90 build/gpu-alone/gpu-bench challenge
 if python3 -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
 	stage torch 60 python3 bench/gpu/torch_step.py
 else

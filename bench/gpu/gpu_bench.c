@@ -4,7 +4,7 @@
  * preprocessing, the matrix written out for cuBLAS) and a dense product of the same shape. Each is captured in a graph
  * over rotating operands that together do not fit the L2, and replayed; the median of the replays counts.
  *
- * Usage: gpu-bench [quick|full]. Prints a line a case, as it is done, and RESULT lines at the end.
+ * Usage: gpu-bench [quick|full|challenge]. Prints a line a case, as it is done, and RESULT lines at the end.
  */
 #include <math.h>
 #include <stdarg.h>
@@ -15,6 +15,7 @@
 #include <cuda_runtime_api.h>
 
 #include "backend/backend.h"
+#include "challenge.h"
 
 SL_API const sl_backend *sl_backend_module(uint32_t abi);
 
@@ -357,6 +358,47 @@ static void bench_all(bool full) {
 			bench_case(16384, 16384, densities[d], batch, SL_F32);
 }
 
+/* Edges a second of the Graph Challenge, by own kernels and, as the peer, by a plain loop over cuSPARSE with the
+ * module's bias and activation behind it. */
+static void bench_challenge(int64_t neurons, int64_t layers, int64_t inputs, int64_t batch) {
+	static const struct {
+		const char *candidate, *name;
+		int64_t every;
+	} ways[] = {{"own", "teraedges", 0}, {"own", "compacted_teraedges", 8}, {"cusparse-alg2", "cusparse_teraedges", 0}};
+	challenge net;
+	challenge_result r, first = {0};
+	char why[256];
+	if (!challenge_make(&net, neurons, layers)) {
+		printf("# graph challenge %lldx%lld: no memory\n", (long long)neurons, (long long)layers);
+		return;
+	}
+	float *pictures = challenge_inputs(NULL, neurons, inputs, why, sizeof why);
+	if (!pictures)
+		printf("# graph challenge: skipped: %s\n", why);
+	for (int i = 0; i < 3 && pictures; i++) {
+		/* Once for what is made with the first launch. */
+		good(challenge_run(&net, module, device, ways[i].candidate, pictures, batch, batch, ways[i].every, NULL, &r),
+			 "graph challenge");
+		good(challenge_run(&net, module, device, ways[i].candidate, pictures, inputs, batch, ways[i].every, NULL, &r),
+			 "graph challenge");
+		printf("RESULT gpu.graph_challenge.%lldx%lld.%s %.6g\n", (long long)neurons, (long long)layers, ways[i].name,
+			   r.edges / r.seconds * 1e-12);
+		if (ways[i].every)
+			printf("RESULT gpu.graph_challenge.%lldx%lld.live_share %.4f\n", (long long)neurons, (long long)layers,
+				   r.live);
+		if (i == 0)
+			first = r;
+		if (i == 2)
+			printf("RESULT gpu.graph_challenge.%lldx%lld.vs_cusparse %.4f\n", (long long)neurons, (long long)layers,
+				   r.seconds / first.seconds);
+		if (i && r.positive != first.positive)
+			fprintf(stderr, "graph challenge: %s gave other categories\n", ways[i].name);
+		fflush(stdout);
+	}
+	free(pictures);
+	challenge_free(&net);
+}
+
 int main(int argc, char **argv) {
 	char text[256];
 	bool full = argc > 1 && !strcmp(argv[1], "full"), tiny = argc > 1 && !strcmp(argv[1], "tiny");
@@ -371,11 +413,18 @@ int main(int argc, char **argv) {
 	good(module->open(&host, &device), "open");
 	module->describe(device, text, sizeof text);
 	printf("# %s\n", text);
-	if (tiny) /* to see that it runs */
+	if (argc > 1 && !strcmp(argv[1], "challenge")) {
+		bench_challenge(1024, 120, 60000, 4096);
+		bench_challenge(4096, 120, 60000, 4096);
+		bench_challenge(65536, 1920, 6000, 1024);
+	} else if (tiny) { /* to see that it runs */
 		bench_case(64, 48, 0.1, 16, SL_F32);
-	else
+		bench_challenge(32, 3, 6, 4);
+		results();
+	} else {
 		bench_all(full);
-	results();
+		results();
+	}
 	module->close(device);
 	cuda(cudaStreamDestroy(stream), "stream");
 	return 0;
