@@ -69,6 +69,13 @@ bench-dst: build ## accuracy of dynamic sparse training on Fashion-MNIST, in som
 .PHONY: bench-nerva
 bench-nerva: build ## an epoch of the network that Nerva publishes
 	@build/$(PRESET)/bench/bench-nerva
+.PHONY: bench-comm
+COMM = build/$(PRESET)/bench/bench-comm
+bench-comm: build ## what ranks send, and how much a slow link costs a step (as root: network namespaces and tc)
+	@OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_btl=self,vader mpirun -n 2 --oversubscribe $(COMM) bytes
+	@bench/comm_link.sh $(COMM) 1gbit 1gbit 0.05ms 0.05 1024
+	@bench/comm_link.sh $(COMM) 200mbit 200mbit 0.2ms 0.05 1024
+	@bench/comm_link.sh $(COMM) d20.1gbit 1gbit 0.05ms 0.2 1024
 clean:
 	rm -rf build build-*.log
 .PHONY: bench-sparse-input

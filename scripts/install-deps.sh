@@ -6,7 +6,7 @@
 # with YES=1 it goes on.
 set -euo pipefail
 packages=(gcc g++ cmake ninja-build make pkg-config python3 libpthreadpool-dev libdnnl-dev libjansson-dev libzip-dev
-	zlib1g-dev libxxhash-dev libopenmpi-dev openmpi-bin libdlpack-dev libsimde-dev libcriterion-dev dataset-fashion-mnist libboost-context-dev python3-numpy python3-scipy python3-pytest)
+	zlib1g-dev libxxhash-dev libopenmpi-dev openmpi-bin libdlpack-dev libsimde-dev libcriterion-dev dataset-fashion-mnist libboost-context-dev python3-numpy python3-scipy python3-pytest iproute2)
 [ "${1:-}" != bench ] || packages+=(python3-venv libopenblas0-pthread libxsmm-dev libgraphblas-dev)
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
