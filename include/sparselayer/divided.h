@@ -70,5 +70,24 @@ SL_API sl_status sl_model_get_block(sl_context *context, const sl_model *model, 
  * rank and what differs, #SL_ERR_STATE (the model is not divided) */
 SL_API sl_status sl_model_verify_divided(sl_context *context, const sl_model *model, const sl_optimizer *optimizer);
 
+/**
+ * Save a divided model, one file a rank, on a file system that all ranks see; collective. Rank r of R writes
+ * `<path>.<n>.<r + 1>-of-<R>`, a file of sl_model_save() with its blocks and the layers that every rank has; when all are
+ * on the disk, rank 0 writes the manifest `path` beside the old one, renames it, and removes the files of the save
+ * before. A kill at any moment leaves a manifest whose files are whole.
+ * @return as sl_model_save(), on every rank; #SL_ERR_STATE (the model is not divided), #SL_ERR_COMM
+ */
+SL_API sl_status sl_model_save_divided(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
+									   const sl_checkpoint *checkpoint, const char *path);
+/**
+ * Load it, on any number of ranks up to that of blocks: each reads its blocks from the files that have them; collective.
+ * Training goes on bit for bit.
+ * @param comm of the model from then on
+ * @return as sl_model_load(), on every rank; #SL_ERR_ARGUMENT (more ranks than blocks), #SL_ERR_DISAGREE, #SL_ERR_COMM
+ */
+SL_API sl_status sl_model_load_divided(sl_model **model, sl_optimizer **optimizer, sl_checkpoint *checkpoint,
+									   sl_context *context, sl_comm *comm, const char *path,
+									   const sl_read_limits *limits);
+
 SL_END_DECLS
 #endif

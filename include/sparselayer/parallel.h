@@ -73,7 +73,8 @@ SL_API sl_status sl_parallel_step(sl_context *context, sl_parallel *parallel, sl
 SL_API sl_status sl_parallel_verify(sl_context *context, sl_parallel *parallel);
 /**
  * sl_model_save() by rank 0, after moments that are spread over the ranks were gathered; collective. Any number of
- * ranks may load the file and go on. Every rank learns whether it was written.
+ * ranks may load the file and go on. Every rank learns whether it was written. Of a divided model the ranks that have
+ * the first share of a batch save, by sl_model_save_divided(), and all ranks call.
  * @return as sl_model_save(), on every rank; #SL_ERR_COMM
  */
 SL_API sl_status sl_parallel_save(sl_context *context, sl_parallel *parallel, const sl_checkpoint *checkpoint,

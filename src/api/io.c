@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "io/dataset.h"
 #include "io/io.h"
+#include "io/model_file.h"
+#include "layers/divided.h"
 #include "layers/model.h"
 #include "ops/ops.h"
 
@@ -76,25 +78,45 @@ sl_status sl_csr_write(sl_context *context, const sl_csr *matrix, const char *pa
 	return status;
 }
 
-sl_status sl_model_save(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
-						const sl_checkpoint *checkpoint, const char *path) {
-	sl_checkpoint own = {.struct_size = sizeof own};
-	if (!context)
-		return SL_ERR_NULL;
+static sl_status check_save(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
+							const sl_checkpoint *checkpoint, const char *path, sl_checkpoint *own) {
+	*own = (sl_checkpoint){.struct_size = sizeof *own};
 	if (!model || !path)
 		return sli_fail(context, SL_ERR_NULL, "%s is null", model ? "path" : "model");
+	if (checkpoint)
+		SL_TRY(sli_take_struct(context, own, sizeof *own, checkpoint, "checkpoint"));
+	if (own->epochs_done < 0 || own->samples_done < 0 || own->batch < 0 || own->accumulate < 0 ||
+		own->loss < SL_SOFTMAX_CROSS_ENTROPY || own->loss > SL_MEAN_SQUARED_ERROR)
+		return sli_fail(context, SL_ERR_ARGUMENT, "checkpoint has a negative count or an unknown loss");
+	own->seed = sli_seed(context);
+	if (optimizer && optimizer->sharded)
+		return sli_fail(context, SL_ERR_STATE, "the optimizer's moments are spread over ranks: use sl_parallel_save()");
+	return SL_OK;
+}
+
+sl_status sl_model_save(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
+						const sl_checkpoint *checkpoint, const char *path) {
+	sl_checkpoint own;
+	if (!context)
+		return SL_ERR_NULL;
+	SL_TRY(check_save(context, model, optimizer, checkpoint, path, &own));
 	if (model->divided)
 		return sli_fail(context, SL_ERR_UNSUPPORTED,
 						"the model's layers are divided over ranks: save it by sl_model_save_divided()");
-	if (checkpoint)
-		SL_TRY(sli_take_struct(context, &own, sizeof own, checkpoint, "checkpoint"));
-	if (own.epochs_done < 0 || own.samples_done < 0 || own.batch < 0 || own.accumulate < 0 ||
-		own.loss < SL_SOFTMAX_CROSS_ENTROPY || own.loss > SL_MEAN_SQUARED_ERROR)
-		return sli_fail(context, SL_ERR_ARGUMENT, "checkpoint has a negative count or an unknown loss");
-	own.seed = sli_seed(context);
-	if (optimizer && optimizer->sharded)
-		return sli_fail(context, SL_ERR_STATE, "the optimizer's moments are spread over ranks: use sl_parallel_save()");
 	return sli_model_save(context, model, optimizer, &own, path);
+}
+
+sl_status sl_model_save_divided(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
+								const sl_checkpoint *checkpoint, const char *path) {
+	sl_checkpoint own;
+	if (!context)
+		return SL_ERR_NULL;
+	if (!model || !model->divided)
+		return sli_fail(context, model ? SL_ERR_STATE : SL_ERR_NULL, "%s",
+						model ? "the model is not divided" : "model is null");
+	sl_status status = check_save(context, model, optimizer, checkpoint, path, &own);
+	SL_TRY(sli_comm_settle(context, model->divided->comm, status));
+	return sli_divided_save(context, model, optimizer, &own, path);
 }
 
 sl_status sl_model_load(sl_model **model, sl_optimizer **optimizer, sl_checkpoint *checkpoint, sl_context *context,
@@ -121,6 +143,35 @@ sl_status sl_model_load(sl_model **model, sl_optimizer **optimizer, sl_checkpoin
 			sl_optimizer_destroy(*optimizer);
 			*optimizer = NULL;
 		}
+	}
+	return status;
+}
+
+sl_status sl_model_load_divided(sl_model **model, sl_optimizer **optimizer, sl_checkpoint *checkpoint,
+								sl_context *context, sl_comm *comm, const char *path, const sl_read_limits *limits) {
+	sl_read_limits full;
+	sl_checkpoint own = {.struct_size = sizeof own};
+	if (model)
+		*model = NULL;
+	if (optimizer)
+		*optimizer = NULL;
+	if (!context)
+		return SL_ERR_NULL;
+	if (!model || !path || !comm)
+		return sli_fail(context, SL_ERR_NULL, "%s is null", !path ? "path" : !model ? "model" : "comm");
+	sl_status status = sli_read_limits(context, limits, &full);
+	if (status == SL_OK && sl_context_device(context) != SL_DEVICE_CPU)
+		status = sli_fail(context, SL_ERR_UNSUPPORTED, "divided layers run on the cpu so far");
+	SL_TRY(sli_comm_settle(context, comm, status));
+	SL_TRY(sli_divided_load(model, optimizer, &own, context, comm, path, &full));
+	status = checkpoint ? sli_give_struct(context, checkpoint, &own, sizeof own, "checkpoint") : SL_OK;
+	if (status != SL_OK) {
+		if (optimizer)
+			sl_optimizer_destroy(*optimizer);
+		sl_model_destroy(*model);
+		*model = NULL;
+		if (optimizer)
+			*optimizer = NULL;
 	}
 	return status;
 }

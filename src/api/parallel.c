@@ -176,7 +176,9 @@ sl_status sl_parallel_save(sl_context *context, sl_parallel *parallel, const sl_
 	if (sharded)
 		SL_TRY(sli_shard_gather(context, parallel));
 	if (parallel->tree.rank == 0)
-		status = sl_model_save(context, parallel->model, parallel->optimizer, checkpoint, path);
+		status = parallel->model->divided
+					 ? sl_model_save_divided(context, parallel->model, parallel->optimizer, checkpoint, path)
+					 : sl_model_save(context, parallel->model, parallel->optimizer, checkpoint, path);
 	status = sli_comm_settle(context, parallel->comm, status);
 	if (sharded && status != SL_ERR_COMM) {
 		sl_status again = sli_comm_settle(context, parallel->comm, sli_shard_take(context, parallel));

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "core/checked.h"
-#include "io/safetensors.h"
+#include "io/model_file.h"
 #include "io/sparsity_text.h"
 #include "layers/model.h"
 #include "train/step.h"
@@ -252,8 +252,7 @@ static sl_status make_layer(sl_safetensors *f, int i, const json_t *json, const 
 	return status;
 }
 
-static sl_status load_layers(sl_safetensors *f, const sl_read_limits *limits, sl_model *model) {
-	json_t *layers;
+static sl_status check_format(sl_safetensors *f) {
 	const char *format = sli_safetensors_text(f, "format"), *version = sli_safetensors_text(f, "version");
 	if (!format || strcmp(format, "sparselayer.model"))
 		return sli_fail(f->context, SL_ERR_FORMAT, "%s: no model: its metadata's format is \"%.40s\"", f->path,
@@ -261,6 +260,24 @@ static sl_status load_layers(sl_safetensors *f, const sl_read_limits *limits, sl
 	if (!version || strcmp(version, "1"))
 		return sli_fail(f->context, SL_ERR_UNSUPPORTED, "%s: written in version \"%.20s\" of the format; 1 is read",
 						f->path, version ? version : "");
+	return SL_OK;
+}
+
+sl_status sli_model_file_layer(sl_safetensors *f, int index, const sl_read_limits *limits, sl_layer **layer) {
+	json_t *layers;
+	*layer = NULL;
+	SL_TRY(check_format(f));
+	SL_TRY(parse_text(f, "layers", &layers));
+	sl_status status = json_is_array(layers) && (size_t)index < json_array_size(layers)
+						   ? make_layer(f, index, json_array_get(layers, (size_t)index), limits, layer)
+						   : bad(f, "\"layers\" lacks a layer");
+	json_decref(layers);
+	return status;
+}
+
+static sl_status load_layers(sl_safetensors *f, const sl_read_limits *limits, sl_model *model) {
+	json_t *layers;
+	SL_TRY(check_format(f));
 	SL_TRY(parse_text(f, "layers", &layers));
 	sl_status status = json_is_array(layers) ? SL_OK : bad(f, "\"layers\" is no list");
 	for (size_t i = 0; i < json_array_size(layers) && status == SL_OK; i++) {
@@ -307,22 +324,27 @@ static sl_status parse_training(sl_safetensors *f, const json_t *json, sl_optimi
 	return SL_OK;
 }
 
-static sl_status load_moments(sl_safetensors *f, const sl_model *model, sl_optimizer *optimizer) {
-	for (int i = 0; i < model->count; i++)
-		for (int p = 0; p < sl_layer_parameter_count(model->layers[i]); p++)
-			for (int s = 0; s < sli_optimizer_states(optimizer->options.kind); s++) {
-				sl_parameter parameter = {.struct_size = sizeof parameter};
-				char name[64];
-				void *values;
-				SL_TRY(sl_layer_parameter(f->context, model->layers[i], p, &parameter));
-				SL_TRY(sl_optimizer_state(f->context, optimizer, model->layers[i], p, s, &values));
-				snprintf(name, sizeof name, "layers.%d.%s.%s", i, parameter_names[p], state_names[s]);
-				SL_TRY(load_array(f, name, &parameter, p, values));
-			}
+sl_status sli_model_file_moments(sl_safetensors *f, int index, const sl_layer *layer, sl_optimizer *optimizer) {
+	for (int p = 0; p < sl_layer_parameter_count(layer); p++)
+		for (int s = 0; s < sli_optimizer_states(optimizer->options.kind); s++) {
+			sl_parameter parameter = {.struct_size = sizeof parameter};
+			char name[64];
+			void *values;
+			SL_TRY(sl_layer_parameter(f->context, layer, p, &parameter));
+			SL_TRY(sl_optimizer_state(f->context, optimizer, layer, p, s, &values));
+			snprintf(name, sizeof name, "layers.%d.%s.%s", index, parameter_names[p], state_names[s]);
+			SL_TRY(load_array(f, name, &parameter, p, values));
+		}
 	return SL_OK;
 }
 
-static sl_status load_training(sl_safetensors *f, sl_model *model, sl_optimizer **optimizer) {
+static sl_status load_moments(sl_safetensors *f, const sl_model *model, sl_optimizer *optimizer) {
+	for (int i = 0; i < model->count; i++)
+		SL_TRY(sli_model_file_moments(f, i, model->layers[i], optimizer));
+	return SL_OK;
+}
+
+sl_status sli_model_file_optimizer(sl_safetensors *f, sl_model *model, sl_optimizer **optimizer) {
 	json_t *training;
 	sl_optimizer_options o;
 	int64_t steps = 0;
@@ -334,21 +356,30 @@ static sl_status load_training(sl_safetensors *f, sl_model *model, sl_optimizer 
 	SL_TRY(status);
 	SL_TRY(sl_optimizer_create(optimizer, f->context, &o));
 	sli_optimizer_set_steps(*optimizer, steps);
-	SL_TRY(sl_model_add_to_optimizer(f->context, model, *optimizer));
-	return load_moments(f, model, *optimizer);
+	return sl_model_add_to_optimizer(f->context, model, *optimizer);
 }
 
-static sl_status load_sparsity(sl_safetensors *f, sl_model *model) {
+static sl_status load_training(sl_safetensors *f, sl_model *model, sl_optimizer **optimizer) {
+	SL_TRY(sli_model_file_optimizer(f, model, optimizer));
+	return *optimizer ? load_moments(f, model, *optimizer) : SL_OK;
+}
+
+sl_status sli_model_file_sparsity(sl_safetensors *f, sl_model *model) {
 	json_t *json;
 	if (!sli_safetensors_text(f, "sparsity"))
 		return SL_OK;
 	SL_TRY(parse_text(f, "sparsity", &json));
-	sl_status status = sli_sparsity_parse(f->context, f->path, json, model);
+	sl_status status = SL_OK;
+	/* Blocks come from several files: those that are there now are governed. */
+	if (model->divided && json_is_object(json))
+		status = sli_sparsity_govern(f->context, json, model);
+	if (status == SL_OK)
+		status = sli_sparsity_parse(f->context, f->path, json, model);
 	json_decref(json);
 	return status;
 }
 
-static sl_status load_checkpoint(sl_safetensors *f, sl_checkpoint *c) {
+sl_status sli_model_file_checkpoint(sl_safetensors *f, sl_checkpoint *c) {
 	json_t *json;
 	SL_TRY(parse_text(f, "checkpoint", &json));
 	int loss = sl_loss_named(json_string_value(json_object_get(json, "loss")));
@@ -380,9 +411,9 @@ sl_status sli_model_load(sl_model **model, sl_optimizer **optimizer, sl_checkpoi
 	if (status == SL_OK && optimizer)
 		status = load_training(&f, *model, optimizer);
 	if (status == SL_OK && optimizer)
-		status = load_sparsity(&f, *model);
+		status = sli_model_file_sparsity(&f, *model);
 	if (status == SL_OK)
-		status = load_checkpoint(&f, checkpoint);
+		status = sli_model_file_checkpoint(&f, checkpoint);
 	sli_safetensors_close(&f);
 	if (status != SL_OK) {
 		sl_model_destroy(*model);

@@ -34,6 +34,20 @@ static int64_t integer(const json_t *object, const char *key) {
 	return json_is_integer(value) ? json_integer_value(value) : -1;
 }
 
+sl_status sli_sparsity_govern(sl_context *context, json_t *json, const sl_model *model) {
+	json_t *layers = json_array();
+	bool ok = layers != NULL;
+	for (int i = 0; i < model->count && ok; i++) {
+		json_int_t entries = (json_int_t)sli_sparsity_entries(model->layers[i]);
+		if (!model->layers[i]->dense && !model->layers[i]->sparse_inputs)
+			ok = json_array_append_new(layers,
+									   json_pack("{s:i,s:I,s:I}", "index", i, "first", entries, "final", entries)) == 0;
+	}
+	ok = ok && json_object_set(json, "layers", layers) == 0;
+	json_decref(layers);
+	return ok ? SL_OK : sli_fail(context, SL_ERR_MEMORY, "no memory for a schedule's layers");
+}
+
 static sl_status bad(sl_context *context, const char *path, const char *what) {
 	return sli_fail(context, SL_ERR_FORMAT, "%s: the metadata's \"sparsity\" %s", path, what);
 }

@@ -9,6 +9,8 @@
 
 /* NULL without memory. */
 json_t *sli_sparsity_describe(const sl_sparsity *sparsity);
+/* The schedule of SET or RigL governs the model's layers as they are. */
+sl_status sli_sparsity_govern(sl_context *context, json_t *json, const sl_model *model);
 /* SL_ERR_FORMAT, naming `path`, for what is no schedule of the model. */
 sl_status sli_sparsity_parse(sl_context *context, const char *path, const json_t *json, sl_model *model);
 

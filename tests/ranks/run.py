@@ -141,6 +141,71 @@ def resume(program):
                     raise SystemExit(f"resumed on {ranks} ranks:\n{out}and not\n{rest}")
 
 
+def manifest(program):
+    """A divided model, a file a rank: saved by 4 ranks, gone on with by 1 to 4 and in a grid, with the same bits; kills
+    leave a manifest whose files are whole; hostile manifests are refused."""
+    for arguments in (["plain=1", "tail=1"], ["plain=1", "method=rigl"], ["plain=1", "method=set", "optimizer=1"]):
+        straight = alone(program, *arguments, "divide=1", "epochs=3")
+        rest = [line for line in straight.splitlines() if line[0] not in "01"]
+        with tempfile.TemporaryDirectory() as folder:
+            path = f"{folder}/saved"
+            must(4, program, "train", "60", *arguments, "divide=4", "epochs=2", f"save={path}")
+            names = sorted(os.listdir(folder))
+            if names != ["saved"] + [f"saved.2.{r}-of-4" for r in (1, 2, 3, 4)]:
+                raise SystemExit(f"files of a save: {names}")
+            for ranks in (1, 2, 3):
+                out = must(ranks, program, "train", "60", *arguments, f"divide={ranks}", "epochs=3", f"resume={path}")
+                if out.splitlines() != rest:
+                    raise SystemExit(f"{arguments}: resumed on {ranks} ranks:\n{out}and not\n{rest}")
+            code, out, err = run(2, program, "train", "60", "plain=1", "divide=2", f"resume={path}.none")
+            if code == 0 or "saved.none" not in err:
+                raise SystemExit(f"no manifest: {code}\n{out}{err}")
+            for text in ("", "{}", '{"format": "sparselayer.divided", "version": 2}', "[" * 100000,
+                         '{"format": "sparselayer.divided", "version": 1, "tag": 2, "ranks": 7, "layers": [{"blocks": 6, "rows": 96}]}',
+                         '{"format": "sparselayer.divided", "version": 1, "tag": 2, "ranks": 4, "layers": [{"blocks": 5, "rows": 96}]}',
+                         '{"format": "sparselayer.divided", "version": 1, "tag": 9, "ranks": 4, "layers": [{"blocks": 6, "rows": 96}]}'):
+                with open(f"{folder}/bad", "w", encoding="ascii") as file:
+                    file.write(text)
+                for name in names[1:]:
+                    if not os.path.exists(f"{folder}/bad{name[5:]}"):
+                        os.link(f"{folder}/{name}", f"{folder}/bad{name[5:]}")
+                code, out, err = run(2, program, "train", "60", "plain=1", "divide=2", "epochs=3", f"resume={folder}/bad")
+                if code == 0 or "bad" not in err:
+                    raise SystemExit(f"a bad manifest {text[:80]}: {code}\n{out}{err}")
+    # In a grid, moments spread over the ranks that hold the same blocks.
+    grid = ["shards=4", "sharded=1", "method=rigl"]
+    straight = alone(program, *grid, "divide=1", "epochs=3")
+    with tempfile.TemporaryDirectory() as folder:
+        must(4, program, "train", "60", *grid, "divide=2", "epochs=2", f"save={folder}/saved")
+        out = must(3, program, "train", "60", *grid, "divide=1", "epochs=3", f"resume={folder}/saved")
+        if out.splitlines() != [line for line in straight.splitlines() if line[0] not in "01"]:
+            raise SystemExit(f"resumed in another grid:\n{out}and not\n{straight}")
+    kill_while_saving(program)
+
+
+def kill_while_saving(program):
+    """All ranks killed at random moments, which are mostly spent in saving."""
+    count, seed = int(os.environ.get("KILLS", "3")), int(os.environ.get("SEED", time.time()))
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    for _ in range(count):
+        with tempfile.TemporaryDirectory() as folder:
+            path = f"{folder}/saved"
+            process = start(2, program, "train", "10", "plain=1", "divide=2", "batch=331", "epochs=100000", f"save={path}",
+                            environment={"SL_PIDS": folder})
+            while not os.path.exists(path):
+                if process.poll() is not None:
+                    raise SystemExit(f"the job ended by itself:\n{process.stderr.read()}")
+                time.sleep(0.01)
+            time.sleep(chance.random() * 0.3)
+            with open(f"{folder}/{chance.randrange(2)}", encoding="ascii") as file:
+                os.kill(int(file.read()), signal.SIGKILL)
+            process.communicate(timeout=60)
+            again = must(3, program, "train", "60", "plain=1", "divide=3", "epochs=1", f"resume={path}")
+            if "sum" not in again:
+                raise SystemExit(f"the checkpoint gives\n{again}")
+
+
 def disagree(program):
     """Ranks that are not alike end the job, with the odd one's number and what is wrong."""
     for what, message in {
@@ -242,7 +307,7 @@ def command(_, program):
             raise SystemExit(f"interrupted: {process.returncode}\n{out}{err}")
 
 
-TESTS = {"collectives": collectives, "divided": divided, "parallel": parallel, "resume": resume, "disagree": disagree, "kills": kills,
+TESTS = {"collectives": collectives, "divided": divided, "manifest": manifest, "parallel": parallel, "resume": resume, "disagree": disagree, "kills": kills,
          "command": command}
 
 if __name__ == "__main__":

@@ -133,6 +133,8 @@ static bool after_epoch(void *user, const sl_epoch *e) {
 		fflush(stdout);
 	}
 	s->done.epochs_done = e->epoch + 1;
+	if (given("save") && group && !s->parallel)
+		OK(sl_model_save_divided(context, s->model, s->optimizer, &s->done, given("save")));
 	if (given("save") && s->parallel)
 		OK(sl_parallel_save(context, s->parallel, &s->done, given("save")));
 	if (given("pause")) /* for whoever kills ranks */
@@ -194,7 +196,10 @@ void test_train(int argc, char **argv) {
 		OK(sl_comm_split(&others, context, comm, rank % (int)number("divide", 1), 0));
 	}
 	state s = {.done = {SL_CHECKPOINT_DEFAULTS, .batch = batch}};
-	if (given("resume")) {
+	if (given("resume") && group) {
+		OK(sl_model_load_divided(&s.model, &s.optimizer, &s.done, context, group, given("resume"), NULL));
+		CHECK(s.optimizer && s.done.epochs_done > 0);
+	} else if (given("resume")) {
 		OK(sl_model_load(&s.model, &s.optimizer, &s.done, context, given("resume"), NULL));
 		CHECK(s.optimizer && s.done.epochs_done > 0);
 	} else {
