@@ -19,7 +19,10 @@ static const struct argp_option list[] = {
 	{"edit-until", KEY_UNTIL, "X", 0, "Share of the training that edits go on for (default 0.75)", 4},
 	{"drop", KEY_DROP, "X", 0, "Share of the weights that set and rigl drop at first (default 0.3)", 4},
 	{"drop-decay", KEY_DECAY, "NAME", 0, "How that share falls: cosine (default), constant or linear", 4},
-	{"n-m", KEY_N_M, "N:M", 0, "Begin with N random weights of each M neighbours, instead of --density", 4},
+	{"n-m", KEY_N_M, "N:M", 0,
+	 "Of each M neighbours N have weights, instead of --density: random ones at first, which set and rigl "
+	 "move within their neighbours; gmp and l1 end so",
+	 4},
 	{0}};
 
 static const char *method_name(int i) {
@@ -60,10 +63,6 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 		if (sscanf(text, "%d:%d%c", &s->n, &s->m, &end) != 2 || s->n < 1 || s->m < s->n)
 			argp_error(state, "--n-m is \"%s\"; two numbers are needed, the first at most the second, as in 2:4", text);
 		return 0;
-	case ARGP_KEY_END:
-		if (s->n && s->method != SL_SPARSE_STATIC)
-			argp_error(state, "--n-m is for --sparse-method static: the others do not keep that structure");
-		return 0;
 	}
 	return ARGP_ERR_UNKNOWN;
 }
@@ -79,10 +78,10 @@ sl_status set_sparse_method(sl_context *context, sl_model *model, const sparse_m
 	int64_t end = (int64_t)llround(s->until * (double)steps);
 	if (s->method == SL_SPARSE_STATIC)
 		return SL_OK;
-	return sl_model_set_sparsity(context, model,
-								 &(sl_sparsity_options){SL_SPARSITY_DEFAULTS, .method = s->method, .budget = s->budget,
-														.interval = s->interval, .end = end > 0 ? end : 1,
-														.drop = s->drop, .decay = s->decay,
-														.density = begins_dense(s) ? density : 0,
-														.distribution = distribution, .keep_last = keep_last});
+	return sl_model_set_sparsity(
+		context, model,
+		&(sl_sparsity_options){SL_SPARSITY_DEFAULTS, .method = s->method, .budget = s->budget, .interval = s->interval,
+							   .end = end > 0 ? end : 1, .drop = s->drop, .decay = s->decay,
+							   .density = begins_dense(s) && !s->n ? density : 0, .n = s->n, .m = s->m,
+							   .distribution = distribution, .keep_last = keep_last});
 }

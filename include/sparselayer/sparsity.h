@@ -62,6 +62,11 @@ typedef struct sl_sparsity_options {
 					  limit (INFINITY, as RigL is published) adaptive optimizers (Adam) let a few neurons with
 					  large gradients gain nearly all: their candidates are correlated and say the same. Where
 					  neurons are nearly full, fewer weights are moved than `drop` says */
+	int n;         /**< N:M structure: of each `m` consecutive columns of a layer's pattern at most `n` hold weights, as
+					  sl_pattern_n_m() makes it; 0: no such structure. SET, RigL: the patterns must have it; a group grows
+					  as many as it drops, so it keeps its number, and `spread` has no meaning. GMP, L1: no group falls
+					  below `n` (or its width), which is where GMP ends; `density` must be 0. In [0, m] */
+	int m;         /**< with `n`; 0 without */
 } sl_sparsity_options;
 /** Begins an initializer of #sl_sparsity_options. */
 #define SL_SPARSITY_DEFAULTS .struct_size = sizeof(sl_sparsity_options)
@@ -72,7 +77,7 @@ typedef struct sl_sparsity_options {
  * governed.
  * @param options copied; NULL: take the schedule away
  * @return #SL_ERR_ARGUMENT (an option out of range, which the message names), #SL_ERR_STATE (no layers, or none that
- *         the method can govern), #SL_ERR_MEMORY, #SL_ERR_BUDGET
+ *         the method can govern; SET, RigL: a group of a pattern has more than `n`), #SL_ERR_MEMORY, #SL_ERR_BUDGET
  */
 SL_API sl_status sl_model_set_sparsity(sl_context *context, sl_model *model, const sl_sparsity_options *options);
 
@@ -121,6 +126,8 @@ typedef struct sl_prune_options {
 	double density;     /**< that the pruned layers end with, in [0, 1] */
 	sl_budget budget;   /**< #SL_BUDGET_LAYER: in each layer; #SL_BUDGET_GLOBAL: in all of them together */
 	bool keep_last;     /**< leave the last layer alone */
+	int n, m; /**< instead of a density and a budget: keep the `n` largest of each `m` consecutive columns of a
+				 layer's pattern (N:M structure), n in [1, m]; 0: no such structure */
 } sl_prune_options;
 /** Begins an initializer of #sl_prune_options. */
 #define SL_PRUNE_DEFAULTS .struct_size = sizeof(sl_prune_options)

@@ -31,7 +31,9 @@ typedef struct sl_regrow_options {
 						   Evci et al. 2020; ties: lower row, then column). NULL: at random (SET, Mocanu et al. 2018) */
 	const sl_dense *dY; /**< [batch, out_features] gradient of that forward's output, with `saved` */
 	uint64_t stream;    /**< at random: distinguishes the draws; give each call its own */
-	double spread;      /**< with `saved`: as sl_sparsity_options.spread */
+	double spread;      /**< with `saved`: as sl_sparsity_options.spread; not with `m` */
+	int m;              /**< each `m` consecutive columns of the pattern (the last may be fewer) keep their number of
+						   weights, as N:M structure wants it: a group grows what it drops. 0: anywhere */
 } sl_regrow_options;
 /** Begins an initializer of #sl_regrow_options. */
 #define SL_REGROW_DEFAULTS .struct_size = sizeof(sl_regrow_options)

@@ -22,11 +22,11 @@ sl_status sl_model_set_sparsity(sl_context *context, sl_model *model, const sl_s
 	SL_TRY(sli_take_struct(context, &given, sizeof given, options, "options"));
 	SL_TRY(sli_sparsity_resolve(context, model, &given, &o));
 	if (model->divided && ((o.method != SL_SPARSE_SET && o.method != SL_SPARSE_RIGL && o.method != SL_SPARSE_STATIC) ||
-						   o.budget == SL_BUDGET_GLOBAL))
+						   o.budget == SL_BUDGET_GLOBAL || o.n))
 		return sli_fail(
 			context, SL_ERR_UNSUPPORTED,
 			"a model whose layers are divided over ranks edits each block by itself: by set or rigl, with a "
-			"budget a layer");
+			"budget a layer and without n:m, whose groups the blocks would cut");
 	return sli_sparsity_set(context, model, &o);
 }
 
@@ -134,6 +134,10 @@ sl_status sl_model_prune(sl_context *context, sl_model *model, const sl_prune_op
 		return sli_fail(context, SL_ERR_ARGUMENT, "density is %g; it must be in [0, 1]", o.density);
 	if (o.budget < SL_BUDGET_LAYER || o.budget > SL_BUDGET_GLOBAL)
 		return sli_fail(context, SL_ERR_ARGUMENT, "budget is %d; it must be one of sl_budget", (int)o.budget);
+	if (o.n < 0 || o.n > o.m || (o.n == 0 && o.m != 0))
+		return sli_fail(context, SL_ERR_ARGUMENT, "n:m is %d:%d; n must be in [1, m], or both 0", o.n, o.m);
+	if (o.n && (o.density != 0 || o.budget != SL_BUDGET_LAYER))
+		return sli_fail(context, SL_ERR_ARGUMENT, "n:m %d:%d says what stays: give no density and no budget", o.n, o.m);
 	int count = model->count - (o.keep_last ? 1 : 0);
 	if (!count)
 		return sli_fail(context, SL_ERR_STATE, "the model has no layer but the last, which keep_last leaves alone");
@@ -145,9 +149,10 @@ sl_status sl_model_prune(sl_context *context, sl_model *model, const sl_prune_op
 	SL_TRY(sli_host_context(context, &host));
 	sl_arena_mark mark = sli_arena_mark(host);
 	SL_TRY(sli_arena_take(host, (size_t)count * sizeof(int64_t), &wanted));
-	sl_status status = count_pruned(context, model, o.density, count, together, wanted, &all);
+	sl_status status = o.n ? SL_OK : count_pruned(context, model, o.density, count, together, wanted, &all);
 	if (status == SL_OK)
-		status = sli_model_prune(context, model, count, all, together ? NULL : wanted, optimizer);
+		status =
+			sli_model_prune(context, model, count, &(sl_pruning){all, together ? NULL : wanted, o.n, o.m}, optimizer);
 	sli_arena_reset(host, mark);
 	if (status == SL_OK && dropped)
 		*dropped = before - weights_of(model, count);

@@ -70,6 +70,8 @@ sl_status sl_layer_regrow(sl_context *context, sl_layer *layer, const sl_regrow_
 		return sli_fail(context, SL_ERR_ARGUMENT, "drop is %g; it must be in (0, 1]", o.drop);
 	if (!(o.spread == 0 || o.spread >= 1))
 		return sli_fail(context, SL_ERR_ARGUMENT, "spread is %g; it must be at least 1", o.spread);
+	if (o.m < 0)
+		return sli_fail(context, SL_ERR_ARGUMENT, "m is %d; it must be at least 1, or 0", o.m);
 	SL_TRY(sli_check_edit(context, layer, optimizer));
 	if (layer->dense)
 		return sli_fail(context, SL_ERR_STATE, "layer \"%s\" is dense: there is nothing to grow", layer->name);
@@ -82,9 +84,9 @@ sl_status sl_layer_regrow(sl_context *context, sl_layer *layer, const sl_regrow_
 	int64_t missing = layer->in_features * layer->out_features - nnz;
 	int64_t count = (int64_t)llround((o.drop != 0 ? o.drop : 0.3) * (double)nnz);
 	count = count < missing ? count : missing;
+	sl_regrowth growth = {o.saved, &dy, o.spread != 0 ? o.spread : 1, o.stream, o.m};
 	if (count)
-		SL_TRY(
-			sli_layer_regrow(context, layer, &count, optimizer, o.saved, &dy, o.spread != 0 ? o.spread : 1, o.stream));
+		SL_TRY(sli_layer_regrow(context, layer, &count, optimizer, &growth));
 	if (moved)
 		*moved = count;
 	return SL_OK;

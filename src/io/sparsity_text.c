@@ -23,10 +23,11 @@ json_t *sli_sparsity_describe(const sl_sparsity *s) {
 	}
 	/* JSON has no infinity: where there is no limit, none is written. */
 	double spread = o->spread < HUGE_VAL ? o->spread : 0;
-	return json_pack("{s:s,s:i,s:I,s:I,s:I,s:f,s:i,s:s,s:I,s:I,s:f,s:o}", "method", sl_sparse_method_name(o->method),
-					 "budget", (int)o->budget, "interval", (json_int_t)o->interval, "begin", (json_int_t)o->begin,
-					 "end", (json_int_t)o->end, "drop", o->drop, "decay", (int)o->decay, "stream", stream, "steps",
-					 (json_int_t)s->steps, "edits", (json_int_t)s->edits, "spread", spread, "layers", layers);
+	return json_pack("{s:s,s:i,s:I,s:I,s:I,s:f,s:i,s:s,s:I,s:I,s:f,s:i,s:i,s:o}", "method",
+					 sl_sparse_method_name(o->method), "budget", (int)o->budget, "interval", (json_int_t)o->interval,
+					 "begin", (json_int_t)o->begin, "end", (json_int_t)o->end, "drop", o->drop, "decay", (int)o->decay,
+					 "stream", stream, "steps", (json_int_t)s->steps, "edits", (json_int_t)s->edits, "spread", spread,
+					 "n", o->n, "m", o->m, "layers", layers);
 }
 
 static int64_t integer(const json_t *object, const char *key) {
@@ -84,6 +85,11 @@ sl_status sli_sparsity_parse(sl_context *context, const char *path, const json_t
 								 .decay = (sl_drop_decay)integer(json, "decay"),
 								 .stream = stream ? strtoull(stream, NULL, 10) : 0},
 						o;
+	if (json_object_get(json, "n")) {
+		int64_t n = integer(json, "n"), m = integer(json, "m");
+		given.n = n >= 0 && n <= INT32_MAX ? (int)n : -1;
+		given.m = m >= 0 && m <= INT32_MAX ? (int)m : -1;
+	}
 	/* A schedule of a file that knows of no limit had none. */
 	given.spread = json_number_value(json_object_get(json, "spread"));
 	given.spread = given.spread != 0 ? given.spread : HUGE_VAL;

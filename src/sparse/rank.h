@@ -46,8 +46,9 @@ typedef struct sl_scored_cell {
 typedef struct sl_selection {
 	sl_scored_cell *items;
 	int64_t want, have, capacity;
-	int64_t row_limit; /* no more than so many of a row; 0: any number */
-	uint64_t least;    /* keys up to this are not taken, once `full` */
+	int64_t row_limit;   /* no more than so many of a row; 0: any number */
+	int64_t width, keep; /* of each `width` neighbours in a row the best `keep`, which all find room; 0: not so */
+	uint64_t least;      /* keys up to this are not taken, once `full` */
 	bool full;
 	sl_dtype dtype;
 	int64_t counts[SL_KEY_DIGITS]; /* of the items, by the upper bits of their keys */
@@ -58,6 +59,10 @@ typedef struct sl_selection {
  * there where it is enough. */
 sl_status sli_selection_begin(sl_context *context, sl_selection *selection, int64_t want, int64_t row_limit,
 							  int64_t cols, sl_dtype dtype);
+/* For the best `keep` of each `width` neighbours of a row, which are `most` in all: they lie group after group, the
+ * best first, and no finish is needed. */
+sl_status sli_selection_begin_groups(sl_context *context, sl_selection *selection, int64_t most, int64_t width,
+									 int64_t keep, sl_dtype dtype);
 void sli_selection_free(sl_selection *selection);
 /* Offer rows [row, row + tile->rows) of scores [.., cols], row-major, f32 or f64, but for what is in `pattern`.
  * Cells are counted from `base`. Overwrites the tile. Takes workspace from the arena. */

@@ -9,11 +9,9 @@
 
 enum { GROUP = 8, BLOCK = 16, PARTS = 8, LANES = 64 };
 
-sl_status sli_selection_begin(sl_context *context, sl_selection *s, int64_t want, int64_t row_limit, int64_t cols,
-							  sl_dtype dtype) {
-	int64_t spare = 2 * want > cols ? 2 * want : cols, capacity;
+static sl_status make_room(sl_context *context, sl_selection *s, int64_t capacity, int64_t want) {
 	size_t bytes;
-	if (!sli_add(want, spare, &capacity) || !sli_bytes(capacity, sizeof *s->items, &bytes))
+	if (!sli_bytes(capacity, sizeof *s->items, &bytes))
 		return sli_fail(context, SL_ERR_OVERFLOW, "%lld candidates do not fit in memory", (long long)want);
 	if (!s->items || s->capacity < capacity) {
 		sli_selection_free(s);
@@ -23,11 +21,30 @@ sl_status sli_selection_begin(sl_context *context, sl_selection *s, int64_t want
 	}
 	s->have = 0;
 	s->want = want;
-	s->row_limit = row_limit;
-	s->dtype = dtype;
+	s->row_limit = s->width = s->keep = 0;
 	s->full = want == 0;
 	s->least = want == 0 ? UINT64_MAX : 0;
 	memset(s->counts, 0, sizeof s->counts);
+	return SL_OK;
+}
+
+sl_status sli_selection_begin(sl_context *context, sl_selection *s, int64_t want, int64_t row_limit, int64_t cols,
+							  sl_dtype dtype) {
+	int64_t spare = 2 * want > cols ? 2 * want : cols, capacity;
+	if (!sli_add(want, spare, &capacity))
+		return sli_fail(context, SL_ERR_OVERFLOW, "%lld candidates do not fit in memory", (long long)want);
+	SL_TRY(make_room(context, s, capacity, want));
+	s->row_limit = row_limit;
+	s->dtype = dtype;
+	return SL_OK;
+}
+
+sl_status sli_selection_begin_groups(sl_context *context, sl_selection *s, int64_t most, int64_t width, int64_t keep,
+									 sl_dtype dtype) {
+	SL_TRY(make_room(context, s, most, most));
+	s->width = width;
+	s->keep = keep;
+	s->dtype = dtype;
 	return SL_OK;
 }
 
@@ -308,9 +325,14 @@ static sl_score_row score_row(const offer *o, int64_t r) {
 
 static void best_of_rows(const offer *o, size_t index) {
 	int64_t begin = (int64_t)index * GROUP, end = begin + GROUP < o->tile->rows ? begin + GROUP : o->tile->rows;
-	int32_t *list = (int32_t *)(void *)o->rows + (int64_t)index * sli_best_list(o->tile->cols);
+	const sl_selection *s = o->selection;
+	int32_t *list = s->width ? NULL : (int32_t *)(void *)o->rows + (int64_t)index * sli_best_list(o->tile->cols);
 	for (int64_t r = begin; r < end; r++) {
 		sl_score_row row = score_row(o, r);
+		if (s->width) {
+			o->count[r] = sli_best_of_groups(&row, s->width, s->keep, o->best + r * o->most);
+			continue;
+		}
 		o->count[r] = sli_best_of_row(&row, o->most, least32(o->selection), list, o->best + r * o->most);
 	}
 }
@@ -442,6 +464,11 @@ static void take_tile(sl_context *context, offer *o) {
 	int64_t before = s->have, end;
 	sli_parallel(context, groups, prepare_rows, o);
 	end = places(o, s->have);
+	if (s->width) { /* there is room, and none of them is worth more than another's */
+		sli_parallel(context, groups, take_rows, o);
+		s->have = end;
+		return;
+	}
 	if (end > s->capacity) {
 		if (o->best)
 			sli_parallel(context, groups, put_back_rows, o);
@@ -470,6 +497,15 @@ static void take_tile(sl_context *context, offer *o) {
 		raise_least(s, s->counts);
 }
 
+/* Room for the best of each row. */
+static sl_status take_best(sl_context *context, offer *o, int64_t most) {
+	void *memory;
+	SL_TRY(sli_arena_take(context, (size_t)(o->tile->rows * most) * sizeof *o->best, &memory));
+	o->best = memory;
+	o->most = most;
+	return SL_OK;
+}
+
 /* Room for what limits rows. */
 static sl_status take_lists(sl_context *context, offer *o) {
 	size_t groups = (size_t)sli_ceil_div(o->tile->rows, GROUP), bytes;
@@ -479,12 +515,7 @@ static sl_status take_lists(sl_context *context, offer *o) {
 	bytes = serves ? (size_t)sli_best_list(cols) * sizeof(int32_t) : (size_t)cols * sl_dtype_size(o->tile->dtype);
 	SL_TRY(sli_arena_take(context, groups * bytes, &memory));
 	o->rows = memory;
-	if (!serves)
-		return SL_OK;
-	SL_TRY(sli_arena_take(context, (size_t)(o->tile->rows * keep) * sizeof *o->best, &memory));
-	o->best = memory;
-	o->most = keep;
-	return SL_OK;
+	return serves ? take_best(context, o, keep) : SL_OK;
 }
 
 sl_status sli_selection_offer(sl_context *context, sl_selection *s, const sl_pattern_arrays *pattern, int64_t base,
@@ -504,7 +535,9 @@ sl_status sli_selection_offer(sl_context *context, sl_selection *s, const sl_pat
 			   .place = counts + tile->rows,
 			   .digits = counts + 2 * tile->rows};
 	sl_status status = SL_OK;
-	if (s->row_limit > 0 && s->row_limit < tile->cols)
+	if (s->width)
+		status = take_best(context, &o, sli_ceil_div(tile->cols, s->width) * s->keep);
+	else if (s->row_limit > 0 && s->row_limit < tile->cols)
 		status = take_lists(context, &o);
 	if (status == SL_OK)
 		take_tile(context, &o);

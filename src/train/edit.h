@@ -35,13 +35,28 @@ void sli_edit_end(sl_layer_edit *edit);
 
 /* Keep the `keep` largest weights, checked by the caller; see sl_layer_prune(). */
 sl_status sli_layer_prune(sl_context *context, sl_layer *layer, int64_t keep, sl_optimizer *optimizer);
-/* Drop of the first `count` layers wanted[i] each, or (NULL) the `all` smallest of them together. */
-sl_status sli_model_prune(sl_context *context, sl_model *model, int count, int64_t all, const int64_t *wanted,
+/* What sli_model_prune() drops: wanted[i] of each layer; without it the `all` smallest of them together; with n all but
+ * the n largest of each m neighbours. */
+typedef struct sl_pruning {
+	int64_t all;
+	const int64_t *wanted;
+	int n, m;
+} sl_pruning;
+/* Of the first `count` layers. */
+sl_status sli_model_prune(sl_context *context, sl_model *model, int count, const sl_pruning *pruning,
 						  sl_optimizer *optimizer);
-/* Drop *moves weights and grow as many; see sl_layer_regrow(). `saved` NULL: grow at random. Receives how many there
- * was room for. */
+
+/* How a layer grows: see sl_regrow_options. `saved` NULL: at random. */
+typedef struct sl_regrowth {
+	sl_saved *saved;
+	const sl_dense *dy;
+	double spread;
+	uint64_t stream;
+	int m; /* 0: anywhere */
+} sl_regrowth;
+/* Drop *moves weights and grow as many; see sl_layer_regrow(). Receives how many there was room for. */
 sl_status sli_layer_regrow(sl_context *context, sl_layer *layer, int64_t *moves, sl_optimizer *optimizer,
-						   sl_saved *saved, const sl_dense *dy, double spread, uint64_t stream);
+						   const sl_regrowth *growth);
 
 /* The most weights that a neuron may gain of `count` that `neurons` gain together; 0: any number. */
 int64_t sli_growth_limit(double spread, int64_t count, int64_t neurons);

@@ -5,6 +5,7 @@
 #include "core/checked.h"
 #include "core/profile.h"
 #include "sparse/random.h"
+#include "train/neighbours.h"
 #include "train/sparsity.h"
 #include "train/visit.h"
 
@@ -37,7 +38,6 @@ static void count_dropped(sl_layer_edit *edit) {
 static sl_status drop_smallest(evolution *e, const int64_t *wanted) {
 	int64_t sum = 0;
 	for (int i = 0; i < e->s->count; i++) {
-		e->ranked[i] = e->edits[i].ranked;
 		sum += wanted[i];
 		e->edits[i].change.dropped = wanted[i];
 		if (!together(e))
@@ -99,17 +99,28 @@ static sl_status grow_random(evolution *e, const int64_t *moves) {
 	return SL_OK;
 }
 
+static sl_status check_seen(const evolution *e, int i) {
+	const sl_governed *g = &e->s->layers[i];
+	const sl_layer *layer = layer_of(e, i);
+	if (g->seen == e->s->steps && g->edition == layer->edition)
+		return SL_OK;
+	return sli_fail(e->context, SL_ERR_STATE,
+					"no gradient of layer \"%s\" was seen in this step: run sl_model_train_batch() or "
+					"sl_model_backward() before it",
+					layer->name);
+}
+
+static sl_governed *holder_of(const evolution *e, int i) {
+	return &e->s->layers[together(e) ? e->s->count - 1 : i];
+}
+
 /* The candidates of a layer out of a selection that may be shared. */
 static sl_status grow_largest(evolution *e) {
 	sl_sparsity *s = e->s;
 	for (int i = s->count - 1; i >= 0; i--) {
-		sl_governed *g = &s->layers[i], *holder = together(e) ? &s->layers[s->count - 1] : g;
+		sl_governed *g = &s->layers[i], *holder = holder_of(e, i);
 		const sl_layer *layer = layer_of(e, i);
-		if (g->seen != s->steps || g->edition != layer->edition)
-			return sli_fail(e->context, SL_ERR_STATE,
-							"no gradient of layer \"%s\" was seen in this step: run sl_model_train_batch() or "
-							"sl_model_backward() before it",
-							layer->name);
+		SL_TRY(check_seen(e, i));
 		if (holder == g)
 			SL_TRY(sli_selection_finish(e->context, &g->selection));
 		int64_t base = together(e) ? g->base : 0, end = base + layer->in_features * layer->out_features, n = 0;
@@ -124,12 +135,50 @@ static sl_status grow_largest(evolution *e) {
 	return SL_OK;
 }
 
-static sl_status drop_and_grow(evolution *e, int64_t *moves) {
+/* What each layer ranks; with N:M structure without what has to stay. Receives how many may go. */
+static sl_status rank_layers(evolution *e, int64_t *most) {
+	const sl_sparsity_options *o = &e->s->options;
+	bool moves = o->method == SL_SPARSE_SET || o->method == SL_SPARSE_RIGL;
+	for (int i = 0; i < e->s->count; i++) {
+		e->ranked[i] = e->edits[i].ranked;
+		most[i] = e->ranked[i].count;
+		if (o->n)
+			SL_TRY(sli_n_m_protect(e->context, &e->edits[i], moves ? -1 : o->n, o->m, &e->ranked[i], &most[i]));
+	}
+	return SL_OK;
+}
+
+/* Each group of neighbours grows what it drops: drops come first. */
+static sl_status move_in_groups(evolution *e, int64_t *moves, const int64_t *most) {
+	int64_t all = 0;
+	for (int i = 0; i < e->s->count; i++)
+		all += most[i];
+	for (int i = 0; i < e->s->count; i++) {
+		int64_t bound = together(e) ? all : most[i];
+		moves[i] = moves[i] < bound ? moves[i] : bound;
+	}
+	SL_TRY(drop_smallest(e, moves));
+	for (int i = 0; i < e->s->count; i++) {
+		const sl_governed *g = &e->s->layers[i];
+		if (e->s->options.method == SL_SPARSE_SET) {
+			SL_TRY(sli_n_m_grow_random(e->context, &e->edits[i], e->s->options.m, stream_of(e, i)));
+			continue;
+		}
+		SL_TRY(check_seen(e, i));
+		SL_TRY(sli_n_m_grow_best(e->context, &e->edits[i], e->s->options.m, &holder_of(e, i)->selection,
+								 together(e) ? g->base : 0));
+	}
+	return SL_OK;
+}
+
+static sl_status drop_and_grow(evolution *e, int64_t *moves, const int64_t *most) {
 	sl_sparsity *s = e->s;
 	for (int i = 0; i < s->count; i++)
 		moves[i] = together(e) ? 0 : sli_sparsity_moves(s, layer_of(e, i), e->step);
 	if (together(e))
 		moves[0] = sli_sparsity_moves(s, NULL, e->step);
+	if (s->options.n)
+		return move_in_groups(e, moves, most);
 	if (s->options.method != SL_SPARSE_RIGL) {
 		SL_TRY(grow_random(e, moves));
 		return drop_smallest(e, moves);
@@ -167,7 +216,7 @@ static sl_status drop_zeros(evolution *e, int64_t *drops) {
 	int64_t over = 0, zeros = 0;
 	for (int i = 0; i < e->s->count; i++) {
 		int64_t more = e->edits[i].ranked.count - e->s->layers[i].final;
-		drops[i] = zeros_of(&e->edits[i].ranked);
+		drops[i] = zeros_of(&e->ranked[i]);
 		zeros += drops[i];
 		over += more;
 		if (!together(e) && drops[i] > more)
@@ -180,14 +229,15 @@ static sl_status drop_zeros(evolution *e, int64_t *drops) {
 	return drop_smallest(e, drops);
 }
 
-static sl_status decide(evolution *e, int64_t *counts) {
+static sl_status decide(evolution *e, int64_t *counts, int64_t *most) {
+	SL_TRY(rank_layers(e, most));
 	switch (e->s->options.method) {
 	case SL_SPARSE_GMP:
 		return prune_gradually(e, counts);
 	case SL_SPARSE_L1:
 		return drop_zeros(e, counts);
 	default:
-		return drop_and_grow(e, counts);
+		return drop_and_grow(e, counts, most);
 	}
 }
 
@@ -196,7 +246,7 @@ static sl_status evolve(evolution *e, sl_optimizer *optimizer, int64_t *counts, 
 	void *scratch;
 	for (int i = 0; i < n; i++)
 		SL_TRY(sli_edit_begin(e->context, &e->edits[i], layer_of(e, i), optimizer));
-	SL_TRY(decide(e, counts));
+	SL_TRY(decide(e, counts, counts + n));
 	for (int i = 0; i < n; i++) {
 		sl_pattern_edit *change = &e->edits[i].change;
 		if (change->dropped || change->grown)
@@ -217,8 +267,8 @@ static sl_status edit_layers(sl_context *context, sl_model *model, sl_optimizer 
 	size_t n = (size_t)e.s->count;
 	void *memory;
 	sl_arena_mark mark = sli_arena_mark(context);
-	SL_TRY(sli_arena_take(context, n * (sizeof *e.edits + sizeof *e.ranked + sizeof(int64_t)), &memory));
-	memset(memory, 0, n * (sizeof *e.edits + sizeof *e.ranked + sizeof(int64_t)));
+	SL_TRY(sli_arena_take(context, n * (sizeof *e.edits + sizeof *e.ranked + 2 * sizeof(int64_t)), &memory));
+	memset(memory, 0, n * (sizeof *e.edits + sizeof *e.ranked + 2 * sizeof(int64_t)));
 	e.edits = memory;
 	e.ranked = (sl_ranked *)(e.edits + n);
 	sl_status status = evolve(&e, optimizer, (int64_t *)(e.ranked + n), done);

@@ -7,6 +7,7 @@
 #include "core/checked.h"
 #include "core/host.h"
 #include "sparse/density.h"
+#include "train/neighbours.h"
 
 static sl_status refuse(sl_context *context, const char *name, double value, const char *range) {
 	return sli_fail(context, SL_ERR_ARGUMENT, "%s is %g; it must be %s", name, value, range);
@@ -39,6 +40,10 @@ sl_status sli_sparsity_resolve(sl_context *context, const sl_model *model, const
 		return refuse(context, "spread", o.spread, "at least 1");
 	if (!(o.density >= 0 && o.density <= 1))
 		return refuse(context, "density", o.density, "in [0, 1]");
+	if (o.n < 0 || o.n > o.m || (o.n == 0 && o.m != 0))
+		return sli_fail(context, SL_ERR_ARGUMENT, "n:m is %d:%d; n must be in [1, m], or both 0", o.n, o.m);
+	if (o.n && (o.density != 0 || o.densities))
+		return sli_fail(context, SL_ERR_ARGUMENT, "n:m %d:%d is a density: give no other", o.n, o.m);
 	if ((o.density != 0 || o.densities) && !prunes(o.method))
 		return sli_fail(context, SL_ERR_ARGUMENT, "method %s keeps the density that the layers have: give none",
 						sl_sparse_method_name(o.method));
@@ -78,6 +83,11 @@ static void find_final(const sl_model *model, const sl_sparsity_options *o, sl_g
 	for (int i = 0; i < count; i++) {
 		double density = o->densities ? o->densities[layers[i].index] : densities[i];
 		layers[i].final = llround(density * (double)(shapes[i][0] * shapes[i][1]));
+		if (o->n) {
+			const sl_layer *layer = model->layers[layers[i].index];
+			bool by_feature = layer->sparse_inputs;
+			layers[i].final = sli_n_m_entries(shapes[i][by_feature], shapes[i][!by_feature], o->n, o->m);
+		}
 		layers[i].final = layers[i].final < layers[i].first ? layers[i].final : layers[i].first;
 	}
 }
@@ -155,10 +165,30 @@ sl_status sli_sparsity_adopt(sl_context *context, sl_model *model, const sl_spar
 	return SL_OK;
 }
 
+/* SET and RigL keep what the patterns have. */
+static sl_status check_groups(sl_context *context, const sl_model *model, const sl_sparsity_options *o) {
+	for (int i = 0; i < model->count; i++) {
+		const sl_layer *layer = model->layers[i];
+		if (!governs(model, o, i))
+			continue;
+		int64_t count = 0;
+		sl_pattern_arrays a = sli_pattern_arrays(layer->weights->pattern);
+		int64_t group = sli_n_m_excess(&a, o->n, o->m, &count), groups = sli_ceil_div(a.cols, o->m);
+		if (group >= 0)
+			return sli_fail(context, SL_ERR_STATE,
+							"layer \"%s\" is not %d:%d: row %lld has %lld weights in columns %lld to %lld", layer->name,
+							o->n, o->m, (long long)(group / groups), (long long)count,
+							(long long)(group % groups * o->m), (long long)((group % groups + 1) * o->m - 1));
+	}
+	return SL_OK;
+}
+
 sl_status sli_sparsity_set(sl_context *context, sl_model *model, const sl_sparsity_options *o) {
 	int count;
 	void *memory;
 	SL_TRY(count_governed(context, model, o, &count));
+	if (o->n && (o->method == SL_SPARSE_SET || o->method == SL_SPARSE_RIGL))
+		SL_TRY(check_groups(context, model, o));
 	size_t n = (size_t)count;
 	SL_TRY(sli_host_context(context, &context));
 	sl_arena_mark mark = sli_arena_mark(context);
@@ -219,7 +249,7 @@ static sl_governed *find(sl_sparsity *s, const sl_layer *layer) {
 
 /* For the candidates of a layer, or (NULL) of all together. */
 static sl_status begin_selection(sl_sparsity *s, sl_context *context, sl_selection *selection, const sl_layer *layer) {
-	int64_t widest = 0, neurons = 0, moves = sli_sparsity_moves(s, layer, s->steps + 1);
+	int64_t widest = 0, neurons = 0, groups = 0, moves = sli_sparsity_moves(s, layer, s->steps + 1);
 	const sl_layer *any = NULL;
 	for (int i = 0; i < s->count; i++) {
 		const sl_layer *one = s->model->layers[s->layers[i].index];
@@ -227,7 +257,13 @@ static sl_status begin_selection(sl_sparsity *s, sl_context *context, sl_selecti
 			continue;
 		widest = one->in_features > widest ? one->in_features : widest;
 		neurons += one->out_features;
+		if (s->options.n)
+			groups += one->out_features * sli_ceil_div(one->in_features, s->options.m);
 		any = one;
+	}
+	if (s->options.n) {
+		int64_t keep = sli_n_m_candidates(s->options.n, s->options.m);
+		return sli_selection_begin_groups(context, selection, groups * keep, s->options.m, keep, any->dtype);
 	}
 	int64_t limit = sli_growth_limit(s->options.spread, moves, neurons);
 	SL_TRY(sli_host_context(context, &context));

@@ -208,7 +208,8 @@ class Command(unittest.TestCase):
         run(*self.train, "--epochs", "1", "--report", "/nowhere/r.html", "-o", model, code=1)
         run(*self.train, "--sparse-method", "best", code=2)
         run(*self.train, "--n-m", "4:2", code=2)
-        run(*self.train, "--n-m", "2:4", "--sparse-method", "set", code=2)
+        for method in "set", "rigl", "gmp":
+            run(*self.train, "--epochs", "1", "--n-m", "1:4", "--sparse-method", method, "-o", model)
         run(*self.train, "--epochs", "1", "--n-m", "1:4", "-o", model)
 
     def test_convert(self):

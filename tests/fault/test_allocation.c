@@ -598,6 +598,15 @@ static sl_status layer_regrow(things *t, void **left) {
 	sl_layer_destroy(layer);
 	return status;
 }
+
+static sl_status layer_regrow_in_groups(things *t, void **left) {
+	sl_layer *layer;
+	*left = NULL;
+	SL_TRY(make_layer(t->context, &layer, 0.3));
+	sl_status status = sl_layer_regrow(t->context, layer, &(sl_regrow_options){SL_REGROW_DEFAULTS, .m = 4}, NULL, NULL);
+	sl_layer_destroy(layer);
+	return status;
+}
 /* A failed pruning leaves the layer, its gradient and its optimizer's state as they were. */
 static sl_status model_prune_and_compact(things *t, void **left) {
 	sl_model *model;
@@ -950,6 +959,7 @@ static const struct {
 			 CALL(split),
 			 CALL(metrics),
 			 CALL(layer_regrow),
+			 CALL(layer_regrow_in_groups),
 			 CALL(evolve_set),
 			 CALL(evolve_rigl),
 			 CALL(evolve_gmp),
