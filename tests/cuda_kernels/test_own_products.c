@@ -288,7 +288,8 @@ SL_TEST(own_products, values_that_are_not_the_rows_own_are_not_read) {
 						   .a = {.dtype = SL_F32},
 						   .b = both_desc(&b.view),
 						   .c = both_desc(&c.view),
-						   .sparse = s.view};
+						   .sparse = s.view,
+						   .candidate = "own"};
 		desc.sparse.transposed = (sl_pattern_arrays){0};
 		sl_op_args args = {.alpha = 1, .b = b.view, .c = c.view, .values = s.values.view.data};
 		both_run(t, &desc, &args);
@@ -403,7 +404,8 @@ SL_TEST(own_products, every_call_may_fail) {
 					   .a = {.dtype = SL_F32},
 					   .b = both_desc(&b.view),
 					   .c = both_desc(&c.view),
-					   .pre_activation = true, .candidate = "own"};
+					   .pre_activation = true,
+					   .candidate = "own"};
 	void *at[6];
 	size_t bytes[6] = {offset_bytes(&s.view.arrays), (size_t)s.nnz * 4,      (size_t)s.nnz * 4,
 					   (size_t)b.elements * 4,       (size_t)c.elements * 4, (size_t)c.elements * 4};
