@@ -9,10 +9,10 @@ import sys
 BELOW = {
     "api": {"api", "comm", "layers", "train", "stream", "io", "ops", "sparse", "core", "backend"},
     "comm": {"comm", "core", "backend"},
-    "layers": {"layers", "comm", "ops", "sparse", "core", "backend"},
-    "train": {"train", "comm", "layers", "ops", "sparse", "core", "backend"},
+    "layers": {"layers", "comm", "stream", "ops", "sparse", "core", "backend"},
+    "train": {"train", "comm", "layers", "stream", "ops", "sparse", "core", "backend"},
     "stream": {"stream", "ops", "sparse", "core", "backend"},
-    "io": {"io", "train", "comm", "layers", "ops", "sparse", "core", "backend"},
+    "io": {"io", "train", "comm", "layers", "stream", "ops", "sparse", "core", "backend"},
     "ops": {"ops", "sparse", "core", "backend"},
     "sparse": {"sparse", "core", "backend"},
     "core": {"core", "backend"},

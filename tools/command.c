@@ -5,6 +5,8 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 volatile sig_atomic_t interrupted;
@@ -39,6 +41,12 @@ bool show_progress(void *user, const sl_progress *p) {
 		fprintf(stderr, "  loss %.4f", p->loss);
 	if (!isnan(p->accuracy))
 		fprintf(stderr, "  accuracy %.2f%%", 100 * p->accuracy);
+	if (p->bytes_read > 0)
+		fprintf(stderr, "  read %.1f GB, written %.1f GB", (double)p->bytes_read / 1e9, (double)p->bytes_written / 1e9);
+	if (p->seconds_left >= 60)
+		fprintf(stderr, "  %.0f min left", p->seconds_left / 60);
+	else if (p->seconds_left >= 1)
+		fprintf(stderr, "  %.0f s left", p->seconds_left);
 	bar_is_open = true;
 	return !interrupted;
 }
@@ -82,6 +90,7 @@ int open_context(sl_context **context, const common *c, uint64_t seed, bool dete
 							.threads = c->threads,
 							.seed = seed,
 							.deterministic = deterministic,
+							.memory_budget = c->memory_budget,
 							.log = print_log,
 							.log_level = SL_LOG_WARNING,
 							.error = error,
@@ -91,6 +100,14 @@ int open_context(sl_context **context, const common *c, uint64_t seed, bool dete
 		return EXIT_OK;
 	fprintf(stderr, "sparselayer: %s: %s\n", sl_status_text(status), error);
 	return status == SL_ERR_DEVICE ? EXIT_DEVICE : EXIT_FAILED;
+}
+
+sl_status load_model(sl_model **model, sl_checkpoint *checkpoint, sl_context *context, const common *c,
+					 const char *path) {
+	if (!c->memory_budget)
+		return sl_model_load(model, NULL, checkpoint, context, path, NULL);
+	/* A weight in memory takes some 16 bytes with its column and what is derived from the pattern. */
+	return sl_model_load_streamed(model, checkpoint, context, path, (int64_t)(c->memory_budget / 64), NULL, NULL);
 }
 
 double number_option(struct argp_state *state, const char *name, const char *text, double least, double most) {
@@ -109,6 +126,26 @@ int64_t integer_option(struct argp_state *state, const char *name, const char *t
 		argp_error(state, "--%s is \"%s\"; a whole number from %lld to %lld is needed", name, text, (long long)least,
 				   (long long)most);
 	return value;
+}
+
+/* "256MiB", "4GB", "65536". */
+static size_t bytes_option(struct argp_state *state, const char *name, const char *text) {
+	static const struct {
+		const char *unit;
+		double bytes;
+	} units[] = {{"", 1},        {"B", 1},         {"K", 1024}, {"KiB", 1024}, {"KB", 1e3},
+				 {"M", 1048576}, {"MiB", 1048576}, {"MB", 1e6}, {"G", 0x1p30}, {"GiB", 0x1p30},
+				 {"GB", 1e9},    {"TiB", 0x1p40},  {"TB", 1e12}};
+	char *end;
+	double value = strtod(text, &end);
+	while (*end == ' ')
+		end++;
+	for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+		if (end != text && !strcasecmp(end, units[i].unit) && value * units[i].bytes >= 1 &&
+			value * units[i].bytes < 0x1p62)
+			return (size_t)(value * units[i].bytes);
+	argp_error(state, "--%s is \"%s\"; a size is needed, as in 256MiB or 4GB", name, text);
+	return 0;
 }
 
 int named_option(struct argp_state *state, const char *option, const char *text, const char *(*name)(int)) {
@@ -155,12 +192,18 @@ static error_t parse_common(int key, char *text, struct argp_state *state) {
 	case 'q':
 		c->quiet = true;
 		return 0;
+	case 'm' + 256:
+		c->memory_budget = bytes_option(state, "memory-budget", text);
+		return 0;
 	}
 	return ARGP_ERR_UNKNOWN;
 }
 
-static const struct argp_option common_options[] = {{"device", 'd' + 256, "NAME", 0, "auto (default), cpu or cuda", 90},
-													{"threads", 't', "N", 0, "CPU threads (default: all cores)", 90},
-													{"quiet", 'q', NULL, 0, "No progress and no lines an epoch", 90},
-													{0}};
+static const struct argp_option common_options[] = {
+	{"device", 'd' + 256, "NAME", 0, "auto (default), cpu or cuda", 90},
+	{"threads", 't', "N", 0, "CPU threads (default: all cores)", 90},
+	{"memory-budget", 'm' + 256, "SIZE", 0, "Most memory to use, as in 256MiB; what does not fit is read from disk",
+	 90},
+	{"quiet", 'q', NULL, 0, "No progress and no lines an epoch", 90},
+	{0}};
 const struct argp common_argp = {common_options, parse_common, NULL, NULL, NULL, NULL, NULL};

@@ -16,6 +16,7 @@ typedef struct common {
 	sl_device device;
 	int threads;
 	bool quiet;
+	size_t memory_budget; /* bytes; 0: no limit */
 } common;
 extern const struct argp common_argp;
 
@@ -35,6 +36,9 @@ double number_option(struct argp_state *state, const char *name, const char *tex
 int64_t integer_option(struct argp_state *state, const char *name, const char *text, int64_t least, int64_t most);
 /* The value whose name(value) is `text`. */
 int named_option(struct argp_state *state, const char *option, const char *text, const char *(*name)(int));
+/* A model for inference: with a memory budget large layers stay in the file. */
+sl_status load_model(sl_model **model, sl_checkpoint *checkpoint, sl_context *context, const common *c,
+					 const char *path);
 sl_format format_option(struct argp_state *state, const char *text);
 /* Take the one positional argument into *slot. */
 error_t take_argument(struct argp_state *state, const char *text, const char **slots[], int count);

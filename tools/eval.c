@@ -71,7 +71,7 @@ static sl_status evaluate(sl_context *context, const options *o, sl_model **mode
 						  double *accuracy) {
 	sl_checkpoint checkpoint = {SL_CHECKPOINT_DEFAULTS};
 	e->samples = (sl_samples){SL_SAMPLES_DEFAULTS};
-	SL_TRY(sl_model_load(model, NULL, &checkpoint, context, o->model, NULL));
+	SL_TRY(load_model(model, &checkpoint, context, &o->common, o->model));
 	if (is_svmlight(o->data)) {
 		SL_TRY(read_text(context, o, *model, e));
 	} else {

@@ -94,7 +94,7 @@ static sl_status predict_sparse(sl_context *context, const options *o, sl_model 
 static sl_status predict(sl_context *context, const options *o, sl_model **model, float **in, float **out) {
 	sl_dense inputs;
 	sl_model_info info = {.struct_size = sizeof info};
-	SL_TRY(sl_model_load(model, NULL, NULL, context, o->model, NULL));
+	SL_TRY(load_model(model, NULL, context, &o->common, o->model));
 	SL_TRY(sl_model_get_info(context, *model, NULL, &info));
 	sl_layer_info first = {.struct_size = sizeof first};
 	SL_TRY(sl_layer_get_info(context, sl_model_layer(*model, 0), &first));

@@ -10,6 +10,7 @@
 #include "report.h"
 #include "samples.h"
 #include "sparse_method.h"
+#include "streaming.h"
 
 enum { MOST_HIDDEN = 64 };
 
@@ -27,7 +28,7 @@ typedef struct options {
 	sparse_method sparse;
 	ranks_options ranks;
 	uint64_t seed;
-	bool sparse_output, deterministic, rate_given;
+	bool sparse_output, deterministic, rate_given, durable_steps;
 } options;
 
 static const char *activation_name(int i) {
@@ -42,6 +43,10 @@ static const char *kind_name(int i) {
 static const char *schedule_name(int i) {
 	static const char *const names[] = {"constant", "step", "cosine"};
 	return i < 3 ? names[i] : "unknown";
+}
+static const char *durability_name(int i) {
+	static const char *const names[] = {"step", "checkpoint"};
+	return i < 2 ? names[i] : "unknown";
 }
 static const char *distribution_name(int i) {
 	static const char *const names[] = {"uniform", "er", "erk"};
@@ -85,6 +90,7 @@ enum {
 	KEY_TEST,
 	KEY_HELD_OUT,
 	KEY_REPORT,
+	KEY_DURABILITY,
 	KEY_HIDDEN
 };
 
@@ -113,6 +119,8 @@ static const struct argp_option list[] = {
 	{"clip-norm", KEY_CLIP, "X", 0, "Bound on the norm of all gradients", 2},
 	{"seed", KEY_SEED, "N", 0, "Of every random choice (default 1)", 2},
 	{"deterministic", KEY_DETERMINISTIC, NULL, 0, "Plan without measuring", 2},
+	{"durability", KEY_DURABILITY, "NAME", 0,
+	 "When such a model is on disk for good: checkpoint (default: after each epoch, and when interrupted) or step", 2},
 	{NULL, 0, NULL, 0, "Files", 3},
 	{"data", 'D', "DIR|FILE", 0,
 	 "Folder of IDX files (default: the package dataset-fashion-mnist's), or svmlight text: a file that ends in .svm, "
@@ -216,6 +224,9 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 	case KEY_HELD_OUT:
 		o->held_out = number_option(state, "held-out", text, 0, 1);
 		return 0;
+	case KEY_DURABILITY:
+		o->durable_steps = named_option(state, "durability", text, durability_name) == SL_DURABLE_STEP;
+		return 0;
 	case KEY_LOG:
 		o->log = text;
 		return 0;
@@ -246,6 +257,7 @@ typedef struct run {
 	FILE *log;
 	report *report;
 	bool save_failed;
+	streaming streaming;
 } run;
 
 static sl_status add_layers(run *r) {
@@ -259,6 +271,13 @@ static sl_status add_layers(run *r) {
 	}
 	SL_TRY(sl_density_distribute(r->context, o->distribution, o->density, sparse, (const int64_t(*)[2])shapes, NULL,
 								 densities));
+	if (o->common.memory_budget) {
+		SL_TRY(choose_streamed(&r->streaming, r->context, o->common.memory_budget, (const int64_t(*)[2])shapes,
+							   densities, count, sparse, o->batch, o->optimizer));
+		if (r->files.sparse) /* such a layer is in memory or not at all */
+			r->streaming.layer[0] = false;
+		SL_TRY(open_streaming(&r->streaming, r->context, o->output));
+	}
 	for (int i = 0; i < count; i++) {
 		sl_layer *layer;
 		bool dense = i >= sparse || o->density == 1 || begins_dense(&o->sparse);
@@ -268,8 +287,8 @@ static sl_status add_layers(run *r) {
 		if (!dense && o->sparse.n)
 			SL_TRY(sl_pattern_n_m(&pattern, r->context, shapes[i][0], shapes[i][1], o->sparse.n, o->sparse.m,
 								  (uint64_t)i + 1));
-		sl_status status = sl_linear_create(
-			&layer, r->context,
+		sl_status status = create_layer(
+			&layer, r->context, &r->streaming, i,
 			&(sl_linear_options){SL_LINEAR_DEFAULTS, .in_features = shapes[i][1], .out_features = shapes[i][0],
 								 .dense = dense, .pattern = pattern, .density = dense ? 1 : densities[i],
 								 .init = o->init, .bias = true, .sparse_inputs = i == 0 && r->files.sparse,
@@ -313,6 +332,8 @@ static sl_status make(run *r) {
 }
 
 static sl_status save(run *r) {
+	if (r->streaming.any)
+		return sl_model_commit(r->context, r->model, r->optimizer, &r->checkpoint, r->streaming.path);
 	return r->parallel ? sl_parallel_save(r->context, r->parallel, &r->checkpoint, r->o->output)
 					   : sl_model_save(r->context, r->model, r->optimizer, &r->checkpoint, r->o->output);
 }
@@ -365,6 +386,11 @@ static bool while_training(void *user, const sl_progress *p) {
 	if (p->epoch < 0) /* validation: a whole epoch waits to be kept */
 		return true;
 	bool go_on = show_progress((void *)&r->o->common.quiet, p);
+	if (r->o->durable_steps && r->streaming.any && p->done < p->total) {
+		r->save_failed = save(r) != SL_OK;
+		if (r->save_failed)
+			return false;
+	}
 	/* The last batch of an epoch is followed by its end, where is stopped as well. */
 	return go_on || p->done == p->total;
 }
@@ -382,6 +408,10 @@ static sl_status train(run *r) {
 		SL_TRY(make(r));
 	info = (sl_model_info){.struct_size = sizeof info};
 	SL_TRY(sl_model_get_info(r->context, r->model, r->optimizer, &info));
+	if (o->resume)
+		SL_TRY(find_streaming(&r->streaming, r->context, r->model, o->resume));
+	if (!o->common.quiet && r->streaming.any)
+		print_streaming(r->context, r->model, &r->streaming);
 	if (!o->common.quiet)
 		printf("%lld samples, %d layers, %lld of %lld weights, on %s\n", (long long)r->files.count, info.layers,
 			   (long long)info.nonzeros, (long long)info.dense_weights, sl_context_describe(r->context));
@@ -411,8 +441,13 @@ static sl_status train(run *r) {
 			fprintf(stderr,
 					"sparselayer: interrupted after %lld epochs and %lld samples; go on with: sparselayer train "
 					"--resume %s\n",
-					(long long)r->checkpoint.epochs_done, (long long)r->checkpoint.samples_done, o->output);
+					(long long)r->checkpoint.epochs_done, (long long)r->checkpoint.samples_done,
+					r->streaming.any ? r->streaming.path : o->output);
 	}
+	/* The whole as one ordinary file, by reading it once more. */
+	if (status == SL_OK && r->streaming.any)
+		status = sl_model_save(r->context, r->model, r->optimizer, &r->checkpoint, o->output);
+	end_progress();
 	return status;
 }
 

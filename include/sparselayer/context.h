@@ -76,14 +76,17 @@ typedef void (*sl_log_callback)(void *user, sl_log_level level, const char *line
 
 /** What a long call has done so far. `total` is 0 where it is not known. */
 typedef struct sl_progress {
-	const char *what; /**< "train" or "evaluate" */
-	int64_t done;     /**< samples, of `total` */
-	int64_t total;    /**< samples of the epoch or pass */
-	int64_t epoch;    /**< counted from 0; -1 outside training */
-	int64_t epochs;   /**< 0 outside training */
-	double loss;      /**< running mean; NaN where there is none */
-	double accuracy;  /**< running, 0 to 1; NaN where there is none */
-	double seconds;   /**< since the call (in training: the epoch) began */
+	const char *what;      /**< "train", "evaluate"; in "stream", "save" and "convert" bytes are counted, not samples */
+	int64_t done;          /**< samples, of `total` */
+	int64_t total;         /**< samples of the epoch or pass */
+	int64_t epoch;         /**< counted from 0; -1 outside training */
+	int64_t epochs;        /**< 0 outside training */
+	double loss;           /**< running mean; NaN where there is none */
+	double accuracy;       /**< running, 0 to 1; NaN where there is none */
+	double seconds;        /**< since the call (in training: the epoch) began */
+	int64_t bytes_read;    /**< from streamed layers' stores since then */
+	int64_t bytes_written; /**< to them */
+	double seconds_left;   /**< estimated, of the call (in training: of all epochs); NaN where there is none */
 } sl_progress;
 
 /** Return false to cancel: the call ends with #SL_ERR_CANCELLED in a consistent state. */

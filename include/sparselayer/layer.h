@@ -80,12 +80,13 @@ typedef struct sl_layer_info {
 	int64_t nnz;                 /**< weights stored */
 	double density;              /**< nnz / (in * out); 0 for an empty layer */
 	int64_t parameters;          /**< nnz + biases */
-	int64_t empty_rows;          /**< neurons without any connection */
+	int64_t empty_rows;          /**< neurons without any connection; -1 where weights are streamed */
 	sl_activation activation;    /**< after the product */
 	double activation_parameter; /**< as resolved, defaults filled in */
 	bool bias;                   /**< whether there is one */
 	sl_dtype dtype;              /**< of weights, bias and activations */
 	bool sparse_inputs;          /**< as in #sl_linear_options; then `empty_rows` counts features without a weight */
+	bool streamed;               /**< the weights are on disk: see streamed.h */
 } sl_layer_info;
 /** Fill in `info`. */
 SL_API sl_status sl_layer_get_info(sl_context *context, const sl_layer *layer, sl_layer_info *info);
@@ -112,6 +113,7 @@ typedef struct sl_parameter {
 	const int64_t *gradient_starts; /**< gradient_row_count + 1 */
 	int64_t gradient_row_count;     /**< rows listed; 0 before the first backward */
 	int64_t gradient_count;         /**< elements of `gradient` */
+	bool streamed; /**< the weights are on disk (streamed.h): `value`, `gradient` and `pattern` are NULL */
 } sl_parameter;
 /** How many parameters a layer has. 0 for NULL. */
 SL_API int sl_layer_parameter_count(const sl_layer *layer);
@@ -120,7 +122,7 @@ SL_API int sl_layer_parameter_count(const sl_layer *layer);
  * @return #SL_ERR_ARGUMENT for an index out of range
  */
 SL_API sl_status sl_layer_parameter(sl_context *context, const sl_layer *layer, int index, sl_parameter *parameter);
-/** The weights as a CSR matrix, borrowed; NULL for a dense layer. */
+/** The weights as a CSR matrix, borrowed; NULL for a dense or streamed layer. */
 SL_API sl_csr *sl_layer_weights(const sl_layer *layer);
 
 /** What a call is to be ready for. */
@@ -136,8 +138,8 @@ typedef enum sl_mode {
  */
 SL_API sl_status sl_layer_prepare(sl_context *context, sl_layer *layer, int64_t max_batch, sl_mode mode);
 /**
- * A number that changes when the layer was planned anew, its pattern was edited, or the context's workspace moved: what a
- * CUDA graph has recorded of it is stale then and must be captured again. 0 for NULL.
+ * A number that changes when the layer was planned anew, its pattern was edited, or the context's workspace moved: what
+ * a CUDA graph has recorded of it is stale then and must be captured again. 0 for NULL.
  */
 SL_API uint64_t sl_layer_generation(const sl_context *context, const sl_layer *layer);
 /** Create what one forward of up to `max_batch` rows keeps. @return #SL_ERR_ARGUMENT, #SL_ERR_OVERFLOW, #SL_ERR_MEMORY,

@@ -172,18 +172,19 @@ SL_API sl_status sl_model_predict_sparse(sl_context *context, sl_model *model, c
 
 /** What a model costs. */
 typedef struct sl_model_info {
-	size_t struct_size;      /**< sizeof(sl_model_info); set it before the call */
-	int layers;              /**< how many */
-	int64_t in_features;     /**< of the first layer */
-	int64_t out_features;    /**< of the last */
-	int64_t nonzeros;        /**< weights stored */
-	int64_t dense_weights;   /**< weights it would have were it dense */
-	int64_t parameters;      /**< nonzeros + biases */
-	size_t parameter_bytes;  /**< values of weights and biases */
-	size_t pattern_bytes;    /**< offsets, columns, transposes and tile indices */
-	size_t gradient_bytes;   /**< of weights and biases; 0 before the first backward */
-	size_t optimizer_bytes;  /**< moments; 0 when no optimizer was given */
-	size_t activation_bytes; /**< activations, saved values and workspace of the prepared batch */
+	size_t struct_size;        /**< sizeof(sl_model_info); set it before the call */
+	int layers;                /**< how many */
+	int64_t in_features;       /**< of the first layer */
+	int64_t out_features;      /**< of the last */
+	int64_t nonzeros;          /**< weights stored */
+	int64_t dense_weights;     /**< weights it would have were it dense */
+	int64_t parameters;        /**< nonzeros + biases */
+	size_t parameter_bytes;    /**< values of weights and biases */
+	size_t pattern_bytes;      /**< offsets, columns, transposes and tile indices */
+	size_t gradient_bytes;     /**< of weights and biases; 0 before the first backward */
+	size_t optimizer_bytes;    /**< moments; 0 when no optimizer was given */
+	size_t activation_bytes;   /**< activations, saved values and workspace of the prepared batch */
+	int64_t streamed_nonzeros; /**< of the nonzeros those on disk: see streamed.h */
 } sl_model_info;
 /**
  * Fill in `info`.

@@ -31,6 +31,7 @@
 #include "metrics.h"
 #include "stream.h"
 #include "store.h"
+#include "streamed.h"
 #include "comm.h"
 #include "parallel.h"
 

@@ -13,6 +13,11 @@ sl_status sli_check_train_batch(sl_context *context, const sl_model *model, sl_l
 /* Whether a layer may come next, and room for some more. */
 sl_status sli_model_check_layer(sl_context *context, const sl_model *model, const sl_layer *layer);
 sl_status sli_model_room_for(sl_context *context, sl_model *model, int more);
+
+/* What is saved beside a model: *own is complete then. */
+sl_status sli_check_save(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
+						 const sl_checkpoint *checkpoint, const char *path, sl_checkpoint *own);
+
 /* A context, and a model that has layers. */
 sl_status sli_check_model(sl_context *context, const sl_model *model);
 /* A layer whose pattern can be edited, with the moments that `optimizer` (may be NULL) has of it. */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "api/checks.h"
 #include "io/dataset.h"
 #include "io/io.h"
 #include "io/model_file.h"
@@ -78,8 +79,8 @@ sl_status sl_csr_write(sl_context *context, const sl_csr *matrix, const char *pa
 	return status;
 }
 
-static sl_status check_save(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
-							const sl_checkpoint *checkpoint, const char *path, sl_checkpoint *own) {
+sl_status sli_check_save(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
+						 const sl_checkpoint *checkpoint, const char *path, sl_checkpoint *own) {
 	*own = (sl_checkpoint){.struct_size = sizeof *own};
 	if (!model || !path)
 		return sli_fail(context, SL_ERR_NULL, "%s is null", model ? "path" : "model");
@@ -99,7 +100,7 @@ sl_status sl_model_save(sl_context *context, const sl_model *model, const sl_opt
 	sl_checkpoint own;
 	if (!context)
 		return SL_ERR_NULL;
-	SL_TRY(check_save(context, model, optimizer, checkpoint, path, &own));
+	SL_TRY(sli_check_save(context, model, optimizer, checkpoint, path, &own));
 	if (model->divided)
 		return sli_fail(context, SL_ERR_UNSUPPORTED,
 						"the model's layers are divided over ranks: save it by sl_model_save_divided()");
@@ -114,7 +115,7 @@ sl_status sl_model_save_divided(sl_context *context, const sl_model *model, cons
 	if (!model || !model->divided)
 		return sli_fail(context, model ? SL_ERR_STATE : SL_ERR_NULL, "%s",
 						model ? "the model is not divided" : "model is null");
-	sl_status status = check_save(context, model, optimizer, checkpoint, path, &own);
+	sl_status status = sli_check_save(context, model, optimizer, checkpoint, path, &own);
 	SL_TRY(sli_comm_settle(context, model->divided->comm, status));
 	return sli_divided_save(context, model, optimizer, &own, path);
 }
@@ -132,7 +133,7 @@ sl_status sl_model_load(sl_model **model, sl_optimizer **optimizer, sl_checkpoin
 	if (!model || !path)
 		return sli_fail(context, SL_ERR_NULL, "%s is null", model ? "path" : "model");
 	SL_TRY(sli_read_limits(context, limits, &full));
-	SL_TRY(sli_model_load(model, optimizer, &own, context, path, &full));
+	SL_TRY(sli_model_load(model, optimizer, &own, context, path, &full, NULL));
 	if (!checkpoint)
 		return SL_OK;
 	sl_status status = sli_give_struct(context, checkpoint, &own, sizeof own, "checkpoint");

@@ -129,11 +129,12 @@ static sl_status fill_layer(sl_context *context, const sl_linear_options *o, sl_
 	void *copy;
 	SL_TRY(sli_allocate(context, strlen(name) + 1, "a layer's name", &copy));
 	layer->name = memcpy(copy, name, strlen(name) + 1);
-	SL_TRY(o->dense ? make_dense(context, o, layer) : make_sparse(context, o, layer));
+	if (!layer->streamed)
+		SL_TRY(o->dense ? make_dense(context, o, layer) : make_sparse(context, o, layer));
 	if (o->bias)
 		SL_TRY(sli_buffer_create(&layer->bias, context, (size_t)o->out_features * sl_dtype_size(o->dtype), true,
 								 "biases"));
-	return check_supported(context, layer);
+	return layer->streamed ? SL_OK : check_supported(context, layer);
 }
 
 SL_API sl_status sl_linear_create(sl_layer **result, sl_context *context, const sl_linear_options *options) {
@@ -143,9 +144,31 @@ SL_API sl_status sl_linear_create(sl_layer **result, sl_context *context, const 
 		return SL_ERR_NULL;
 	if (!result)
 		return sli_fail(context, SL_ERR_NULL, "layer is null");
+	return sli_linear_create(result, context, options, NULL);
+}
+
+/* What a layer of streamed weights cannot be. */
+static sl_status check_streamed(sl_context *context, const sl_linear_options *o, const sl_streamed *streamed) {
+	const sl_source *w = streamed->source;
+	if (w->rows != o->out_features || w->cols != o->in_features)
+		return sli_fail(context, SL_ERR_SHAPE,
+						"the weights are %lldx%lld; a layer of %lld outputs and %lld inputs needs %lldx%lld",
+						(long long)w->rows, (long long)w->cols, (long long)o->out_features, (long long)o->in_features,
+						(long long)o->out_features, (long long)o->in_features);
+	if (w->dtype != o->dtype)
+		return sli_fail(context, SL_ERR_DTYPE, "the weights are %s, the layer %s", sl_dtype_name(w->dtype),
+						sl_dtype_name(o->dtype));
+	return SL_OK;
+}
+
+sl_status sli_linear_create(sl_layer **result, sl_context *context, const sl_linear_options *options,
+							sl_streamed *streamed) {
 	sl_linear_options o;
+	*result = NULL;
 	SL_TRY(sli_take_struct(context, &o, sizeof o, options, "options"));
 	SL_TRY(check_options(context, &o));
+	if (streamed)
+		SL_TRY(check_streamed(context, &o, streamed));
 	void *memory;
 	SL_TRY(sli_allocate_zeroed(context, sizeof(sl_layer), "a layer", &memory));
 	sl_layer *layer = memory;
@@ -158,8 +181,10 @@ SL_API sl_status sl_linear_create(sl_layer **result, sl_context *context, const 
 	layer->has_bias = o.bias;
 	layer->activation = o.activation;
 	layer->activation_parameter = o.activation_parameter;
+	layer->streamed = streamed;
 	sl_status status = fill_layer(context, &o, layer);
 	if (status != SL_OK) {
+		layer->streamed = NULL;
 		sl_layer_destroy(layer);
 		return status;
 	}
@@ -173,6 +198,7 @@ SL_API void sl_layer_destroy(sl_layer *layer) {
 	sl_heap *heap = layer->heap;
 	sli_layer_drop_plans(layer);
 	sl_csr_destroy(layer->weights);
+	sli_streamed_destroy(layer->streamed);
 	sli_buffer_destroy(&layer->dense_weights);
 	sli_buffer_destroy(&layer->gradient);
 	sli_layer_drop_rows(layer);
@@ -199,7 +225,11 @@ SL_API sl_status sl_layer_get_info(sl_context *context, const sl_layer *layer, s
 						 .bias = layer->has_bias,
 						 .dtype = layer->dtype,
 						 .sparse_inputs = layer->sparse_inputs};
-	if (layer->dense) {
+	if (layer->streamed) {
+		own.nnz = sli_layer_nnz(layer);
+		own.streamed = true;
+		own.empty_rows = -1;
+	} else if (layer->dense) {
 		own.nnz = layer->in_features * layer->out_features;
 		bool empty = !layer->in_features || !layer->out_features;
 		own.empty_rows = !empty ? 0 : layer->sparse_inputs ? layer->in_features : layer->out_features;
@@ -252,10 +282,10 @@ SL_API sl_status sl_layer_parameter(sl_context *context, const sl_layer *layer, 
 		own.cols = layer->in_features;
 		own.decays = true;
 		own.gradient = layer->gradient.data;
-		own.count =
-			layer->dense ? layer->in_features * layer->out_features : sli_pattern_arrays(layer->weights->pattern).nnz;
-		own.value = layer->dense ? layer->dense_weights.data : layer->weights->values;
-		own.pattern = layer->dense ? NULL : layer->weights->pattern;
+		own.count = sli_layer_nnz(layer);
+		own.value = layer->weights ? layer->weights->values : layer->dense_weights.data;
+		own.pattern = layer->weights ? layer->weights->pattern : NULL;
+		own.streamed = layer->streamed != NULL;
 	}
 	own.gradient_count = own.count;
 	if (index == 0 && layer->sparse_inputs)

@@ -409,6 +409,12 @@ static sl_status check_fit(sl_context *context, const sl_model *model, const sl_
 		SL_TRY(take_samples(context, model, o->loss, o->validation, validation));
 		o->validation = validation;
 	}
+	for (int i = 0; i < model->count; i++) {
+		if (o->accumulate > 1)
+			SL_TRY(sli_layer_in_memory(context, model->layers[i], "accumulating gradients"));
+		if (o->patience && !o->keep_last)
+			SL_TRY(sli_layer_in_memory(context, model->layers[i], "putting the best epoch's parameters back"));
+	}
 	for (int i = 0; i < model->count; i++)
 		if (!sli_optimizer_find(optimizer, model->layers[i]))
 			return sli_fail(context, SL_ERR_STATE,
@@ -524,12 +530,16 @@ static size_t buffer_bytes(const sl_buffer *buffer) {
 static void count_layer(const sl_layer *layer, sl_model_info *info) {
 	size_t size = sl_dtype_size(layer->dtype);
 	int64_t all = layer->in_features * layer->out_features;
-	int64_t nnz = layer->dense ? all : sli_pattern_arrays(layer->weights->pattern).nnz;
+	int64_t nnz = sli_layer_nnz(layer);
+	if (layer->streamed) {
+		size = 0; /* none of them is in memory */
+		info->streamed_nonzeros += nnz;
+	}
 	info->nonzeros += nnz;
 	info->dense_weights += all;
 	info->parameters += nnz + (layer->has_bias ? layer->out_features : 0);
 	info->parameter_bytes += (size_t)nnz * size + buffer_bytes(&layer->bias);
-	info->pattern_bytes += layer->dense ? 0 : sl_pattern_bytes(layer->weights->pattern);
+	info->pattern_bytes += !layer->weights ? 0 : sl_pattern_bytes(layer->weights->pattern);
 	info->gradient_bytes += buffer_bytes(&layer->gradient) + buffer_bytes(&layer->bias_gradient);
 }
 

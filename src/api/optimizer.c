@@ -75,6 +75,8 @@ sl_status sl_optimizer_state(sl_context *context, const sl_optimizer *optimizer,
 	if (parameter < 0 || parameter >= sl_layer_parameter_count(layer))
 		return sli_fail(context, SL_ERR_ARGUMENT, "parameter is %d; the layer has %d", parameter,
 						sl_layer_parameter_count(layer));
+	if (parameter == 0)
+		SL_TRY(sli_layer_in_memory(context, layer, "a view of its moments"));
 	if (state < 0 || state >= states)
 		return sli_fail(context, SL_ERR_ARGUMENT, "state is %d; this optimizer keeps %d a parameter", state, states);
 	*values = entry->state[parameter][state].data;
@@ -86,5 +88,6 @@ sl_status sl_optimizer_set_learning_rate(sl_context *context, sl_optimizer *opti
 	if (!(learning_rate > 0) || !isfinite(learning_rate))
 		return sli_fail(context, SL_ERR_ARGUMENT, "learning_rate is %g; it must be positive", learning_rate);
 	optimizer->options.learning_rate = learning_rate;
+	sli_optimizer_arm(optimizer);
 	return optimizer->step.device ? sli_step_upload(context, optimizer, optimizer->stale) : SL_OK;
 }

@@ -34,6 +34,8 @@ static sl_status check_model(sl_context *context, const sl_model *model, const s
 						"layer \"%s\" takes sparse inputs, whose gradients ranks cannot add up yet",
 						model->layers[0]->name);
 	for (int i = 0; i < model->count; i++)
+		SL_TRY(sli_layer_in_memory(context, model->layers[i], "training by ranks"));
+	for (int i = 0; i < model->count; i++)
 		if (!sli_optimizer_find(optimizer, model->layers[i]))
 			return sli_fail(context, SL_ERR_ARGUMENT,
 							"layer \"%s\" has not been added to the optimizer: see sl_model_add_to_optimizer()",

@@ -10,7 +10,7 @@ sl_status sl_store_create(sl_context *context, const char *path, sl_source *matr
 		return sli_fail(context, SL_ERR_NULL, "%s is null", path ? "matrix" : "path");
 	if (states < 0 || states > 2)
 		return sli_fail(context, SL_ERR_ARGUMENT, "states is %d; optimizers keep 0, 1 or 2 moments", states);
-	return sli_store_create(context, &sli_disk, path, matrix, states, SL_STORE_SEGMENT);
+	return sli_store_create(context, &sli_disk, path, matrix, states, SL_STORE_SEGMENT, NULL);
 }
 
 sl_status sl_store_open(sl_store **store, sl_context *context, const char *path, sl_durability durability) {
@@ -21,7 +21,7 @@ sl_status sl_store_open(sl_store **store, sl_context *context, const char *path,
 	*store = NULL;
 	if (durability != SL_DURABLE_STEP && durability != SL_DURABLE_CHECKPOINT)
 		return sli_fail(context, SL_ERR_ARGUMENT, "durability is %d; it is 0 or 1", (int)durability);
-	return sli_store_open(store, context, &sli_disk, path, durability);
+	return sli_store_open(store, context, &sli_disk, path, durability, NULL);
 }
 
 void sl_store_close(sl_store *store) {

@@ -206,7 +206,7 @@ sl_status sl_stream_spmm(sl_context *context, sl_transpose transpose, double alp
 	SL_TRY(sli_check_epilogue(context, given, C, B, &epilogue, true));
 	sl_status status;
 	if (!transpose) {
-		status = sli_stream_spmm(context, alpha, A, B, beta, C, &epilogue, &o, &own);
+		status = sli_stream_spmm(context, alpha, A, B, beta, C, &epilogue, 0, &o, &own);
 	} else {
 		if (epilogue.bias || epilogue.activation != SL_IDENTITY || epilogue.pre_activation)
 			return sli_fail(context, SL_ERR_UNSUPPORTED, "a transposed streamed product has no epilogue");

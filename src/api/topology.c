@@ -9,6 +9,7 @@ sl_status sli_check_edit(sl_context *context, const sl_layer *layer, const sl_op
 	int64_t all;
 	if (!layer)
 		return sli_fail(context, SL_ERR_NULL, "layer is null");
+	SL_TRY(sli_layer_in_memory(context, layer, "an edit of its pattern"));
 	if (optimizer && optimizer->sharded)
 		return sli_fail(context, SL_ERR_UNSUPPORTED, "the optimizer's moments are spread over ranks: none has all");
 	if (!sli_mul(layer->in_features, layer->out_features, &all))

@@ -148,7 +148,14 @@ void sli_log(sl_context *context, sl_log_level level, const char *format, ...) {
 }
 
 bool sli_progress(sl_context *context, const sl_progress *progress) {
-	return !context->options.progress || context->options.progress(context->options.progress_user, progress);
+	if (!context->options.progress)
+		return true;
+	sl_progress full = *progress;
+	double one = full.done > 0 ? full.seconds / (double)full.done : __builtin_nan("");
+	int64_t epochs = full.epochs > full.epoch + 1 ? full.epochs - full.epoch - 1 : 0;
+	full.seconds_left = full.total > 0 ? one * ((double)(full.total - full.done) + (double)epochs * (double)full.total)
+									   : __builtin_nan("");
+	return context->options.progress(context->options.progress_user, &full);
 }
 
 bool sli_has_progress(const sl_context *context) {

@@ -5,6 +5,8 @@
 
 #include <locale.h>
 
+#include <sparselayer/stream.h>
+
 #include "core/context.h"
 #include "train/optimizer.h"
 
@@ -94,9 +96,19 @@ sl_status sli_csr_read(sl_csr **matrix, sl_context *context, const char *path, s
 					   const sl_read_limits *limits);
 sl_status sli_csr_write(sl_context *context, const sl_csr *matrix, const char *path, sl_format format);
 
+/* Streamed layers are gathered from their stores. */
 sl_status sli_model_save(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
 						 const sl_checkpoint *checkpoint, const char *path);
+/* Streamed layers stay where they are: the file names their stores. */
+sl_status sli_model_commit(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
+						   const sl_checkpoint *checkpoint, const char *path);
+/* Layers of more than so many weights are left in the file. */
+typedef struct sl_model_reading {
+	int64_t above;
+	sl_stream_options stream;
+} sl_model_reading;
+/* `how` NULL: all in memory. */
 sl_status sli_model_load(sl_model **model, sl_optimizer **optimizer, sl_checkpoint *checkpoint, sl_context *context,
-						 const char *path, const sl_read_limits *limits);
+						 const char *path, const sl_read_limits *limits, const sl_model_reading *how);
 
 #endif

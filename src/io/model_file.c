@@ -8,6 +8,7 @@
 #include "core/checked.h"
 #include "io/model_file.h"
 #include "io/sparsity_text.h"
+#include "io/streamed_model.h"
 #include "layers/model.h"
 #include "train/step.h"
 
@@ -65,13 +66,19 @@ static bool put_text(json_t *metadata, const char *key, json_t *value) {
 	return ok;
 }
 
+/* `headers`: of streamed layers' stores, one a layer; NULL: their weights are in the file. */
 static json_t *make_metadata(const sl_model *model, const sl_optimizer *optimizer, int64_t steps,
-							 const sl_checkpoint *checkpoint) {
+							 const sl_checkpoint *checkpoint, const sl_store_header *headers) {
 	json_t *metadata = json_pack("{s:s,s:s}", "format", "sparselayer.model", "version", "1");
 	json_t *layers = json_array();
 	bool ok = metadata && layers;
-	for (int i = 0; i < model->count && ok; i++)
-		ok = json_array_append_new(layers, describe_layer(model->layers[i])) == 0;
+	for (int i = 0; i < model->count && ok; i++) {
+		json_t *layer = describe_layer(model->layers[i]);
+		if (headers && model->layers[i]->streamed)
+			json_object_set_new(layer, "store",
+								sli_store_record(model->layers[i]->streamed->source->path, &headers[i]));
+		ok = json_array_append_new(layers, layer) == 0;
+	}
 	if (!ok)
 		json_decref(layers);
 	ok = ok && put_text(metadata, "layers", layers);
@@ -93,8 +100,29 @@ static void put_array(sl_tensor_source *t, const sl_parameter *p, int layer, int
 	snprintf(t->name, sizeof t->name, "layers.%d.%s%s%s", layer, parameter_names[index], *ending ? "." : "", ending);
 }
 
+/* Pattern, values and moments of a streamed layer. */
+static void put_stored(const sl_streamed *streamed, const sl_parameter *p, int layer, int states,
+					   sl_tensor_source *tensors, int *count) {
+	int64_t rows = streamed->source->rows, nnz = streamed->source->nnz;
+	for (int a = SL_STORE_OFFSETS; a <= states; a++) {
+		sl_tensor_source *t = &tensors[(*count)++];
+		put_array(t, p, layer, 0,
+				  a == SL_STORE_OFFSETS   ? "row_offsets"
+				  : a == SL_STORE_COLUMNS ? "col_indices"
+				  : a                     ? state_names[a - 1]
+										  : "values",
+				  NULL);
+		t->dimensions = 1;
+		t->shape[0] = a == SL_STORE_OFFSETS ? rows + 1 : nnz;
+		t->dtype = a == SL_STORE_OFFSETS ? sli_offset_dtype(nnz) : a == SL_STORE_COLUMNS ? SL_I32 : p->dtype;
+		t->store = streamed->store;
+		t->array = a;
+	}
+}
+
+/* `gather`: weights of streamed layers too. */
 static sl_status put_layer(sl_context *context, const sl_model *model, const sl_optimizer *optimizer, int i,
-						   sl_tensor_source *tensors, int *count) {
+						   bool gather, sl_tensor_source *tensors, int *count) {
 	const sl_layer *layer = model->layers[i];
 	const sl_optimizer_entry *entry = optimizer ? sli_optimizer_find(optimizer, layer) : NULL;
 	if (entry && entry->edition != layer->edition)
@@ -104,6 +132,12 @@ static sl_status put_layer(sl_context *context, const sl_model *model, const sl_
 		sl_parameter parameter = {.struct_size = sizeof parameter};
 		SL_TRY(sl_layer_parameter(context, layer, p, &parameter));
 		char prefix[64];
+		if (parameter.streamed) {
+			if (gather)
+				put_stored(layer->streamed, &parameter, i,
+						   optimizer ? sli_optimizer_states(optimizer->options.kind) : 0, tensors, count);
+			continue;
+		}
 		snprintf(prefix, sizeof prefix, "layers.%d.%s", i, parameter_names[p]);
 		if (parameter.pattern) {
 			sli_safetensors_put_pattern(tensors + *count, prefix, parameter.pattern);
@@ -119,8 +153,8 @@ static sl_status put_layer(sl_context *context, const sl_model *model, const sl_
 	return SL_OK;
 }
 
-sl_status sli_model_save(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
-						 const sl_checkpoint *checkpoint, const char *path) {
+static sl_status save(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
+					  const sl_checkpoint *checkpoint, const sl_store_header *headers, const char *path) {
 	enum { MOST_PER_LAYER = 3 + 1 + SL_MAX_PARAMETERS * SL_MAX_STATES };
 	sl_tensor_source *tensors;
 	int count = 0;
@@ -132,11 +166,56 @@ sl_status sli_model_save(sl_context *context, const sl_model *model, const sl_op
 	SL_TRY(sli_allocate(context, bytes, "a file's header", (void **)&tensors));
 	sl_status status = SL_OK;
 	for (int i = 0; i < model->count && status == SL_OK; i++)
-		status = put_layer(context, model, optimizer, i, tensors, &count);
+		status = put_layer(context, model, optimizer, i, !headers, tensors, &count);
 	if (status == SL_OK)
-		status =
-			sli_safetensors_write(context, path, make_metadata(model, optimizer, steps, checkpoint), tensors, count);
+		status = sli_safetensors_write(context, path, make_metadata(model, optimizer, steps, checkpoint, headers),
+									   tensors, count);
 	sli_heap_free(sli_heap(context), tensors, bytes);
+	return status;
+}
+
+/* Streamed layers that are between two steps, and have a store. */
+static sl_status check_streamed(sl_context *context, const sl_model *model) {
+	for (int i = 0; i < model->count; i++) {
+		const sl_streamed *s = model->layers[i]->streamed;
+		if (s && !s->store)
+			return sli_fail(context, SL_ERR_UNSUPPORTED, "layer \"%s\" is read from %s and cannot be saved",
+							model->layers[i]->name, s->source->path);
+		if (s && s->state != SL_STREAMED_IDLE)
+			return sli_fail(context, SL_ERR_STATE, "layer \"%s\" %s", model->layers[i]->name,
+							s->state == SL_STREAMED_LOST ? "lost its steps since the last commit"
+														 : "is in the middle of a step: sl_optimizer_step() ends it");
+	}
+	return SL_OK;
+}
+
+sl_status sli_model_save(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
+						 const sl_checkpoint *checkpoint, const char *path) {
+	SL_TRY(check_streamed(context, model));
+	return save(context, model, optimizer, checkpoint, NULL, path);
+}
+
+sl_status sli_model_commit(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
+						   const sl_checkpoint *checkpoint, const char *path) {
+	sl_store_header *headers;
+	size_t bytes = (size_t)model->count * sizeof *headers;
+	SL_TRY(check_streamed(context, model));
+	SL_TRY(sli_allocate_zeroed(context, bytes, "a model's stores", (void **)&headers));
+	json_t *before = sli_stores_of(context, path);
+	sl_status status = SL_OK;
+	/* All of it is on disk before the file that names it is. */
+	for (int i = 0; i < model->count && status == SL_OK; i++)
+		if (model->layers[i]->streamed)
+			status = sli_store_seal(context, model->layers[i]->streamed->store, &headers[i]);
+	if (status == SL_OK)
+		status = save(context, model, optimizer, checkpoint, headers, path);
+	for (int i = 0; i < model->count && status == SL_OK; i++)
+		if (model->layers[i]->streamed)
+			sli_store_sealed(model->layers[i]->streamed->store, &headers[i]);
+	if (status == SL_OK)
+		sli_remove_stores(before, model, path);
+	json_decref(before);
+	sli_heap_free(sli_heap(context), headers, bytes);
 	return status;
 }
 
@@ -222,27 +301,33 @@ static void take_plans(const json_t *json, sl_layer *layer) {
 }
 
 static sl_status make_layer(sl_safetensors *f, int i, const json_t *json, const sl_read_limits *limits,
-							sl_layer **layer) {
+							const sl_model_reading *how, sl_layer **layer) {
 	sl_linear_options o;
 	char name[64];
 	sl_pattern *pattern = NULL;
+	sl_streamed *streamed;
 	SL_TRY(parse_layer(f, json, &o));
+	SL_TRY(sli_store_recorded(f, json, &streamed));
 	snprintf(name, sizeof name, "layers.%d.weight", i);
+	if (!streamed && how && !o.dense && !o.sparse_inputs)
+		SL_TRY(sli_weights_in_file(f, i, &o, limits, how, &streamed));
 	if (o.dense)
 		SL_TRY(check_dense(f, i, &o));
-	else
+	else if (!streamed)
 		SL_TRY(sli_safetensors_pattern(f, name, o.sparse_inputs ? o.in_features : o.out_features,
 									   o.sparse_inputs ? o.out_features : o.in_features, limits, &pattern));
 	o.pattern = pattern;
-	sl_status status = sl_linear_create(layer, f->context, &o);
+	sl_status status = sli_linear_create(layer, f->context, &o, streamed);
 	sl_pattern_release(pattern);
+	if (status != SL_OK)
+		sli_streamed_destroy(streamed);
 	if (status == SL_OK)
 		take_plans(json, *layer);
 	for (int p = 0; status == SL_OK && p < sl_layer_parameter_count(*layer); p++) {
 		sl_parameter parameter = {.struct_size = sizeof parameter};
 		status = sl_layer_parameter(f->context, *layer, p, &parameter);
 		snprintf(name, sizeof name, "layers.%d.%s%s", i, parameter_names[p], parameter.pattern ? ".values" : "");
-		if (status == SL_OK)
+		if (status == SL_OK && !parameter.streamed)
 			status = load_array(f, name, &parameter, p, parameter.value);
 	}
 	if (status != SL_OK) {
@@ -269,20 +354,21 @@ sl_status sli_model_file_layer(sl_safetensors *f, int index, const sl_read_limit
 	SL_TRY(check_format(f));
 	SL_TRY(parse_text(f, "layers", &layers));
 	sl_status status = json_is_array(layers) && (size_t)index < json_array_size(layers)
-						   ? make_layer(f, index, json_array_get(layers, (size_t)index), limits, layer)
+						   ? make_layer(f, index, json_array_get(layers, (size_t)index), limits, NULL, layer)
 						   : bad(f, "\"layers\" lacks a layer");
 	json_decref(layers);
 	return status;
 }
 
-static sl_status load_layers(sl_safetensors *f, const sl_read_limits *limits, sl_model *model) {
+static sl_status load_layers(sl_safetensors *f, const sl_read_limits *limits, const sl_model_reading *how,
+							 sl_model *model) {
 	json_t *layers;
 	SL_TRY(check_format(f));
 	SL_TRY(parse_text(f, "layers", &layers));
 	sl_status status = json_is_array(layers) ? SL_OK : bad(f, "\"layers\" is no list");
 	for (size_t i = 0; i < json_array_size(layers) && status == SL_OK; i++) {
 		sl_layer *layer;
-		status = make_layer(f, (int)i, json_array_get(layers, i), limits, &layer);
+		status = make_layer(f, (int)i, json_array_get(layers, i), limits, how, &layer);
 		if (status != SL_OK)
 			break;
 		status = sl_model_add(f->context, model, layer);
@@ -331,6 +417,8 @@ sl_status sli_model_file_moments(sl_safetensors *f, int index, const sl_layer *l
 			char name[64];
 			void *values;
 			SL_TRY(sl_layer_parameter(f->context, layer, p, &parameter));
+			if (parameter.streamed)
+				continue;
 			SL_TRY(sl_optimizer_state(f->context, optimizer, layer, p, s, &values));
 			snprintf(name, sizeof name, "layers.%d.%s.%s", index, parameter_names[p], state_names[s]);
 			SL_TRY(load_array(f, name, &parameter, p, values));
@@ -402,12 +490,12 @@ sl_status sli_model_file_checkpoint(sl_safetensors *f, sl_checkpoint *c) {
 }
 
 sl_status sli_model_load(sl_model **model, sl_optimizer **optimizer, sl_checkpoint *checkpoint, sl_context *context,
-						 const char *path, const sl_read_limits *limits) {
+						 const char *path, const sl_read_limits *limits, const sl_model_reading *how) {
 	sl_safetensors f;
 	SL_TRY(sli_safetensors_open(&f, context, path, limits));
 	sl_status status = sl_model_create(model, context);
 	if (status == SL_OK)
-		status = load_layers(&f, limits, *model);
+		status = load_layers(&f, limits, how, *model);
 	if (status == SL_OK && optimizer)
 		status = load_training(&f, *model, optimizer);
 	if (status == SL_OK && optimizer)

@@ -7,8 +7,10 @@
 
 #include "core/checked.h"
 #include "core/host.h"
+#include "core/profile.h"
 #include "sparse/pattern.h"
 #include "sparse/random.h"
+#include "stream/store.h"
 
 static const struct {
 	const char *name;
@@ -324,6 +326,33 @@ static sl_status write_tensor(sl_context *context, sl_writer *w, const sl_tensor
 	return status;
 }
 
+/* Tensors of stores may be many gigabytes: with progress. */
+typedef struct saving {
+	sl_context *context;
+	sl_writer *writer;
+	int64_t done, total;
+	double began;
+} saving;
+
+static sl_status put_piece(void *user, const void *data, size_t bytes) {
+	saving *s = user;
+	sli_write(s->writer, data, bytes);
+	s->done += (int64_t)bytes;
+	sl_progress progress = {.what = "save",
+							.done = s->done,
+							.total = s->total,
+							.epoch = -1,
+							.loss = __builtin_nan(""),
+							.accuracy = __builtin_nan(""),
+							.seconds = sli_seconds() - s->began};
+	if (s->writer->status != SL_OK)
+		return s->writer->status;
+	return sli_progress(s->context, &progress)
+			   ? SL_OK
+			   : sli_fail(s->context, SL_ERR_CANCELLED, "cancelled after %lld of %lld bytes; the old file is whole",
+						  (long long)s->done, (long long)s->total);
+}
+
 sl_status sli_safetensors_write(sl_context *context, const char *path, json_t *metadata,
 								const sl_tensor_source *tensors, int count) {
 	sl_writer *w;
@@ -342,8 +371,15 @@ sl_status sli_safetensors_write(sl_context *context, const char *path, json_t *m
 		sli_write(w, bytes, 8);
 		sli_write(w, text, length);
 		sli_write(w, "        ", padded - length);
+		saving s = {.context = context, .writer = w, .began = sli_seconds()};
+		for (int i = 0; i < count; i++)
+			s.total += (int64_t)source_bytes(&tensors[i]);
 		for (int i = 0; i < count && status == SL_OK; i++)
-			status = write_tensor(context, w, &tensors[i]);
+			if (tensors[i].store)
+				status = sli_store_gather(context, tensors[i].store, tensors[i].array, tensors[i].dtype == SL_I32,
+										  put_piece, &s);
+			else
+				status = write_tensor(context, w, &tensors[i]);
 		status = sli_writer_close(w, status);
 	}
 	free(text);
@@ -355,7 +391,8 @@ sl_status sli_safetensors_write_csr(sl_context *context, const sl_csr *matrix, c
 	char rows[32], cols[32];
 	sl_pattern_arrays a = sli_pattern_arrays(matrix->pattern);
 	sli_safetensors_put_pattern(t, "matrix", matrix->pattern);
-	t[2] = (sl_tensor_source){"matrix.values", matrix->dtype, {a.nnz}, 1, matrix->values, false};
+	t[2] = (sl_tensor_source){
+		.name = "matrix.values", .dtype = matrix->dtype, .shape = {a.nnz}, .dimensions = 1, .data = matrix->values};
 	snprintf(rows, sizeof rows, "%lld", (long long)a.rows);
 	snprintf(cols, sizeof cols, "%lld", (long long)a.cols);
 	return sli_safetensors_write(

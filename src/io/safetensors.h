@@ -60,6 +60,8 @@ typedef struct sl_tensor_source {
 	int dimensions;
 	const void *data;
 	bool placed; /* in the memory of the context's device, else the host's */
+	struct sl_store *store; /* not NULL: read from there, piece by piece, instead of from `data` */
+	int array;              /* of the store */
 } sl_tensor_source;
 /* `metadata` maps names to texts; it is taken over. */
 sl_status sli_safetensors_write(sl_context *context, const char *path, json_t *metadata,

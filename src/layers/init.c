@@ -3,7 +3,6 @@
  * input really have, so that a sparse layer starts with the variance a dense one would. */
 #include "core/checked.h"
 #include "core/half.h"
-#include "core/rng.h"
 #include "layers/layer.h"
 
 /* Draws of weights and of patterns do not share a sequence. */
@@ -55,6 +54,18 @@ void sli_layer_init_rows(sl_context *context, const sl_linear_options *options, 
 		sli_store(values, options->dtype, i, draw(&rng, options, options->in_features, fans[i % options->in_features]));
 }
 
+sl_init_run sli_init_run(sl_context *context, const sl_linear_options *options, const int32_t *others) {
+	return (sl_init_run){sli_rng(sli_seed(context), options->stream ^ INIT_STREAM), options, others};
+}
+
+void sli_init_row(sl_init_run *run, const int32_t *columns, int64_t count, void *values) {
+	const sl_linear_options *o = run->options;
+	for (int64_t i = 0; i < count; i++)
+		sli_store(values, o->dtype, i,
+				  o->sparse_inputs ? draw(&run->rng, o, run->others[columns[i]], count)
+								   : draw(&run->rng, o, count, run->others[columns[i]]));
+}
+
 sl_status sli_layer_init(sl_context *context, const sl_linear_options *options, sl_pattern *pattern, void *values) {
 	sl_rng rng = sli_rng(sli_seed(context), options->stream ^ INIT_STREAM);
 	if (!pattern) {
@@ -70,13 +81,12 @@ sl_status sli_layer_init(sl_context *context, const sl_linear_options *options, 
 	int32_t *others = memory; /* fan_out; where W is kept by feature, fan_in */
 	for (int64_t i = 0; i < arrays.nnz; i++)
 		others[arrays.col_indices[i]]++;
+	sl_init_run run = {rng, options, others};
 	for (int64_t row = 0; row < arrays.rows; row++) {
 		int64_t begin = sli_index(arrays.row_offsets, arrays.offset_dtype, row);
 		int64_t end = sli_index(arrays.row_offsets, arrays.offset_dtype, row + 1);
-		for (int64_t i = begin; i < end; i++)
-			sli_store(values, options->dtype, i,
-					  options->sparse_inputs ? draw(&rng, options, others[arrays.col_indices[i]], end - begin)
-											 : draw(&rng, options, end - begin, others[arrays.col_indices[i]]));
+		sli_init_row(&run, arrays.col_indices + begin, end - begin,
+					 (char *)values + (size_t)begin * sl_dtype_size(options->dtype));
 	}
 	sli_heap_free(sli_heap(context), memory, bytes);
 	return SL_OK;

@@ -3,7 +3,9 @@
 #ifndef SL_LAYERS_LAYER_H
 #define SL_LAYERS_LAYER_H
 
+#include "core/rng.h"
 #include "ops/ops.h"
+#include "stream/weights.h"
 
 /* Which rows of W a row-sparse gradient has, and where each begins in it. */
 typedef struct sl_row_gradient {
@@ -25,6 +27,7 @@ struct sl_layer {
 	double activation_parameter;
 	sl_csr *weights;         /* sparse layers; else NULL */
 	sl_buffer dense_weights; /* dense layers: [out, in] row-major */
+	sl_streamed *streamed;   /* the weights are not in memory; the two above are empty then, and `dense` is false */
 	sl_buffer gradient;      /* of the weights' values; empty until wanted */
 	sl_buffer bias, bias_gradient;
 	sl_row_gradient rows;       /* of sparse inputs: what `gradient` holds */
@@ -44,6 +47,17 @@ struct sl_layer {
 /* The names of the candidates that a layer's training plans run by, or that it was loaded with. */
 const char *sli_layer_candidate(const sl_layer *layer, int plan);
 
+/* As sl_linear_create(), whose checks it makes; `streamed` (NULL: none) is taken over when it succeeds. */
+sl_status sli_linear_create(sl_layer **layer, sl_context *context, const sl_linear_options *options,
+							sl_streamed *streamed);
+/* Weights that are stored. */
+static inline int64_t sli_layer_nnz(const sl_layer *layer) {
+	return layer->streamed ? layer->streamed->source->nnz
+		   : layer->dense  ? layer->in_features * layer->out_features
+						   : sli_pattern_arrays(layer->weights->pattern).nnz;
+}
+/* SL_ERR_UNSUPPORTED for a layer whose weights are streamed: what is named needs them in memory. */
+sl_status sli_layer_in_memory(sl_context *context, const sl_layer *layer, const char *what);
 /* Put other weights of the same shape and dtype into a layer, which takes `weights` over; a dense
  * layer becomes sparse. `gradient` (taken over) replaces the gradient's values, an empty buffer
  * drops it. Plans are dropped and the edition is bumped. Cannot fail. */
@@ -61,6 +75,14 @@ sl_status sli_layer_init(sl_context *context, const sl_linear_options *options, 
 /* The same for rows of a larger W, `fans` being how many connections each input has in all of it. */
 void sli_layer_init_rows(sl_context *context, const sl_linear_options *options, const sl_pattern *pattern,
 						 const int64_t *fans, void *values);
+/* The same a row at a time, in order. */
+typedef struct sl_init_run {
+	sl_rng rng;
+	const sl_linear_options *options;
+	const int32_t *others; /* how many entries each column has */
+} sl_init_run;
+sl_init_run sli_init_run(sl_context *context, const sl_linear_options *options, const int32_t *others);
+void sli_init_row(sl_init_run *run, const int32_t *columns, int64_t count, void *values);
 void sli_layer_drop_plans(sl_layer *layer);
 void sli_layer_drop_rows(sl_layer *layer); /* a row-sparse gradient, `gradient` excepted */
 

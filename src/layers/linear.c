@@ -43,17 +43,19 @@ void sli_layer_replace_pattern(sl_layer *layer, sl_pattern *pattern) {
 	layer->edition++;
 }
 
-static int64_t weight_count(const sl_layer *layer) {
-	return layer->dense ? layer->in_features * layer->out_features : sli_pattern_arrays(layer->weights->pattern).nnz;
+sl_status sli_layer_in_memory(sl_context *context, const sl_layer *layer, const char *what) {
+	return !layer->streamed ? SL_OK
+							: sli_fail(context, SL_ERR_UNSUPPORTED,
+									   "layer \"%s\" is streamed: %s needs its weights in memory", layer->name, what);
 }
 
 sl_status sli_layer_make_gradients(sl_context *context, sl_layer *layer) {
 	sl_buffer weights = {0}, bias = {0};
 	size_t size = sl_dtype_size(layer->dtype);
 	/* Row-sparse gradients begin without rows. */
-	bool whole = !layer->gradient.device && !layer->sparse_inputs;
+	bool whole = !layer->gradient.device && !layer->sparse_inputs && !layer->streamed;
 	if (whole)
-		SL_TRY(sli_buffer_create(&weights, context, (size_t)weight_count(layer) * size, true, "weight gradients"));
+		SL_TRY(sli_buffer_create(&weights, context, (size_t)sli_layer_nnz(layer) * size, true, "weight gradients"));
 	if (layer->has_bias && !layer->bias_gradient.device) {
 		sl_status status =
 			sli_buffer_create(&bias, context, (size_t)layer->out_features * size, true, "bias gradients");
@@ -151,6 +153,21 @@ void sli_layer_describe_dw(sl_context *context, const sl_layer *layer, const sl_
 		desc->c.ld = 0;
 }
 
+/* The batch that the layer was prepared for, whose kernels smaller ones run by too. */
+static int64_t planned_for(const sl_layer *layer, const sl_dense *x) {
+	return x->ld == layer->planned_width && x->cols <= layer->planned_batch ? layer->planned_batch : 0;
+}
+
+/* By reading the weights once. */
+static sl_status streamed_product(sl_context *context, const sl_layer *layer, const sl_dense *x, const sl_dense *y,
+								  const sl_dense *pre) {
+	sl_dense kept = *pre;
+	sl_epilogue epilogue = {SL_EPILOGUE_DEFAULTS, .bias = layer->has_bias ? layer->bias.data : NULL,
+							.activation = layer->activation, .parameter = layer->activation_parameter,
+							.pre_activation = pre->order == SL_COL_PANELS ? &kept : NULL};
+	return sli_streamed_forward(context, layer->streamed, x, y, &epilogue, planned_for(layer, x));
+}
+
 static sl_pattern *pattern_of(const sl_layer *layer) {
 	return layer->dense ? NULL : layer->weights->pattern;
 }
@@ -158,6 +175,8 @@ static sl_pattern *pattern_of(const sl_layer *layer) {
 /* y = act(W x + b); `pre` (data NULL: not wanted) receives W x + b. */
 static sl_status product(sl_context *context, const sl_layer *layer, const sl_dense *x, const sl_dense *y,
 						 const sl_dense *pre) {
+	if (layer->streamed)
+		return streamed_product(context, layer, x, y, pre);
 	sl_op_desc desc;
 	sl_op_args args = {.alpha = 1, .b = *x, .c = *y, .bias = layer->has_bias ? layer->bias.data : NULL};
 	sli_layer_describe_forward(context, layer, x, y, pre->order == SL_COL_PANELS, &desc);
@@ -313,16 +332,22 @@ sl_status sli_layer_backward(sl_context *context, sl_layer *layer, sl_saved *sav
 sl_status sli_layer_backward_watched(sl_context *context, sl_layer *layer, sl_saved *saved, const sl_dense *dy,
 									 sl_dense *dx, sl_write write, const sl_gradient_watch *watch) {
 	SL_TRY(sli_layer_make_gradients(context, layer));
+	if (layer->streamed && layer->streamed->trains && write == SL_ACCUMULATE)
+		return sli_layer_in_memory(context, layer, "accumulating gradients");
 	double beta = write == SL_ACCUMULATE ? 1 : 0;
 	int64_t width = saved->x.ld;
 	sl_dense dz;
+	if (layer->streamed)
+		sli_arena_trim(context); /* what a pass leaves there is none of the next one's budget */
 	sl_arena_mark mark = sli_arena_mark(context);
 	sl_status status = activation_gradient(context, layer, saved, dy, width, layer->has_bias, beta, &dz);
-	if (status == SL_OK && watch)
+	if (status == SL_OK && watch && !layer->streamed)
 		status = watch->see(watch->self, context, layer, &dz, &saved->x);
-	if (status == SL_OK)
+	if (status == SL_OK && layer->streamed)
+		status = sli_streamed_backward(context, layer->streamed, &dz, &saved->x, dx, planned_for(layer, &dz));
+	else if (status == SL_OK)
 		status = weight_gradient(context, layer, saved, &dz, beta);
-	if (status == SL_OK && dx)
+	if (status == SL_OK && dx && !layer->streamed)
 		status = input_gradient(context, layer, &dz, width, dx);
 	sli_arena_reset(context, mark);
 	return status;

@@ -90,7 +90,7 @@ static sl_status prepare_layers(sl_context *context, sl_model *model, int64_t ma
 	/* The first whose gradient of the inputs is asked for. */
 	int lowest = model->divided ? model->divided->stages[0].count : 1;
 	for (int i = 0; i < model->count; i++)
-		if (model->layers[i]->sparse_inputs || !model->layers[i]->forward_plan ||
+		if (model->layers[i]->sparse_inputs || model->layers[i]->streamed || !model->layers[i]->forward_plan ||
 			model->layers[i]->planned_width != width || model->layers[i]->planned_batch < max_batch ||
 			(training && !model->layers[i]->dw_plan))
 			SL_TRY(sli_layer_prepare_width(context, model->layers[i], max_batch, width,
@@ -131,7 +131,64 @@ static sl_status prepare(sl_context *context, sl_model *model, int64_t max_batch
 	return SL_OK;
 }
 
-sl_status sli_model_prepare(sl_context *context, sl_model *model, int64_t max_batch, sl_mode mode) {
+/* Add what panels of so many features take. */
+static bool add_panels(const sl_model *model, int64_t features, int64_t batch, int64_t width, size_t times,
+					   size_t *bytes) {
+	size_t one;
+	return sli_panel_bytes(features, batch, width, model->layers[0]->dtype, &one) &&
+		   !__builtin_mul_overflow(one + 128, times, &one) && !__builtin_add_overflow(*bytes, one, bytes);
+}
+
+/* Of a model with streamed layers that was refused memory: the least budget that would do. 0: not known. */
+static size_t least_budget(sl_context *context, sl_model *model, int64_t batch, sl_mode mode) {
+	sl_device_state *state = sli_device(context);
+	bool training = mode == SL_MODE_TRAINING, known = true;
+	int64_t width = state->backend->panel_width(state->device, model->layers[0]->dtype, batch, true), widest = 0;
+	sl_memory_usage usage = {.struct_size = sizeof usage};
+	size_t pass = 0, gradients = 0;
+	sli_arena_trim(context);
+	sli_heap_usage(sli_heap(context), &usage);
+	size_t bytes = usage.current + 65536;
+	for (int i = 0; i < model->count; i++) {
+		const sl_layer *layer = model->layers[i];
+		size_t own = 0;
+		known &= add_panels(model, layer->out_features, batch, width, 1, &bytes);
+		if (training && sl_activation_saves_input(layer->activation))
+			known &= add_panels(model, layer->out_features, batch, width, 1, &bytes);
+		widest = layer->out_features > widest ? layer->out_features : widest;
+		if (training && !layer->streamed && !layer->gradient.device)
+			gradients += (size_t)sli_layer_nnz(layer) * sl_dtype_size(layer->dtype);
+		if (layer->streamed)
+			known &= sli_streamed_least(context, layer->streamed, batch, width, training, i > 0, &own) == SL_OK;
+		else
+			known &= add_panels(model, layer->in_features, batch, width, 1, &own);
+		known &= add_panels(model, layer->out_features, batch, width, 2, &own);
+		pass = own > pass ? own : pass;
+	}
+	known &= add_panels(model, model->layers[0]->in_features, batch, width, 1, &bytes);
+	known &= !training || add_panels(model, widest, batch, width, 2, &bytes);
+	return known ? bytes + pass + gradients : 0;
+}
+
+/* Say what would do, rather than what was asked for last. */
+static sl_status say_least(sl_context *context, sl_model *model, int64_t max_batch, sl_mode mode, sl_status status) {
+	bool streamed = false;
+	for (int i = 0; i < model->count; i++)
+		streamed |= model->layers[i]->streamed != NULL;
+	sl_memory_usage usage = {.struct_size = sizeof usage};
+	sli_heap_usage(sli_heap(context), &usage);
+	size_t least = streamed && status == SL_ERR_BUDGET ? least_budget(context, model, max_batch, mode) : 0;
+	if (least <= usage.budget)
+		return status;
+	return sli_fail(
+		context, status,
+		"%s batches of %lld takes a memory_budget of at least %zu bytes; it is %zu, of which %zu are in use: "
+		"raise it, or make the batch smaller",
+		mode == SL_MODE_TRAINING ? "training this model by" : "running this model on", (long long)max_batch, least,
+		usage.budget, usage.current);
+}
+
+static sl_status prepare_any(sl_context *context, sl_model *model, int64_t max_batch, sl_mode mode) {
 	size_t had = sli_arena_bytes(context);
 	sl_status status = prepare(context, model, max_batch, mode);
 	if (!sli_no_room(status) || sli_plan_mode(context) == SL_PLAN_SPARSE)
@@ -154,6 +211,11 @@ sl_status sli_model_prepare(sl_context *context, sl_model *model, int64_t max_ba
 	status = prepare(context, model, max_batch, mode);
 	sli_set_plan_mode(context, before);
 	return status;
+}
+
+sl_status sli_model_prepare(sl_context *context, sl_model *model, int64_t max_batch, sl_mode mode) {
+	sl_status status = prepare_any(context, model, max_batch, mode);
+	return status == SL_OK ? SL_OK : say_least(context, model, max_batch, mode, status);
 }
 
 sl_dense sli_model_activation(sl_context *context, const sl_model *model, int boundary, int64_t batch) {
@@ -204,7 +266,7 @@ sl_status sli_model_back_layer(sl_context *context, sl_model *model, int layer, 
 	return model->done ? model->done(model->done_self, context, layer) : SL_OK;
 }
 
-sl_status sli_model_back(sl_context *context, sl_model *model, sl_dense *dx, sl_write write) {
+static sl_status back(sl_context *context, sl_model *model, sl_dense *dx, sl_write write) {
 	int from = 0;
 	if (model->divided)
 		return sli_divided_back(context, model, dx, write);
@@ -215,6 +277,15 @@ sl_status sli_model_back(sl_context *context, sl_model *model, sl_dense *dx, sl_
 		SL_TRY(sli_model_back_layer(context, model, i, &dy, i ? &below : dx, write));
 	}
 	return SL_OK;
+}
+
+sl_status sli_model_back(sl_context *context, sl_model *model, sl_dense *dx, sl_write write) {
+	sl_status status = back(context, model, dx, write);
+	/* What the layers above have begun belongs to no step. */
+	for (int i = 0; i < model->count && status != SL_OK; i++)
+		if (model->layers[i]->streamed)
+			sli_streamed_abandon(model->layers[i]->streamed);
+	return status;
 }
 
 static sl_status read_sums(const sl_model_room *room, const sl_loss_sums *from, sl_loss_sums *sums) {

@@ -157,10 +157,38 @@ static sl_status prepare(sl_context *context, sl_layer *layer, int64_t max_batch
 	return SL_OK;
 }
 
+/* No plans. What a pass takes it takes from what is left of the budget then: enough must be. */
+static sl_status prepare_streamed(sl_context *context, sl_layer *layer, int64_t max_batch, int64_t width, sl_mode mode,
+								  bool dx) {
+	size_t least, bytes;
+	sl_memory_usage usage = {.struct_size = sizeof usage};
+	bool training = mode == SL_MODE_TRAINING;
+	if (training)
+		SL_TRY(sli_layer_make_gradients(context, layer));
+	if (!sli_panel_bytes(layer->out_features, max_batch, width, layer->dtype, &bytes))
+		return sli_fail(context, SL_ERR_OVERFLOW, "max_batch %lld of %lld features does not fit in memory",
+						(long long)max_batch, (long long)layer->out_features);
+	SL_TRY(sli_streamed_least(context, layer->streamed, max_batch, width, training, dx, &least));
+	sli_arena_trim(context);
+	sli_heap_usage(sli_heap(context), &usage);
+	least += training ? 2 * rounded(bytes) : 0; /* dZ */
+	if (usage.budget && (usage.current > usage.budget || least > usage.budget - usage.current))
+		return sli_fail(
+			context, SL_ERR_BUDGET,
+			"streaming layer \"%s\" takes at least %zu bytes beside %zu that are in use; the memory budget is "
+			"%zu: raise memory_budget",
+			layer->name, least, usage.current, usage.budget);
+	layer->planned_batch = max_batch;
+	layer->planned_width = width;
+	return SL_OK;
+}
+
 sl_status sli_layer_prepare_width(sl_context *context, sl_layer *layer, int64_t max_batch, int64_t width, sl_mode mode,
 								  bool dx) {
 	if (layer->sparse_inputs)
 		return prepare_sparse(context, layer, max_batch, mode);
+	if (layer->streamed)
+		return prepare_streamed(context, layer, max_batch, width, mode, dx);
 	size_t had = sli_arena_bytes(context);
 	sl_status status = prepare(context, layer, max_batch, width, mode, dx);
 	if (!sli_no_room(status) || layer->dense || sli_plan_mode(context) == SL_PLAN_SPARSE)

@@ -32,6 +32,7 @@ typedef struct creation {
 	sl_sums pattern_sums, value_sums;
 	uint64_t *sums;
 	size_t sums_bytes;
+	sl_store_header *made;
 } creation;
 
 static sl_status failed(sl_context *context, const char *path, const char *what, int error) {
@@ -105,6 +106,7 @@ static void lay_out(creation *c, const sl_source *s, int states, int64_t segment
 static sl_status open_files(creation *c) {
 	static const char *const names[SL_STORE_FILES] = {"pattern", "values.0", "values.1", "header"};
 	char path[4096];
+	int files = c->made ? SL_STORE_FILES - 1 : SL_STORE_FILES;
 	int64_t bytes[SL_STORE_FILES] = {c->p.sums_at + sli_block_ceil(c->pattern_sums.count * 8), c->p.value_bytes,
 									 c->p.value_bytes, 2 * SL_BLOCK};
 	void *old = NULL;
@@ -116,7 +118,7 @@ static sl_status open_files(creation *c) {
 		c->disk->close(c->disk->user, old);
 		return sli_fail(c->context, SL_ERR_STATE, "%s holds a store already", c->path);
 	}
-	for (int i = 0; i < SL_STORE_FILES; i++) {
+	for (int i = 0; i < files; i++) {
 		snprintf(path, sizeof path, "%s/%s", c->path, names[i]);
 		error = c->disk->open(c->disk->user, path, SL_OPEN_CREATE, true, &c->file[i]);
 		if (!error)
@@ -211,6 +213,10 @@ static int seal(creation *c) {
 		error = sli_disk_write(c->disk, c->file[0], block, SL_BLOCK, 0);
 	for (int i = 0; i < 3 && !error; i++)
 		error = c->disk->flush(c->disk->user, c->file[i]);
+	if (c->made) {
+		*c->made = h;
+		return error ? error : c->disk->flush_folder(c->disk->user, c->path);
+	}
 	memset(block, 0, SL_BLOCK);
 	memcpy(block, &h, sizeof h);
 	if (!error)
@@ -221,8 +227,8 @@ static int seal(creation *c) {
 }
 
 sl_status sli_store_create(sl_context *context, const sl_disk *disk, const char *path, sl_source *matrix, int states,
-						   int64_t segment) {
-	creation c = {.context = context, .disk = disk, .path = path};
+						   int64_t segment, sl_store_header *made) {
+	creation c = {.context = context, .disk = disk, .path = path, .made = made};
 	if (matrix->rows > (INT64_MAX >> 5) || matrix->nnz > (INT64_MAX >> 6))
 		return sli_fail(context, SL_ERR_OVERFLOW, "%lld entries do not fit in a file", (long long)matrix->nnz);
 	lay_out(&c, matrix, states, segment);

@@ -16,6 +16,7 @@ void sli_stream_event(const sl_stream_options *options, sl_stream_report *report
 
 size_t sli_stream_available(sl_context *context, const sl_stream_options *options) {
 	sl_memory_usage usage = {.struct_size = sizeof usage};
+	sli_arena_trim(context); /* the workspace of a call before */
 	sli_heap_usage(sli_heap(context), &usage);
 	size_t left = usage.budget ? (usage.budget > usage.current ? usage.budget - usage.current : 1) : 0;
 	if (options->host_budget && (!left || options->host_budget < left))

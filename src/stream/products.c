@@ -226,9 +226,10 @@ static sl_status forward_part(job *j, sl_pass *pass, sl_op_desc *desc, const sl_
 	return status;
 }
 
-sl_status sli_stream_spmm(sl_context *context, double alpha, sl_source *source, const sl_dense *B, double beta,
-						  const sl_dense *C, const sl_epilogue *epilogue, const sl_stream_options *options,
-						  sl_stream_report *report) {
+/* `least` not NULL: only tell how many bytes the smallest chunks take. */
+static sl_status spmm(sl_context *context, double alpha, sl_source *source, const sl_dense *B, double beta,
+					  const sl_dense *C, const sl_epilogue *epilogue, int64_t planned, const sl_stream_options *options,
+					  sl_stream_report *report, size_t *least) {
 	bool host = sli_device(context)->backend->flags & SL_BACKEND_HOST_MEMORY;
 	size_t size = sl_dtype_size(B->dtype);
 	job j = {.context = context, .source = source, .args = {.alpha = alpha}, .beta = beta, .size = size};
@@ -243,6 +244,8 @@ sl_status sli_stream_spmm(sl_context *context, double alpha, sl_source *source, 
 					   .whole_rows = source->rows,
 					   .whole_nnz = source->nnz};
 	asked a = {.context = context, .desc = &desc};
+	if (planned > B->cols)
+		desc.b.cols = desc.c.cols = planned;
 	SL_TRY(check_rows(context, C, "C"));
 	desc.sparse.arrays.cols = source->cols;
 	SL_TRY(sli_check_dtypes(context, &desc));
@@ -280,7 +283,11 @@ sl_status sli_stream_spmm(sl_context *context, double alpha, sl_source *source, 
 					.user = &j,
 					.began = sli_seconds()};
 	/* A part of the batch needs less room for its results: look again. */
-	(void)sli_stream_size(&d, available, &pass.sizes);
+	(void)sli_stream_size(&d, least ? 1 : available, &pass.sizes);
+	if (least) {
+		*least = pass.sizes.bytes;
+		return SL_OK;
+	}
 	d.row_bytes = for_row * (size_t)pass.sizes.panels;
 	d.panels = d.all_panels ? parts : pass.sizes.panels;
 	d.all_panels = true;
@@ -300,6 +307,17 @@ sl_status sli_stream_spmm(sl_context *context, double alpha, sl_source *source, 
 	sli_pass_close(&pass);
 	report->seconds += sli_seconds() - pass.began;
 	return status;
+}
+
+sl_status sli_stream_spmm(sl_context *context, double alpha, sl_source *source, const sl_dense *B, double beta,
+						  const sl_dense *C, const sl_epilogue *epilogue, int64_t planned,
+						  const sl_stream_options *options, sl_stream_report *report) {
+	return spmm(context, alpha, source, B, beta, C, epilogue, planned, options, report, NULL);
+}
+
+sl_status sli_stream_spmm_least(sl_context *context, sl_source *source, const sl_dense *B, const sl_dense *C,
+								const sl_epilogue *epilogue, const sl_stream_options *options, size_t *least) {
+	return spmm(context, 1, source, B, 0, C, epilogue, 0, options, NULL, least);
 }
 
 /* ---- backward ---- */
@@ -394,8 +412,8 @@ static sl_status backward_pass(job *j, sl_pass *pass, sl_op_desc *desc, const sl
 	return status;
 }
 
-sl_status sli_stream_backward(sl_context *context, sl_source *source, const sl_stream_backward *w,
-							  const sl_stream_options *options, sl_stream_report *report) {
+static sl_status backward(sl_context *context, sl_source *source, const sl_stream_backward *w,
+						  const sl_stream_options *options, sl_stream_report *report, size_t *least) {
 	sl_device_state *state = sli_device(context);
 	bool host = state->backend->flags & SL_BACKEND_HOST_MEMORY, sampled = w->values_out || w->update || w->squares;
 	size_t size = sl_dtype_size(source->dtype);
@@ -413,6 +431,10 @@ sl_status sli_stream_backward(sl_context *context, sl_source *source, const sl_s
 		desc.b = sli_desc(&xt);
 	if (w->dx.data)
 		desc.c = sli_desc(&w->dx);
+	if (w->planned > n)
+		desc.a.cols = desc.b.rows = desc.c.cols = w->planned;
+	if (!w->dx.data)
+		desc.c = (sl_matrix_desc){0};
 	desc.sparse.arrays.cols = source->cols;
 	SL_TRY(check_rows(context, &w->dz, "dY"));
 	SL_TRY(sli_check_dtypes(context, &desc));
@@ -442,6 +464,11 @@ sl_status sli_stream_backward(sl_context *context, sl_source *source, const sl_s
 	d.fixed += (pack_x ? x_bytes : 0) + (own_dx ? x_bytes : 0);
 	pass.cut_columns = a.plan.desc.chunk_columns;
 	pass.total_bytes = pass_bytes(source, pass.arrays) * (pass.writes ? 2 : 1);
+	if (least) {
+		(void)sli_stream_size(&d, 1, &pass.sizes);
+		*least = pass.sizes.bytes;
+		return SL_OK;
+	}
 	sl_buffer x = {0}, dx = {0}, gradient = {0};
 	sl_status status = sli_pass_open(&pass, &d, available);
 	if (status == SL_OK && gradients)
@@ -469,4 +496,14 @@ sl_status sli_stream_backward(sl_context *context, sl_source *source, const sl_s
 	sli_pass_close(&pass);
 	report->seconds += sli_seconds() - pass.began;
 	return status;
+}
+
+sl_status sli_stream_backward(sl_context *context, sl_source *source, const sl_stream_backward *what,
+							  const sl_stream_options *options, sl_stream_report *report) {
+	return backward(context, source, what, options, report, NULL);
+}
+
+sl_status sli_stream_backward_least(sl_context *context, sl_source *source, const sl_stream_backward *what,
+									const sl_stream_options *options, size_t *least) {
+	return backward(context, source, what, options, NULL, least);
 }

@@ -37,6 +37,11 @@ static int read_all(const sl_store *s, int file, void *to, size_t bytes, int64_t
 	return error;
 }
 
+static bool header_is_whole(const sl_store_header *h) {
+	return !memcmp(h->magic, "SLHEAD", 7) && h->generation < 2 && h->steps >= 0 &&
+		   h->hash == XXH3_64bits(h, offsetof(sl_store_header, hash));
+}
+
 static sl_status read_header(sl_context *context, sl_store *s) {
 	bool found = false, whole;
 	for (int i = 0; i < 2; i++) {
@@ -45,9 +50,7 @@ static sl_status read_header(sl_context *context, sl_store *s) {
 		if (error)
 			return failed(context, s, "reading the header", error);
 		memcpy(&h, s->block, sizeof h);
-		bool good = whole && !memcmp(h.magic, "SLHEAD", 7) && h.generation < 2 && h.steps >= 0 &&
-					h.hash == XXH3_64bits(&h, offsetof(sl_store_header, hash));
-		if (good && (!found || h.sequence > s->durable.sequence)) {
+		if (whole && header_is_whole(&h) && (!found || h.sequence > s->durable.sequence)) {
 			s->durable = h;
 			found = true;
 		}
@@ -106,10 +109,10 @@ static sl_status read_sums(sl_context *context, sl_store *s, int file, int64_t a
 	return SL_OK;
 }
 
-static sl_status open_files(sl_context *context, sl_store *s) {
+static sl_status open_files(sl_context *context, sl_store *s, const sl_store_header *given) {
 	static const char *const names[SL_STORE_FILES] = {"pattern", "values.0", "values.1", "header"};
 	char path[4096];
-	for (int i = 0; i < SL_STORE_FILES; i++) {
+	for (int i = 0; i < (given ? SL_STORE_FILES - 1 : SL_STORE_FILES); i++) {
 		snprintf(path, sizeof path, "%s/%s", name_of(s), names[i]);
 		int error = s->disk->open(s->disk->user, path, i ? SL_OPEN_WRITE : SL_OPEN_READ, true, &s->file[i]);
 		if (error)
@@ -119,9 +122,15 @@ static sl_status open_files(sl_context *context, sl_store *s) {
 	return SL_OK;
 }
 
-static sl_status load(sl_context *context, sl_store *s) {
-	SL_TRY(open_files(context, s));
-	SL_TRY(read_header(context, s));
+/* `given`: the header, from elsewhere. */
+static sl_status load(sl_context *context, sl_store *s, const sl_store_header *given) {
+	SL_TRY(open_files(context, s, given));
+	if (!given)
+		SL_TRY(read_header(context, s));
+	else if (!header_is_whole(given))
+		return damaged(context, s, "the model's record of it is damaged");
+	else
+		s->now = s->durable = *given;
 	SL_TRY(read_pattern(context, s));
 	const sl_store_pattern *p = &s->pattern;
 	int64_t size = (int64_t)sl_dtype_size((sl_dtype)p->dtype);
@@ -150,7 +159,7 @@ static sl_status load(sl_context *context, sl_store *s) {
 }
 
 sl_status sli_store_open(sl_store **store, sl_context *context, const sl_disk *disk, const char *path,
-						 sl_durability durability) {
+						 sl_durability durability, const sl_store_header *header) {
 	void *memory;
 	*store = NULL;
 	SL_TRY(sli_allocate_zeroed(context, sizeof(sl_store), "a store", &memory));
@@ -163,7 +172,7 @@ sl_status sli_store_open(sl_store **store, sl_context *context, const sl_disk *d
 		status = sli_allocate(context, 2 * SL_BLOCK, "a store's header", (void **)&s->block_memory);
 	if (status == SL_OK) {
 		s->block = (char *)(((uintptr_t)s->block_memory + SL_BLOCK - 1) & ~(uintptr_t)(SL_BLOCK - 1));
-		status = load(context, s);
+		status = load(context, s, header);
 	}
 	if (status != SL_OK) {
 		sli_store_close(s);
@@ -191,32 +200,43 @@ void sli_store_close(sl_store *s) {
 	sli_heap_release(heap);
 }
 
-sl_status sli_store_commit(sl_context *context, sl_store *s) {
+sl_status sli_store_seal(sl_context *context, sl_store *s, sl_store_header *sealed) {
 	if (s->unsure)
 		return sli_fail(context, SL_ERR_STATE, "%s: writing its header failed before; open the store anew", name_of(s));
+	*sealed = s->now;
 	if (s->now.steps == s->durable.steps)
 		return SL_OK;
-	sl_store_header h = s->now;
-	h.sequence = s->durable.sequence + 1;
-	h.sums_hash = XXH3_64bits(s->sums.sum, (size_t)s->sums.count * 8);
-	h.hash = XXH3_64bits(&h, offsetof(sl_store_header, hash));
-	void *values = s->file[1 + h.generation];
+	sealed->sequence = s->durable.sequence + 1;
+	sealed->sums_hash = XXH3_64bits(s->sums.sum, (size_t)s->sums.count * 8);
+	sealed->hash = XXH3_64bits(sealed, offsetof(sl_store_header, hash));
+	void *values = s->file[1 + sealed->generation];
 	int error = sli_disk_write(s->disk, values, s->sums.sum, (size_t)s->sums.count * 8, s->pattern.value_sums_at);
 	if (!error)
 		error = s->disk->flush(s->disk->user, values);
+	return error ? failed(context, s, "committing a step", error) : SL_OK;
+}
+
+void sli_store_sealed(sl_store *s, const sl_store_header *sealed) {
+	s->durable = s->now = *sealed;
+}
+
+sl_status sli_store_commit(sl_context *context, sl_store *s) {
+	sl_store_header h;
+	SL_TRY(sli_store_seal(context, s, &h));
+	if (h.sequence == s->durable.sequence)
+		return SL_OK;
 	memset(s->block, 0, SL_BLOCK);
 	memcpy(s->block, &h, sizeof h);
 	/* Until this has ended well nobody knows which generation the disk holds for the newer: neither may be written. */
-	s->unsure = !error;
+	s->unsure = true;
 	/* The block that the newest header is not in. */
-	if (!error)
-		error = sli_disk_write(s->disk, s->file[3], s->block, SL_BLOCK, (int64_t)(h.sequence % 2) * SL_BLOCK);
+	int error = sli_disk_write(s->disk, s->file[3], s->block, SL_BLOCK, (int64_t)(h.sequence % 2) * SL_BLOCK);
 	if (!error)
 		error = s->disk->flush(s->disk->user, s->file[3]);
 	if (error)
 		return failed(context, s, "committing a step", error);
 	s->unsure = false;
-	s->durable = s->now = h;
+	sli_store_sealed(s, &h);
 	return SL_OK;
 }
 
@@ -238,24 +258,34 @@ static sl_status go_back(sl_context *context, sl_store *s, sl_status status) {
 	return sli_fail(context, status, "%s", text);
 }
 
-/* The gradient's norm, which the update waits for: a pass over the columns alone. */
-static sl_status clip(sl_context *context, sl_store *s, sl_update *update, double clip_norm, const sl_dense *dz,
-					  const sl_dense *x, const sl_stream_options *options, sl_stream_report *report) {
+sl_status sli_stream_squares(sl_context *context, sl_source *source, const sl_dense *dz, const sl_dense *x,
+							 const sl_dense *dx, int64_t planned, double clip_value, const sl_stream_options *options,
+							 sl_stream_report *report, double *squares) {
 	sl_device_state *state = sli_device(context);
-	sl_stream_backward what = {.alpha = 1, .dz = *dz, .x = *x, .clip_value = update->clip_value};
+	sl_stream_backward what = {.alpha = 1, .planned = planned, .dz = *dz, .x = *x, .clip_value = clip_value};
 	sl_arena_mark mark = sli_arena_mark(context);
-	double sum = 0;
-	sl_status status = sli_arena_take(context, sizeof sum, (void **)&what.squares);
+	if (dx)
+		what.dx = *dx;
+	*squares = 0;
+	sl_status status = sli_arena_take(context, sizeof *squares, (void **)&what.squares);
 	if (status == SL_OK)
-		status = state->backend->fill(state->device, what.squares, 0, sizeof sum);
+		status = state->backend->fill(state->device, what.squares, 0, sizeof *squares);
 	if (status == SL_OK)
-		status = sli_stream_backward(context, s->source, &what, options, report);
+		status = sli_stream_backward(context, source, &what, options, report);
 	if (status == SL_OK)
-		status = state->backend->copy(state->device, &sum, SL_MEMORY_HOST, what.squares, SL_MEMORY_DEVICE, sizeof sum);
+		status = state->backend->copy(state->device, squares, SL_MEMORY_HOST, what.squares, SL_MEMORY_DEVICE,
+									  sizeof *squares);
 	if (status == SL_OK)
 		status = state->backend->synchronize(state->device);
 	sli_arena_reset(context, mark);
-	SL_TRY(status);
+	return status;
+}
+
+/* The gradient's norm, which the update waits for: a pass over the columns alone. */
+static sl_status clip(sl_context *context, sl_store *s, sl_update *update, double clip_norm, const sl_dense *dz,
+					  const sl_dense *x, const sl_stream_options *options, sl_stream_report *report) {
+	double sum;
+	SL_TRY(sli_stream_squares(context, s->source, dz, x, NULL, 0, update->clip_value, options, report, &sum));
 	if (!isfinite(sum))
 		return sli_fail(context, SL_ERR_NONFINITE, "the gradient's norm is not finite; nothing was updated");
 	if (sqrt(sum) > clip_norm)
@@ -263,15 +293,12 @@ static sl_status clip(sl_context *context, sl_store *s, sl_update *update, doubl
 	return SL_OK;
 }
 
-sl_status sli_store_step(sl_context *context, sl_store *s, const sl_update *given, int kind, double clip_norm,
-						 const sl_dense *dz, const sl_dense *x, const sl_dense *dx, const sl_stream_options *options,
-						 sl_stream_report *report) {
-	sl_update update = *given;
+sl_status sli_store_stage(sl_context *context, sl_store *s, const sl_update *update, int kind, const sl_dense *dz,
+						  const sl_dense *x, const sl_dense *dx, int64_t planned, const sl_stream_options *options,
+						  sl_stream_report *report) {
 	sl_store_header next = s->now;
 	if (s->unsure)
 		return sli_fail(context, SL_ERR_STATE, "%s: writing its header failed before; open the store anew", name_of(s));
-	if (clip_norm > 0)
-		SL_TRY(clip(context, s, &update, clip_norm, dz, x, options, report));
 	/* The durable generation is never written. Steps that follow one that is not durable are made in place. */
 	next.generation = 1 - s->durable.generation;
 	next.steps++;
@@ -279,7 +306,8 @@ sl_status sli_store_step(sl_context *context, sl_store *s, const sl_update *give
 	sl_stream_backward what = {.alpha = 1,
 							   .dz = *dz,
 							   .x = *x,
-							   .update = &update,
+							   .planned = planned,
+							   .update = update,
 							   .kind = kind,
 							   .states = (int)s->pattern.states,
 							   .sums_from = &s->sums,
@@ -297,14 +325,31 @@ sl_status sli_store_step(sl_context *context, sl_store *s, const sl_update *give
 	sl_status status = sli_stream_backward(context, s->source, &what, options, report);
 	if (status != SL_OK)
 		return go_back(context, s, status);
+	s->staged = next;
+	return SL_OK;
+}
+
+void sli_store_adopt(sl_store *s) {
 	sl_sums old = s->sums;
 	s->sums = s->next;
 	s->next = old;
-	s->now = next;
+	s->now = s->staged;
 	point(s);
+}
+
+sl_status sli_store_step(sl_context *context, sl_store *s, const sl_update *given, int kind, double clip_norm,
+						 const sl_dense *dz, const sl_dense *x, const sl_dense *dx, const sl_stream_options *options,
+						 sl_stream_report *report) {
+	sl_update update = *given;
+	if (s->unsure)
+		return sli_fail(context, SL_ERR_STATE, "%s: writing its header failed before; open the store anew", name_of(s));
+	if (clip_norm > 0)
+		SL_TRY(clip(context, s, &update, clip_norm, dz, x, options, report));
+	SL_TRY(sli_store_stage(context, s, &update, kind, dz, x, dx, 0, options, report));
+	sli_store_adopt(s);
 	if (s->durability != SL_DURABLE_STEP)
 		return SL_OK;
-	status = sli_store_commit(context, s);
+	sl_status status = sli_store_commit(context, s);
 	return status == SL_OK ? SL_OK : go_back(context, s, status);
 }
 

@@ -39,6 +39,7 @@ struct sl_store {
 	sl_store_pattern pattern;
 	sl_store_header durable; /* the newest header on disk */
 	sl_store_header now;
+	sl_store_header staged; /* of the generation that a pass has written; see sli_store_stage() */
 	sl_durability durability;
 	bool unsure;                      /* a header may or may not be on disk */
 	sl_sums pattern_sums, sums, next; /* of the pattern, of the generation that is, and of the one that is written */
@@ -46,16 +47,40 @@ struct sl_store {
 	char *block_memory;
 };
 
+/* `made` NULL: with a header. Else the header is told, not written: who keeps it commits the store. */
 sl_status sli_store_create(sl_context *context, const sl_disk *disk, const char *path, sl_source *matrix, int states,
-						   int64_t segment);
+						   int64_t segment, sl_store_header *made);
+/* `header` NULL: the store's own. */
 sl_status sli_store_open(sl_store **store, sl_context *context, const sl_disk *disk, const char *path,
-						 sl_durability durability);
+						 sl_durability durability, const sl_store_header *header);
 void sli_store_close(sl_store *store);
 /* dz and x in op orientation. clip_norm above 0: a pass before tells the norm. */
 sl_status sli_store_step(sl_context *context, sl_store *store, const sl_update *update, int kind, double clip_norm,
 						 const sl_dense *dz, const sl_dense *x, const sl_dense *dx, const sl_stream_options *options,
 						 sl_stream_report *report);
+/* A step in two parts: the pass that writes the next generation, and taking it over, which cannot fail. What was staged
+ * and is not taken over is gone with the next stage; of a generation that was written in place nothing is left but the
+ * durable one then. */
+sl_status sli_store_stage(sl_context *context, sl_store *store, const sl_update *update, int kind, const sl_dense *dz,
+						  const sl_dense *x, const sl_dense *dx, int64_t planned, const sl_stream_options *options,
+						  sl_stream_report *report);
+void sli_store_adopt(sl_store *store);
+static inline bool sli_store_in_place(const sl_store *store) {
+	return store->now.steps != store->durable.steps;
+}
+/* The sum of the squares of the gradient, with dx (may be NULL) in the same pass. */
+sl_status sli_stream_squares(sl_context *context, sl_source *source, const sl_dense *dz, const sl_dense *x,
+							 const sl_dense *dx, int64_t planned, double clip_value, const sl_stream_options *options,
+							 sl_stream_report *report, double *squares);
+/* Commit in two parts, for stores whose header is kept elsewhere: put the generation on disk, and note that the header
+ * is. Between them neither generation may be written. */
+sl_status sli_store_seal(sl_context *context, sl_store *store, sl_store_header *sealed);
+void sli_store_sealed(sl_store *store, const sl_store_header *sealed);
 sl_status sli_store_commit(sl_context *context, sl_store *store);
+/* An array from front to back, compared with its checksums: values and moments from 0. `narrowed`: offsets as int32. */
+enum { SL_STORE_OFFSETS = -2, SL_STORE_COLUMNS = -1 };
+sl_status sli_store_gather(sl_context *context, sl_store *store, int array, bool narrowed,
+						   sl_status (*put)(void *user, const void *data, size_t bytes), void *user);
 sl_status sli_store_read(sl_context *context, sl_store *store, int array, int64_t first, int64_t count, void *to);
 
 #endif

@@ -124,14 +124,20 @@ void sli_pass_close(sl_pass *pass);
 /* What may be held now: the budgets less what is held already. 0: no limit. */
 size_t sli_stream_available(sl_context *context, const sl_stream_options *options);
 
-/* Products. Checked by the caller; views in op orientation. */
+/* Products. Checked by the caller; views in op orientation. `planned`: the batch that decides by which kernels, where
+ * it is larger than this one, so that a plan's smaller batches have its bits. */
 sl_status sli_stream_spmm(sl_context *context, double alpha, sl_source *source, const sl_dense *B, double beta,
-						  const sl_dense *C, const sl_epilogue *epilogue, const sl_stream_options *options,
-						  sl_stream_report *report);
+						  const sl_dense *C, const sl_epilogue *epilogue, int64_t planned,
+						  const sl_stream_options *options, sl_stream_report *report);
+
+/* What the smallest chunks take; of the views only shapes and orders are read. */
+sl_status sli_stream_spmm_least(sl_context *context, sl_source *source, const sl_dense *B, const sl_dense *C,
+								const sl_epilogue *epilogue, const sl_stream_options *options, size_t *least);
 
 /* What a backward over a streamed matrix does. Views in op orientation: dz [rows, batch], x [cols, batch]. */
 typedef struct sl_stream_backward {
 	double alpha, beta;
+	int64_t planned;    /* as in sli_stream_spmm(); 0: this batch */
 	sl_dense dz, x, dx; /* data NULL: without */
 	void *values_out;   /* nnz elements in host memory, or NULL */
 	double
@@ -147,6 +153,8 @@ typedef struct sl_stream_backward {
 } sl_stream_backward;
 sl_status sli_stream_backward(sl_context *context, sl_source *source, const sl_stream_backward *what,
 							  const sl_stream_options *options, sl_stream_report *report);
+sl_status sli_stream_backward_least(sl_context *context, sl_source *source, const sl_stream_backward *what,
+									const sl_stream_options *options, size_t *least);
 
 /* Sources. */
 sl_status sli_source_new(sl_source **source, sl_context *context, const char *path);

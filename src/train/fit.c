@@ -84,6 +84,7 @@ typedef struct pass {
 	char *targets;         /* batch rows, or NULL */
 	int64_t *ranges;       /* where a batch's rows of sparse inputs and targets begin and end, batch each; or NULL */
 	sl_feed feed;          /* open where the device has memory of its own */
+	int64_t read_before, written_before; /* by streamed layers, when the epoch or pass began */
 	const double *class_weights;
 	sl_sparse weighted; /* with class weights: a batch's labels as targets of one entry, the weight; its own arrays */
 	size_t start_bytes, weight_bytes, range_bytes, order_bytes, label_bytes, target_bytes, row_bytes;
@@ -292,6 +293,16 @@ static void shuffle(sl_context *context, int64_t *order, int64_t count, int64_t 
 	sli_shuffle(sli_seed(context), 0, epoch, order, count);
 }
 
+/* What the passes of streamed layers have moved so far. */
+static void moved(const sl_model *model, int64_t *read, int64_t *written) {
+	*read = *written = 0;
+	for (int i = 0; i < model->count; i++)
+		if (model->layers[i]->streamed) {
+			*read += model->layers[i]->streamed->bytes_read;
+			*written += model->layers[i]->streamed->bytes_written;
+		}
+}
+
 static bool report(const pass *p, const char *what, int64_t done, int64_t epoch, int64_t epochs,
 				   const sl_loss_sums *sums, double began) {
 	if (!sli_has_progress(p->context))
@@ -304,6 +315,9 @@ static bool report(const pass *p, const char *what, int64_t done, int64_t epoch,
 							.loss = mean_loss_of(sums),
 							.accuracy = accuracy_of(sums),
 							.seconds = sli_seconds() - began};
+	moved(p->model, &progress.bytes_read, &progress.bytes_written);
+	progress.bytes_read -= p->read_before;
+	progress.bytes_written -= p->written_before;
 	return sli_progress(p->context, &progress);
 }
 
@@ -362,6 +376,7 @@ static sl_status train_epoch(pass *p, sl_optimizer *optimizer, const sl_fit_opti
 							 sl_loss_sums *sums) {
 	int64_t gathered = 0;
 	const bool together = p->parallel || p->model->divided;
+	moved(p->model, &p->read_before, &p->written_before);
 	bool stop = false, wish = false; /* with ranks: this one's alone, until all have heard of it */
 	if (p->order)
 		shuffle(p->context, p->order, p->count, epoch);
@@ -395,6 +410,7 @@ static sl_status train_epoch(pass *p, sl_optimizer *optimizer, const sl_fit_opti
 static sl_status evaluate_batches(pass *p, double *figures, sl_loss_sums *sums) {
 	double began = sli_seconds();
 	int64_t index = 0;
+	moved(p->model, &p->read_before, &p->written_before);
 	for (int64_t first = 0; first < p->count; first += p->batch, index++) {
 		int64_t n = p->count - first < p->batch ? p->count - first : p->batch;
 		sl_loss_sums one = {.bad_row = -1};
@@ -489,11 +505,12 @@ sl_status sli_model_fit(sl_context *context, sl_model *model, sl_optimizer *opti
 		p.batch = count;
 	p.parallel = o->parallel;
 	p.most = p.parallel ? sli_ceil_div(p.batch, p.parallel->tree.leaves) : p.batch;
-	SL_TRY(sli_model_prepare(context, model, p.most, SL_MODE_TRAINING));
 	SL_TRY(open_pass(&p, !o->keep_order));
 	sl_early early;
 	bool stop = false;
 	sl_status status = sli_early_open(&early, context, model, o);
+	if (status == SL_OK)
+		status = sli_model_prepare(context, model, p.most, SL_MODE_TRAINING);
 	for (int64_t epoch = o->first_epoch; epoch < o->epochs && status == SL_OK && !stop; epoch++) {
 		sl_loss_sums sums = {.bad_row = -1};
 		double began = sli_seconds();

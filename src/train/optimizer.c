@@ -103,7 +103,12 @@ sl_status sli_optimizer_add(sl_context *context, sl_optimizer *optimizer, sl_lay
 	SL_TRY(sli_layer_make_gradients(context, layer));
 	sl_optimizer_entry entry = {.layer = layer, .edition = layer->edition};
 	int states = sli_optimizer_states(optimizer->options.kind);
-	for (int p = 0; p < sl_layer_parameter_count(layer); p++) {
+	if (layer->streamed && layer->streamed->store && (int)layer->streamed->store->pattern.states != states)
+		return sli_fail(context, SL_ERR_ARGUMENT,
+						"%s keeps %d moments for each value; the store of layer \"%s\" has %d",
+						sl_optimizer_kind_name(optimizer->options.kind), states, layer->name,
+						(int)layer->streamed->store->pattern.states);
+	for (int p = layer->streamed ? 1 : 0; p < sl_layer_parameter_count(layer); p++) {
 		sl_parameter parameter = {.struct_size = sizeof parameter};
 		sl_status status = sl_layer_parameter(context, layer, p, &parameter);
 		size_t bytes = (size_t)parameter.count * sl_dtype_size(parameter.dtype);
@@ -119,6 +124,7 @@ sl_status sli_optimizer_add(sl_context *context, sl_optimizer *optimizer, sl_lay
 		}
 	}
 	optimizer->entries[optimizer->count++] = entry;
+	sli_optimizer_arm(optimizer);
 	return SL_OK;
 }
 
@@ -135,7 +141,17 @@ void sl_optimizer_destroy(sl_optimizer *optimizer) {
 	sli_heap_release(heap);
 }
 
-/* Call `visit` for every parameter, in order. */
+/* Streamed layers update in their backward, so they are told ahead how. */
+void sli_optimizer_arm(const sl_optimizer *optimizer) {
+	sl_update numbers;
+	sli_optimizer_numbers(&optimizer->options, optimizer->steps, &numbers);
+	for (int i = 0; i < optimizer->count; i++)
+		if (optimizer->entries[i].layer->streamed)
+			sli_streamed_arm(optimizer->entries[i].layer->streamed, &numbers, optimizer->options.kind,
+							 optimizer->options.clip_norm > 0);
+}
+
+/* Call `visit` for every parameter in memory, in order. */
 typedef sl_status (*visitor)(sl_context *context, const sl_optimizer *optimizer, const sl_optimizer_entry *entry,
 							 int index, const sl_parameter *parameter, void *argument);
 
@@ -145,7 +161,7 @@ static sl_status each(sl_context *context, const sl_optimizer *optimizer, visito
 		for (int p = 0; p < sl_layer_parameter_count(entry->layer); p++) {
 			sl_parameter parameter = {.struct_size = sizeof parameter};
 			SL_TRY(sl_layer_parameter(context, entry->layer, p, &parameter));
-			if (parameter.count)
+			if (parameter.count && !parameter.streamed)
 				SL_TRY(visit(context, optimizer, entry, p, &parameter, argument));
 		}
 	}
@@ -192,6 +208,9 @@ static sl_status global_norm(sl_context *context, const sl_optimizer *optimizer,
 	if (status == SL_OK)
 		status = state->backend->synchronize(state->device);
 	sli_arena_reset(context, mark);
+	for (int i = 0; i < optimizer->count; i++)
+		if (optimizer->entries[i].layer->streamed)
+			total += optimizer->entries[i].layer->streamed->squares;
 	*norm = sqrt(total);
 	return status;
 }
@@ -282,6 +301,8 @@ double sli_optimizer_rate(const sl_optimizer *optimizer, int64_t steps) {
 }
 
 sl_status sli_optimizer_scale(sl_context *context, sl_optimizer *optimizer, double factor) {
+	for (int i = 0; i < optimizer->count; i++)
+		SL_TRY(sli_layer_in_memory(context, optimizer->entries[i].layer, "scaling its gradient"));
 	return each(context, optimizer, scale, &factor);
 }
 
@@ -303,6 +324,25 @@ static sl_status step_on_device(sl_context *context, sl_optimizer *optimizer) {
 	return each(context, optimizer, update_placed, step->numbers);
 }
 
+/* What streamed layers have begun: finished by all, or given up by all. */
+static sl_status finish_streamed(sl_context *context, sl_optimizer *optimizer, double factor) {
+	sl_status status = SL_OK;
+	for (int i = 0; i < optimizer->count && status == SL_OK; i++)
+		if (optimizer->entries[i].layer->streamed)
+			status = sli_streamed_finish(context, optimizer->entries[i].layer->streamed, factor);
+	return status;
+}
+
+static void end_streamed(sl_optimizer *optimizer, bool adopt) {
+	for (int i = 0; i < optimizer->count; i++) {
+		sl_streamed *streamed = optimizer->entries[i].layer->streamed;
+		if (streamed && adopt)
+			sli_streamed_adopt(streamed);
+		else if (streamed)
+			sli_streamed_abandon(streamed);
+	}
+}
+
 sl_status sli_optimizer_step(sl_context *context, sl_optimizer *optimizer) {
 	const sl_optimizer_options *o = &optimizer->options;
 	double norm = NAN;
@@ -319,18 +359,26 @@ sl_status sli_optimizer_step(sl_context *context, sl_optimizer *optimizer) {
 	sli_optimizer_numbers(o, optimizer->steps, &numbers);
 	if (o->clip_norm > 0) {
 		SL_TRY(optimizer->divided ? divided_norm(context, optimizer, &norm) : global_norm(context, optimizer, &norm));
-		if (!isfinite(norm))
+		if (!isfinite(norm)) {
+			end_streamed(optimizer, false);
 			return sli_fail(context, SL_ERR_NONFINITE, "the gradients' norm is not finite; nothing was updated");
+		}
 		if (norm > o->clip_norm)
 			numbers.gradient_factor = o->clip_norm / norm;
 	}
-	SL_TRY(each(context, optimizer, update, &numbers));
+	sl_status status = finish_streamed(context, optimizer, numbers.gradient_factor);
+	if (status == SL_OK)
+		status = each(context, optimizer, update, &numbers);
+	end_streamed(optimizer, status == SL_OK);
+	SL_TRY(status);
 	optimizer->gradient_norm = norm;
 	optimizer->steps++;
+	sli_optimizer_arm(optimizer);
 	return SL_OK;
 }
 
 void sli_optimizer_set_steps(sl_optimizer *optimizer, int64_t steps) {
 	optimizer->steps = steps;
+	sli_optimizer_arm(optimizer);
 	optimizer->stale = optimizer->step.device != NULL;
 }

@@ -42,6 +42,8 @@ sl_status sli_optimizer_scale(sl_context *context, sl_optimizer *optimizer, doub
 /* What a step after `steps` others uses; clipping by norm is the caller's affair. */
 void sli_optimizer_numbers(const sl_optimizer_options *options, int64_t steps, sl_update *numbers);
 double sli_optimizer_rate(const sl_optimizer *optimizer, int64_t steps);
+/* Tell streamed layers what the next step does; whenever that changes. */
+void sli_optimizer_arm(const sl_optimizer *optimizer);
 /* For loading a training state. */
 void sli_optimizer_set_steps(sl_optimizer *optimizer, int64_t steps);
 

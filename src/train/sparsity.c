@@ -58,11 +58,13 @@ sl_status sli_sparsity_resolve(sl_context *context, const sl_model *model, const
 }
 
 int64_t sli_sparsity_entries(const sl_layer *layer) {
-	return layer->dense ? layer->in_features * layer->out_features : sli_pattern_arrays(layer->weights->pattern).nnz;
+	return sli_layer_nnz(layer);
 }
 
 static bool governs(const sl_model *model, const sl_sparsity_options *o, int i) {
 	if (o->method == SL_SPARSE_STATIC)
+		return false;
+	if (model->layers[i]->streamed)
 		return false;
 	if (!prunes(o->method))
 		return !model->layers[i]->dense && (o->method == SL_SPARSE_SET || !model->layers[i]->sparse_inputs);

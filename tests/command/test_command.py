@@ -131,6 +131,36 @@ class Command(unittest.TestCase):
         run("train", "--data", self.folder, "--resume", half, "--epochs", "60", "-o", half)
         self.assertEqual(whole.read_bytes(), half.read_bytes())
 
+    def test_memory_budget(self):
+        data = self.folder / "wide"
+        data.mkdir()
+        make_data(data, train=200)
+        train = ["train", "--data", data, "--hidden", "512,512", "--density", "0.3", "--batch", "32", "--threads", "1"]
+        whole, parts, half = (self.folder / f"{name}.safetensors" for name in ("whole", "parts", "half"))
+        budget = ["--memory-budget", "3MB"]
+        run(*train, "--epochs", "3", "-o", whole)
+        out = run(*train, *budget, "--epochs", "3", "-o", parts).stdout
+        self.assertIn("weights on disk", out)
+        self.assertIn("epoch 3/3", out)
+        loss = lambda path: float(re.search(r"loss +([\d.]+)", run("eval", path, "--data", data).stdout)[1])
+        self.assertAlmostEqual(loss(whole), loss(parts), delta=2e-3)
+        self.assertEqual(run("eval", parts, "--data", data, *budget).stdout.split("\n")[0],
+                         run("eval", parts, "--data", data).stdout.split("\n")[0])
+        # Interrupted, and gone on from the folder: the same file.
+        process = subprocess.Popen([COMMAND, *map(str, train), *budget, "--durability", "step", "--epochs", "3", "-o",
+                                    str(half)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while not process.stdout.readline().startswith("epoch"):
+            pass
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+        if process.returncode:
+            self.assertEqual(process.returncode, 130, errors)
+            resume = re.search(r"--resume (\S+)", errors)[1]
+            run("train", "--data", data, *budget, "--resume", resume, "--epochs", "3", "-o", half)
+        self.assertEqual(parts.read_bytes(), half.read_bytes())
+        self.assertIn("raise memory_budget", run(*train, "--memory-budget", "800kB", "-o", half, code=1).stderr)
+        run(*train, "--memory-budget", "lots", code=2)
+
     def test_svmlight(self):
         draw = random.Random(2)
         for name, count in (("train.svm", 300), ("test.svm", 90)):

@@ -830,6 +830,65 @@ static sl_status store_open(things *t, void **left) {
 	MAKES(sl_store, sl_store_close, sl_store_open(&made, t->context, path("store"), SL_DURABLE_STEP));
 }
 
+static sl_status streamed_create(things *t, void **left) {
+	MAKES(sl_layer, sl_layer_destroy,
+		  sl_linear_create_streamed(
+			  &made, t->context,
+			  &(sl_linear_options){SL_LINEAR_DEFAULTS, .in_features = SIDE, .out_features = SIDE, .density = 0.4,
+								   .bias = true},
+			  &(sl_streamed_options){SL_STREAMED_DEFAULTS, .folder = path("streamed"), .optimizer = SL_ADAM}));
+}
+/* Create, train a batch, commit. */
+static sl_status streamed_model(things *t, sl_model *model, sl_optimizer *optimizer) {
+	sl_layer *layer = NULL;
+	static const int32_t labels[4] = {0, 1, 2, 0};
+	sl_dense x = sl_dense_view(dense_data, SL_F32, 4, SIDE);
+	sl_targets targets = {.labels = labels};
+	sl_loss_result result;
+	SL_TRY(streamed_create(t, (void **)&layer));
+	SL_TRY(sl_linear_create_streamed(
+		&layer, t->context,
+		&(sl_linear_options){SL_LINEAR_DEFAULTS, .in_features = SIDE, .out_features = SIDE, .density = 0.4},
+		&(sl_streamed_options){SL_STREAMED_DEFAULTS, .folder = path("streamed"), .optimizer = SL_ADAM}));
+	sl_status status = sl_model_add(t->context, model, layer);
+	if (status != SL_OK)
+		sl_layer_destroy(layer);
+	if (status == SL_OK)
+		status = sl_model_add_to_optimizer(t->context, model, optimizer);
+	if (status == SL_OK)
+		status = sl_model_train_batch(t->context, model, SL_SOFTMAX_CROSS_ENTROPY, &x, &targets, SL_OVERWRITE, &result);
+	if (status == SL_OK)
+		status = sl_optimizer_step(t->context, optimizer);
+	return status == SL_OK ? sl_model_commit(t->context, model, optimizer, NULL, path("streamed/model")) : status;
+}
+static sl_status streamed_train(things *t, void **left) {
+	sl_model *model = NULL;
+	sl_optimizer *optimizer = NULL;
+	(void)left;
+	sl_status status = sl_model_create(&model, t->context);
+	if (status == SL_OK)
+		status = sl_optimizer_create(&optimizer, t->context,
+									 &(sl_optimizer_options){SL_OPTIMIZER_DEFAULTS, .kind = SL_ADAM});
+	if (status == SL_OK)
+		status = streamed_model(t, model, optimizer);
+	sl_optimizer_destroy(optimizer);
+	sl_model_destroy(model);
+	return status;
+}
+static sl_status streamed_load(things *t, void **left) {
+	sl_optimizer *optimizer = NULL;
+	sl_model *model = NULL;
+	sl_status status = sl_model_load(&model, &optimizer, NULL, t->context, path("streamed/model"), NULL);
+	*left = status == SL_OK ? NULL : model ? (void *)model : (void *)optimizer;
+	sl_optimizer_destroy(optimizer);
+	sl_model_destroy(model);
+	return status;
+}
+static sl_status load_streamed(things *t, void **left) {
+	MAKES(sl_model, sl_model_destroy,
+		  sl_model_load_streamed(&made, NULL, t->context, path("model.safetensors"), 0, NULL, NULL));
+}
+
 static sl_status context_create(things *t, void **left) {
 	(void)t;
 	MAKES(sl_context, sl_context_destroy, open_context(&made));
@@ -981,7 +1040,9 @@ static const struct {
 			 CALL(write_smtx),
 			 CALL(write_safetensors),
 			 CALL(model_save),
-			 CALL(model_load)};
+			 CALL(model_load),
+			 CALL(streamed_create),
+			 CALL(load_streamed)};
 
 SL_TEST(fault, each_allocation_of_every_creating_call) {
 	things t;
@@ -991,6 +1052,8 @@ SL_TEST(fault, each_allocation_of_every_creating_call) {
 		CHECK(try_all(&t, calls[i].name, calls[i].run, false, true) > 0);
 	/* Streaming goes on with smaller chunks where it cannot have what it wanted. */
 	CHECK(try_all(&t, "stream_products", stream_products, false, false) > 0);
+	CHECK(try_all(&t, "streamed_train", streamed_train, false, false) > 0);
+	CHECK(try_all(&t, "streamed_load", streamed_load, false, true) > 0);
 	drop_things(&t);
 	CHECK_EQ(fault.live, 0);
 	remove_files();

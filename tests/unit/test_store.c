@@ -254,8 +254,8 @@ static sl_status step(training *t, sl_store *store, size_t slot_bytes, sl_stream
 static void make_store(training *t, const sl_disk *table, int64_t segment) {
 	sl_source *source;
 	CHECK_OK(t->context, sl_source_create_csr(&source, t->context, t->matrix));
-	CHECK_OK(t->context, sli_store_create(t->context, table, "/store", source, 2, segment));
-	CHECK_STATUS(t->context, sli_store_create(t->context, table, "/store", source, 2, segment), SL_ERR_STATE,
+	CHECK_OK(t->context, sli_store_create(t->context, table, "/store", source, 2, segment, NULL));
+	CHECK_STATUS(t->context, sli_store_create(t->context, table, "/store", source, 2, segment, NULL), SL_ERR_STATE,
 				 "already");
 	sl_source_destroy(source);
 }
@@ -271,7 +271,7 @@ SL_TEST(store, steps_have_the_bits_of_training_in_memory) {
 		sl_stream_report report = {.struct_size = sizeof report};
 		make_store(&t, &table, segments[i % 4]);
 		CHECK_OK(t.context, sli_store_open(&store, t.context, &table, "/store",
-										   i / 4 % 2 ? SL_DURABLE_CHECKPOINT : SL_DURABLE_STEP));
+										   i / 4 % 2 ? SL_DURABLE_CHECKPOINT : SL_DURABLE_STEP, NULL));
 		CHECK(holds(&t, store));
 		for (int s = 1; s <= STEPS; s++) {
 			CHECK_OK(t.context, step(&t, store, (size_t)(500 * (i + 1)), &report));
@@ -297,7 +297,7 @@ SL_TEST(store, steps_have_the_bits_of_training_in_memory) {
 			}
 		CHECK_OK(t.context, sl_store_commit(t.context, store));
 		sl_store_close(store);
-		CHECK_OK(t.context, sli_store_open(&store, t.context, &table, "/store", SL_DURABLE_STEP));
+		CHECK_OK(t.context, sli_store_open(&store, t.context, &table, "/store", SL_DURABLE_STEP, NULL));
 		CHECK(steps_of(&t, store) == STEPS && holds(&t, store));
 		/* The forward over it. */
 		sl_dense x = sl_dense_view(t.x, SL_F32, COLS, BATCH);
@@ -327,9 +327,9 @@ SL_TEST(store, gradients_are_clipped_by_their_norm) {
 	sl_source *source;
 	sl_store *store;
 	CHECK_OK(t.context, sl_source_create_csr(&source, t.context, t.matrix));
-	CHECK_OK(t.context, sli_store_create(t.context, &table, "/store", source, 0, 4096));
+	CHECK_OK(t.context, sli_store_create(t.context, &table, "/store", source, 0, 4096, NULL));
 	sl_source_destroy(source);
-	CHECK_OK(t.context, sli_store_open(&store, t.context, &table, "/store", SL_DURABLE_STEP));
+	CHECK_OK(t.context, sli_store_open(&store, t.context, &table, "/store", SL_DURABLE_STEP, NULL));
 	sl_dense x = sl_dense_view(t.x, SL_F32, BATCH, COLS), dz = sl_dense_view(t.dz, SL_F32, BATCH, ROWS);
 	sl_dense dzt = sl_dense_transposed(dz);
 	float *gradient = calloc((size_t)t.nnz, sizeof(float)), *got = calloc((size_t)t.nnz, sizeof(float));
@@ -373,7 +373,7 @@ SL_TEST(store, a_disk_that_forgets_and_tears) {
 		table.user = &d;
 		sl_store *store;
 		sl_durability durability = seed % 2 ? SL_DURABLE_STEP : SL_DURABLE_CHECKPOINT;
-		CHECK_OK(t.context, sli_store_open(&store, t.context, &table, "/store", durability));
+		CHECK_OK(t.context, sli_store_open(&store, t.context, &table, "/store", durability, NULL));
 		int64_t whole = 0, tried = 0;
 		d.writes_left = (long)(next_random(&d) % 60);
 		d.error = EIO;
@@ -386,7 +386,7 @@ SL_TEST(store, a_disk_that_forgets_and_tears) {
 		}
 		sl_store_close(store);
 		disk_crash(&d);
-		CHECK_OK(t.context, sli_store_open(&store, t.context, &table, "/store", SL_DURABLE_STEP));
+		CHECK_OK(t.context, sli_store_open(&store, t.context, &table, "/store", SL_DURABLE_STEP, NULL));
 		int64_t got = steps_of(&t, store);
 		if (!(got >= whole && got <= tried && holds(&t, store)))
 			sl_test_fail(__FILE__, __LINE__, "seed %llu: %lld steps were whole, %lld tried; it opens with %lld, %s",
@@ -415,7 +415,7 @@ SL_TEST(store, what_goes_wrong_is_said_and_the_store_stays_whole) {
 	sl_store *store;
 	begin(&t, 0.4);
 	make_store(&t, &table, 4096);
-	CHECK_OK(t.context, sli_store_open(&store, t.context, &table, "/store", SL_DURABLE_STEP));
+	CHECK_OK(t.context, sli_store_open(&store, t.context, &table, "/store", SL_DURABLE_STEP, NULL));
 	CHECK_OK(t.context, step(&t, store, 1500, NULL));
 	for (long n = 0; n < 8; n++) { /* a full disk */
 		d.writes_left = n;
@@ -441,7 +441,7 @@ SL_TEST(store, what_goes_wrong_is_said_and_the_store_stays_whole) {
 		void *file;
 		CHECK(!disk_open(&d, places[i].path, SL_OPEN_READ, false, &file));
 		((disk_file *)file)->now[places[i].at] ^= 4;
-		CHECK_OK(t.context, sli_store_open(&store, t.context, &table, "/store", SL_DURABLE_STEP));
+		CHECK_OK(t.context, sli_store_open(&store, t.context, &table, "/store", SL_DURABLE_STEP, NULL));
 		CHECK_STATUS(t.context, step(&t, store, 1500, NULL), SL_ERR_FORMAT, "checksum");
 		CHECK_EQ(steps_of(&t, store), 1);
 		sl_store_close(store);
@@ -451,7 +451,7 @@ SL_TEST(store, what_goes_wrong_is_said_and_the_store_stays_whole) {
 	CHECK(!disk_open(&d, "/store/header", SL_OPEN_READ, false, &file));
 	((disk_file *)file)->now[20] ^= 1;
 	((disk_file *)file)->now[SL_BLOCK + 20] ^= 1;
-	CHECK_STATUS(t.context, sli_store_open(&store, t.context, &table, "/store", SL_DURABLE_STEP), SL_ERR_FORMAT,
+	CHECK_STATUS(t.context, sli_store_open(&store, t.context, &table, "/store", SL_DURABLE_STEP, NULL), SL_ERR_FORMAT,
 				 "header");
 	CHECK(!store);
 	CHECK_STATUS(t.context, sl_store_open(&store, t.context, "/nonexistent", SL_DURABLE_STEP), SL_ERR_NOT_FOUND,
