@@ -505,12 +505,11 @@ sl_status sli_model_fit(sl_context *context, sl_model *model, sl_optimizer *opti
 		p.batch = count;
 	p.parallel = o->parallel;
 	p.most = p.parallel ? sli_ceil_div(p.batch, p.parallel->tree.leaves) : p.batch;
+	SL_TRY(sli_model_prepare(context, model, p.most, SL_MODE_TRAINING));
 	SL_TRY(open_pass(&p, !o->keep_order));
 	sl_early early;
 	bool stop = false;
 	sl_status status = sli_early_open(&early, context, model, o);
-	if (status == SL_OK)
-		status = sli_model_prepare(context, model, p.most, SL_MODE_TRAINING);
 	for (int64_t epoch = o->first_epoch; epoch < o->epochs && status == SL_OK && !stop; epoch++) {
 		sl_loss_sums sums = {.bad_row = -1};
 		double began = sli_seconds();
