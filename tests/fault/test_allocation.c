@@ -5,6 +5,7 @@
  * gives every byte back. What libraries underneath take from malloc is failed as well, where no sanitizer
  * has malloc for itself.
  */
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "support/check.h"
@@ -918,6 +919,7 @@ static void make_files(things *t) {
 		CHECK_OK(t->context, writers[i](t, &left));
 	CHECK_OK(t->context, sl_csr_write(t->context, t->csr, path("streamed.safetensors"), SL_FORMAT_SAFETENSORS));
 	CHECK_OK(t->context, make_store(t, path("store")));
+	CHECK(!mkdir(path("streamed"), 0777));
 }
 
 static void remove_files(void) {
