@@ -10,7 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "bench.h"
 
 enum { LAYERS = 4, ROUNDS = 15, BUCKET = 256 << 10, MOST_BUCKETS = 16 };
 static const int64_t widths[LAYERS + 1] = {1024, 2048, 2048, 2048, 16};
@@ -26,22 +27,6 @@ static int rank, size;
 			sl_comm_abort(comm, 1);                                                                                    \
 		}                                                                                                              \
 	} while (0)
-
-static double now(void) {
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static int ascending(const void *a, const void *b) {
-	double x = *(const double *)a, y = *(const double *)b;
-	return (x > y) - (x < y);
-}
-
-static double median(double *list, int count) {
-	qsort(list, (size_t)count, sizeof *list, ascending);
-	return list[count / 2];
-}
 
 typedef struct network {
 	sl_model *model;
@@ -137,17 +122,17 @@ static void measure_link(float *data, int64_t most, double *latency, double *rat
 	double small[ROUNDS], large[ROUNDS];
 	for (int i = 0; i < ROUNDS; i++) {
 		OK(sl_comm_barrier(context, comm));
-		double began = now();
+		double began = bench_seconds();
 		OK(sl_comm_all_reduce(context, comm, data, data, 16, SL_F32, SL_COMM_SUM, SL_COMM_ON_HOST, NULL));
-		small[i] = of_all(now() - began);
+		small[i] = of_all(bench_seconds() - began);
 		OK(sl_comm_barrier(context, comm));
-		began = now();
+		began = bench_seconds();
 		OK(sl_comm_all_reduce(context, comm, data, data, most, SL_F32, SL_COMM_SUM, SL_COMM_ON_HOST, NULL));
-		large[i] = of_all(now() - began);
+		large[i] = of_all(bench_seconds() - began);
 	}
-	*latency = median(small, ROUNDS);
+	*latency = bench_quantile(small, ROUNDS, 0.5);
 	double bytes = 2.0 * (size - 1) / size * 4 * (double)most;
-	*rate = bytes / (median(large, ROUNDS) - *latency);
+	*rate = bytes / (bench_quantile(large, ROUNDS, 0.5) - *latency);
 }
 
 /* The model of docs/scale-out.md: sums go one after the other, each once backward has brought it. */
@@ -190,28 +175,30 @@ static void timings(const char *name, double density, int64_t rows) {
 	measure_link(data, elements, &latency, &rate);
 	for (int i = 0; i < ROUNDS; i++) {
 		OK(sl_comm_barrier(context, comm));
-		double began = now();
+		double began = bench_seconds();
 		step(&own, rows, 1);
-		compute[i] = of_all(now() - began);
+		compute[i] = of_all(bench_seconds() - began);
 		OK(sl_comm_barrier(context, comm));
-		began = now();
+		began = bench_seconds();
 		sums(data, counts, buckets);
-		sent[i] = of_all(now() - began);
+		sent[i] = of_all(bench_seconds() - began);
 		OK(sl_comm_barrier(context, comm));
-		began = now();
+		began = bench_seconds();
 		step(&all, rows, size);
-		both[i] = of_all(now() - began);
+		both[i] = of_all(bench_seconds() - began);
 		OK(sl_comm_barrier(context, comm));
-		began = now();
+		began = bench_seconds();
 		OK(sl_model_forward(context, own.model, &x, &out, SL_MODE_TRAINING));
-		f[i] = of_all(now() - began);
+		f[i] = of_all(bench_seconds() - began);
 		OK(sl_comm_barrier(context, comm));
-		began = now();
+		began = bench_seconds();
 		OK(sl_optimizer_step(context, own.optimizer));
-		u[i] = of_all(now() - began);
+		u[i] = of_all(bench_seconds() - began);
 	}
-	double t_compute = median(compute, ROUNDS), t_sent = median(sent, ROUNDS), t_both = median(both, ROUNDS);
-	double forward = median(f, ROUNDS), update = median(u, ROUNDS), left = t_compute - forward - update;
+	double t_compute = bench_quantile(compute, ROUNDS, 0.5), t_sent = bench_quantile(sent, ROUNDS, 0.5),
+		   t_both = bench_quantile(both, ROUNDS, 0.5);
+	double forward = bench_quantile(f, ROUNDS, 0.5), update = bench_quantile(u, ROUNDS, 0.5),
+		   left = t_compute - forward - update;
 	/* A layer's backward goes with its nonzeros. */
 	for (int i = 0; i < buckets; i++)
 		backward[i] = left * (double)counts[i] / (double)elements;

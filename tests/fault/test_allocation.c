@@ -775,14 +775,17 @@ static sl_status model_save(things *t, void **left) {
 	*left = NULL;
 	return sl_model_save(t->context, t->model, t->optimizer, NULL, path("model.safetensors"));
 }
-static sl_status model_load(things *t, void **left) {
+static sl_status load_with_optimizer(things *t, void **left, const char *name) {
 	sl_optimizer *optimizer = NULL;
 	sl_model *model = NULL;
-	sl_status status = sl_model_load(&model, &optimizer, NULL, t->context, path("model.safetensors"), NULL);
+	sl_status status = sl_model_load(&model, &optimizer, NULL, t->context, path(name), NULL);
 	*left = status == SL_OK ? NULL : model ? (void *)model : (void *)optimizer;
 	sl_optimizer_destroy(optimizer);
 	sl_model_destroy(model);
 	return status;
+}
+static sl_status model_load(things *t, void **left) {
+	return load_with_optimizer(t, left, "model.safetensors");
 }
 static sl_status source_create(things *t, void **left) {
 	MAKES(sl_source, sl_source_destroy, sl_source_create_csr(&made, t->context, t->csr));
@@ -877,13 +880,7 @@ static sl_status streamed_train(things *t, void **left) {
 	return status;
 }
 static sl_status streamed_load(things *t, void **left) {
-	sl_optimizer *optimizer = NULL;
-	sl_model *model = NULL;
-	sl_status status = sl_model_load(&model, &optimizer, NULL, t->context, path("streamed/model"), NULL);
-	*left = status == SL_OK ? NULL : model ? (void *)model : (void *)optimizer;
-	sl_optimizer_destroy(optimizer);
-	sl_model_destroy(model);
-	return status;
+	return load_with_optimizer(t, left, "streamed/model");
 }
 static sl_status load_streamed(things *t, void **left) {
 	MAKES(sl_model, sl_model_destroy,

@@ -183,6 +183,21 @@ def manifest(program):
     kill_while_saving(program)
 
 
+def await_save(process, path, seconds):
+    """Some time after a job has saved for the first time."""
+    while not os.path.exists(path):
+        if process.poll() is not None:
+            raise SystemExit(f"the job ended by itself:\n{process.stderr.read()}")
+        time.sleep(0.01)
+    time.sleep(seconds)
+
+
+def send(folder, rank, signal_number):
+    """To a rank that wrote down its number, see SL_PIDS."""
+    with open(f"{folder}/{rank}", encoding="ascii") as file:
+        os.kill(int(file.read()), signal_number)
+
+
 def kill_while_saving(program):
     """All ranks killed at random moments, which are mostly spent in saving."""
     count, seed = int(os.environ.get("KILLS", "3")), int(os.environ.get("SEED", time.time()))
@@ -193,13 +208,8 @@ def kill_while_saving(program):
             path = f"{folder}/saved"
             process = start(2, program, "train", "10", "plain=1", "divide=2", "batch=331", "epochs=100000", f"save={path}",
                             environment={"SL_PIDS": folder})
-            while not os.path.exists(path):
-                if process.poll() is not None:
-                    raise SystemExit(f"the job ended by itself:\n{process.stderr.read()}")
-                time.sleep(0.01)
-            time.sleep(chance.random() * 0.3)
-            with open(f"{folder}/{chance.randrange(2)}", encoding="ascii") as file:
-                os.kill(int(file.read()), signal.SIGKILL)
+            await_save(process, path, chance.random() * 0.3)
+            send(folder, chance.randrange(2), signal.SIGKILL)
             process.communicate(timeout=60)
             again = must(3, program, "train", "60", "plain=1", "divide=3", "epochs=1", f"resume={path}")
             if "sum" not in again:
@@ -229,14 +239,9 @@ def kills(program):
             path = f"{folder}/saved.safetensors"
             process = start(3, program, "train", str(limit), "method=rigl", "epochs=100000", f"save={path}",
                             environment={"SL_PIDS": folder})
-            while not os.path.exists(path):
-                if process.poll() is not None:
-                    raise SystemExit(f"the job ended by itself:\n{process.stderr.read()}")
-                time.sleep(0.01)
-            time.sleep(chance.random() * 0.5)
+            await_save(process, path, chance.random() * 0.5)
             victim = chance.randrange(3)
-            with open(f"{folder}/{victim}", encoding="ascii") as file:
-                os.kill(int(file.read()), signal_sent)
+            send(folder, victim, signal_sent)
             began = time.time()
             try:
                 out, err = process.communicate(timeout=most)

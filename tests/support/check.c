@@ -12,13 +12,13 @@ void sl_test_register(sl_test_entry *entry) {
 }
 
 sl_context *sl_test_context(void) {
+	return sl_test_context_of((sl_context_options){SL_CONTEXT_DEFAULTS, .device = SL_DEVICE_CPU, .seed = 1});
+}
+
+sl_context *sl_test_context_of(sl_context_options options) {
 	sl_context *context = NULL;
 	char error[256] = "";
-	sl_context_options options;
-	SL_OPTIONS_INIT(options);
-	options.device = SL_DEVICE_CPU;
 	options.threads = 2;
-	options.seed = 1;
 	options.error = error;
 	options.error_size = sizeof error;
 	if (sl_context_create(&context, &options) != SL_OK)

@@ -80,6 +80,8 @@ void sl_test_skip(const char *format, ...) __attribute__((format(printf, 1, 2), 
 
 /* A CPU context with defaults and a fixed seed, failing the test if there is none. */
 sl_context *sl_test_context(void);
+/* With other options; two threads. Fails the test where there is none. */
+sl_context *sl_test_context_of(sl_context_options options);
 /* Signed random floats in [-1, 1), the same for a seed everywhere. */
 void sl_test_fill(void *data, sl_dtype dtype, int64_t count, uint64_t seed);
 

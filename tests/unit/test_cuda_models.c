@@ -51,19 +51,8 @@ static void fill_data(void) {
 }
 
 static sl_context *open_on(sl_device device) {
-	sl_context *context = NULL;
-	char error[256] = "";
-	sl_context_options options;
-	SL_OPTIONS_INIT(options);
-	options.device = device;
-	options.seed = 7;
-	options.threads = 2;
-	options.deterministic = true;
-	options.error = error;
-	options.error_size = sizeof error;
-	if (sl_context_create(&context, &options) != SL_OK)
-		sl_test_fail(__FILE__, __LINE__, "no context: %s", error);
-	return context;
+	return sl_test_context_of(
+		(sl_context_options){SL_CONTEXT_DEFAULTS, .device = device, .seed = 7, .deterministic = true});
 }
 
 static sl_status add_layer(sl_context *context, sl_model *model, const sl_linear_options *o) {

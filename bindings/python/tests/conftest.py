@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import inspect
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -46,3 +47,12 @@ def without_hints(*things):
             if signature.return_annotation is signature.empty and name != "__init__":
                 found.append(f"{thing.__name__}.{name}")
     return found
+
+
+def in_threads(*works):
+    """Run functions at once, each in a thread of its own, and wait for them."""
+    threads = [threading.Thread(target=work) for work in works]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()

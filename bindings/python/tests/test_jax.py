@@ -2,7 +2,6 @@
 """sparse_linear against JAX's own autodiff over the dense weight."""
 import gc
 import resource
-import threading
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import jax.experimental.sparse as jsp
 
 import sparselayer as s
-from conftest import without_hints
+from conftest import in_threads, without_hints
 import sparselayer.jax as sj
 from sparselayer._tensor import view
 
@@ -122,11 +121,7 @@ def test_threads(case):
             if not np.array_equal(step(x, v, b), want):
                 wrong.append(1)
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+    in_threads(*[work] * 4)
     assert not wrong
 
 

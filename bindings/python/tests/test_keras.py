@@ -11,6 +11,7 @@ import pytest
 keras = pytest.importorskip("keras")
 
 import sparselayer as s
+from conftest import in_threads
 from sparselayer.keras import ChunkedSparseDense, SparseBatches, SparseDense, TopologyCallback, from_dense, sparse_batch
 
 BACKEND = keras.backend.backend()
@@ -301,7 +302,6 @@ def test_nothing_leaks(batch):
 
 
 def test_threads(data):
-    import threading
     x = keras.ops.convert_to_tensor(data[0])
     layer = SparseDense(64, density=0.3, activation="relu", seed=1)
     want, wrong = to_numpy(layer(x)), []
@@ -311,11 +311,7 @@ def test_threads(data):
             if not np.array_equal(to_numpy(layer(x)), want):
                 wrong.append(1)
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+    in_threads(*[work] * 4)
     assert not wrong
 
 

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 
 import sparselayer as s
 from sparselayer import _tensor, topology
-from conftest import close, without_hints
+from conftest import close, in_threads, without_hints
 
 
 def random_csr(rng, rows, cols, density, dtype=np.float32):
@@ -169,11 +169,7 @@ def test_threads(rng):
             if not np.array_equal(mine @ x, want):
                 wrong.append(own)
 
-    threads = [threading.Thread(target=work, args=(i % 2 == 0,)) for i in range(6)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+    in_threads(*[lambda own=i % 2 == 0: work(own) for i in range(6)])
     assert not wrong
 
 

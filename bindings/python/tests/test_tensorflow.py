@@ -3,7 +3,6 @@
 import gc
 import os
 import resource
-import threading
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
@@ -13,7 +12,7 @@ tf = pytest.importorskip("tensorflow")
 
 import sparselayer as s
 import sparselayer.tensorflow
-from conftest import without_hints
+from conftest import in_threads, without_hints
 from sparselayer.tensorflow import sparse_linear
 
 ACTIVATIONS = {None: lambda t: t, "relu": tf.nn.relu, "tanh": tf.tanh, "sigmoid": tf.sigmoid}
@@ -111,11 +110,7 @@ def test_threads(case):
             if not all(np.array_equal(got, ref) for got, ref in zip(step(x, v, b), want)):
                 wrong.append(1)
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+    in_threads(*[work] * 4)
     assert not wrong
 
 

@@ -6,7 +6,6 @@ import io
 import pickle
 import resource
 import shutil
-import threading
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ import torch.nn.utils.prune
 
 import sparselayer as s
 import sparselayer.torch
-from conftest import without_hints
+from conftest import in_threads, without_hints
 from sparselayer._tensor import view
 from sparselayer.torch import SparseLinear, from_linear, sparse_linear
 
@@ -195,11 +194,7 @@ def test_threads():
             if not torch.equal(layer(x).detach(), want):
                 wrong.append(1)
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+    in_threads(*[work] * 4)
     assert not wrong
 
 
