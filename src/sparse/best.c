@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sparse/best.h"
 
+#include "sparse/quickselect.h"
+
 #if defined(__SSE2__)
 #include <emmintrin.h>
 #endif
@@ -39,32 +41,8 @@ static void magnitudes(int32_t *bits, int64_t cols, int32_t *most) {
 		bits[c] &= INT32_MAX;
 }
 
-/* The k-th largest, from 0 (Hoare 1961). */
-static int32_t nth_largest(int32_t *list, int64_t n, int64_t k) {
-	int64_t low = 0, high = n - 1;
-	while (low < high) {
-		int32_t pivot = list[low + (high - low) / 2];
-		int64_t i = low, j = high;
-		while (i <= j) {
-			while (list[i] > pivot)
-				i++;
-			while (pivot > list[j])
-				j--;
-			if (i <= j) {
-				int32_t other = list[i];
-				list[i++] = list[j];
-				list[j--] = other;
-			}
-		}
-		if (k <= j)
-			high = j;
-		else if (k >= i)
-			low = i;
-		else
-			break;
-	}
-	return list[k];
-}
+#define LARGER(a, b) (*(a) > *(b))
+SL_QUICKSELECT(largest_first, int32_t, LARGER)
 
 /* A number that at least `keep` of LANES reach, and hardly more than that: by halving, which takes no branches. */
 static int32_t reached_by(const int32_t *most, int64_t keep) {
@@ -106,7 +84,8 @@ static int64_t keep_few(const int32_t *values, int64_t n, int64_t keep, int32_t 
 
 static int64_t keep_many(const int32_t *values, int64_t n, int64_t keep, int32_t *columns, int32_t *scratch) {
 	memcpy(scratch, values, (size_t)n * sizeof *scratch);
-	int32_t bound = nth_largest(scratch, n, keep - 1);
+	largest_first(scratch, n, keep - 1);
+	int32_t bound = scratch[keep - 1];
 	int64_t used = 0, equal = keep;
 	for (int64_t i = 0; i < n; i++)
 		equal -= values[i] > bound;

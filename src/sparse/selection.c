@@ -6,6 +6,7 @@
 
 #include "core/checked.h"
 #include "sparse/best.h"
+#include "sparse/quickselect.h"
 
 enum { GROUP = 8, BLOCK = 16, PARTS = 8, LANES = 64 };
 
@@ -60,31 +61,8 @@ static bool better(const sl_scored_cell *a, const sl_scored_cell *b) {
 	return a->key > b->key || (a->key == b->key && a->cell < b->cell);
 }
 
-/* The best k of n to the front (Hoare 1961). */
-static void quickselect(sl_scored_cell *items, int64_t n, int64_t k) {
-	int64_t low = 0, high = n - 1;
-	while (low < high) {
-		sl_scored_cell pivot = items[low + (high - low) / 2];
-		int64_t i = low, j = high;
-		while (i <= j) {
-			while (better(&items[i], &pivot))
-				i++;
-			while (better(&pivot, &items[j]))
-				j--;
-			if (i <= j) {
-				sl_scored_cell other = items[i];
-				items[i++] = items[j];
-				items[j--] = other;
-			}
-		}
-		if (k <= j)
-			high = j;
-		else if (k >= i)
-			low = i;
-		else
-			return;
-	}
-}
+/* The best k of n to the front. */
+SL_QUICKSELECT(quickselect, sl_scored_cell, better)
 
 static void count_items(sl_selection *s, int64_t begin) {
 	for (int64_t i = begin; i < s->have; i++)
