@@ -86,12 +86,11 @@ static double sum_f32(const float *x, int64_t n) {
 	return total;
 }
 
-/* n neighbours from `at` of each matrix; returns the sum of what was written. */
-static double activation_piece_f32(const job *j, const int64_t at[3], int64_t n) {
+/* n neighbours from `at` of each matrix: an activation; derivatives run by whole rows. */
+static void activation_piece_f32(const job *j, const int64_t at[3], int64_t n) {
 	const sl_op_desc *desc = j->desc;
 	j->cpu->math->activate(desc->activation, (float)desc->activation_parameter, (const float *)j->args->a.data + at[0],
 						   (float *)j->args->c.data + at[2], n);
-	return 0;
 }
 
 /* A row whose matrices lie alike; returns its sum. */
@@ -147,28 +146,39 @@ static double sum_half(const job *j, const uint16_t *x, int64_t n) {
 	return sum;
 }
 
+/* A row in pieces that lie together, or an element at a time; returns its sum. */
+static double activation_row(const job *j, int64_t r, bool fast) {
+	const sl_dense *a = &j->args->a, *b = &j->args->b, *c = &j->args->c;
+	bool gradient = j->desc->kind == SL_OP_ACTIVATION_GRAD, f32 = c->dtype == SL_F32;
+	double sum = 0;
+	for (int64_t col = 0, n; col < c->cols; col += n) {
+		n = fast ? sli_cpu_together(c, col) : 1;
+		if (fast) {
+			int64_t at[3] = {sli_at(a, r, col), gradient ? sli_at(b, r, col) : 0, sli_at(c, r, col)};
+			if (f32)
+				activation_piece_f32(j, at, n);
+			else
+				sum += activation_piece_half(j, at, n);
+			continue;
+		}
+		double x = sli_load(a->data, a->dtype, sli_at(a, r, col));
+		double y = gradient ? backward(j, c->dtype, x, sli_load(b->data, b->dtype, sli_at(b, r, col)))
+							: activate(j, c->dtype, x);
+		sli_store(c->data, c->dtype, sli_at(c, r, col), y);
+		sum += sli_load(c->data, c->dtype, sli_at(c, r, col));
+	}
+	return sum;
+}
+
 static void activation_rows(void *argument, size_t index) {
 	const job *j = argument;
-	const sl_op_desc *desc = j->desc;
 	const sl_dense *a = &j->args->a, *b = &j->args->b, *c = &j->args->c;
-	bool gradient = desc->kind == SL_OP_ACTIVATION_GRAD, f32 = c->dtype == SL_F32;
+	bool gradient = j->desc->kind == SL_OP_ACTIVATION_GRAD;
 	bool fast = c->dtype != SL_F64 && same_rows(a, c) && (!gradient || same_rows(b, c));
+	bool whole = fast && gradient && c->dtype == SL_F32 && c->cols > 0;
 	int64_t begin = (int64_t)index * 16, end = begin + 16 < c->rows ? begin + 16 : c->rows;
 	for (int64_t r = begin; r < end; r++) {
-		double sum = fast && f32 && gradient && c->cols ? back_row_f32(j, r) : 0;
-		for (int64_t col = fast && f32 && gradient ? c->cols : 0, n; col < c->cols; col += n) {
-			n = fast ? sli_cpu_together(c, col) : 1;
-			if (fast) {
-				int64_t at[3] = {sli_at(a, r, col), gradient ? sli_at(b, r, col) : 0, sli_at(c, r, col)};
-				sum += f32 ? activation_piece_f32(j, at, n) : activation_piece_half(j, at, n);
-				continue;
-			}
-			double x = sli_load(a->data, a->dtype, sli_at(a, r, col));
-			double y = gradient ? backward(j, c->dtype, x, sli_load(b->data, b->dtype, sli_at(b, r, col)))
-								: activate(j, c->dtype, x);
-			sli_store(c->data, c->dtype, sli_at(c, r, col), y);
-			sum += sli_load(c->data, c->dtype, sli_at(c, r, col));
-		}
+		double sum = whole ? back_row_f32(j, r) : activation_row(j, r, fast);
 		if (j->args->bias_gradient)
 			add_bias_gradient(j, r, sum);
 	}

@@ -324,6 +324,15 @@ static sl_status input_gradient(sl_context *context, const sl_layer *layer, cons
 	return in_place(dx, width) ? SL_OK : sli_convert(context, &out, dx);
 }
 
+/* What follows from dz, of weights in memory. */
+static sl_status gradients(sl_context *context, const sl_layer *layer, const sl_saved *saved, const sl_dense *dz,
+						   sl_dense *dx, double beta, const sl_gradient_watch *watch) {
+	if (watch)
+		SL_TRY(watch->see(watch->self, context, layer, dz, &saved->x));
+	SL_TRY(weight_gradient(context, layer, saved, dz, beta));
+	return dx ? input_gradient(context, layer, dz, saved->x.ld, dx) : SL_OK;
+}
+
 sl_status sli_layer_backward(sl_context *context, sl_layer *layer, sl_saved *saved, const sl_dense *dy, sl_dense *dx,
 							 sl_write write) {
 	return sli_layer_backward_watched(context, layer, saved, dy, dx, write, NULL);
@@ -341,14 +350,10 @@ sl_status sli_layer_backward_watched(sl_context *context, sl_layer *layer, sl_sa
 		sli_arena_trim(context); /* what a pass leaves there is none of the next one's budget */
 	sl_arena_mark mark = sli_arena_mark(context);
 	sl_status status = activation_gradient(context, layer, saved, dy, width, layer->has_bias, beta, &dz);
-	if (status == SL_OK && watch && !layer->streamed)
-		status = watch->see(watch->self, context, layer, &dz, &saved->x);
-	if (status == SL_OK && layer->streamed)
-		status = sli_streamed_backward(context, layer->streamed, &dz, &saved->x, dx, planned_for(layer, &dz));
-	else if (status == SL_OK)
-		status = weight_gradient(context, layer, saved, &dz, beta);
-	if (status == SL_OK && dx && !layer->streamed)
-		status = input_gradient(context, layer, &dz, width, dx);
+	if (status == SL_OK)
+		status = layer->streamed
+					 ? sli_streamed_backward(context, layer->streamed, &dz, &saved->x, dx, planned_for(layer, &dz))
+					 : gradients(context, layer, saved, &dz, dx, beta, watch);
 	sli_arena_reset(context, mark);
 	return status;
 }

@@ -14,7 +14,7 @@ typedef struct sl_model_room {
 	sl_buffer *activations; /* boundaries + 1 */
 	sl_saved **saved;       /* layers; NULL entries without training */
 	sl_buffer gradient[2];
-	sl_buffer sums;  /* one sl_loss_sums */
+	sl_buffer sums;  /* two sl_loss_sums: of a batch, and added up until they are taken */
 	sl_staging read; /* of a device: where the host reads it */
 	int layers, boundaries;
 } sl_model_room;
