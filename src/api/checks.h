@@ -18,6 +18,10 @@ sl_status sli_model_room_for(sl_context *context, sl_model *model, int more);
 sl_status sli_check_save(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
 						 const sl_checkpoint *checkpoint, const char *path, sl_checkpoint *own);
 
+/* The last part of loading: tell the checkpoint (may be NULL), or destroy what was loaded. `optimizer` may be NULL. */
+sl_status sli_give_loaded(sl_context *context, sl_model **model, sl_optimizer **optimizer, const sl_checkpoint *found,
+						  sl_checkpoint *checkpoint);
+
 /* A context, and a model that has layers. */
 sl_status sli_check_model(sl_context *context, const sl_model *model);
 /* A layer whose pattern can be edited, with the moments that `optimizer` (may be NULL) has of it. */

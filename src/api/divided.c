@@ -150,7 +150,6 @@ static void init_blocks(const making *m) {
 		sl_linear_options o = m->options;
 		o.out_features = layer->out_features;
 		o.dtype = layer->dtype;
-		o.init_scale = o.init_scale == 0 ? 0.05 : o.init_scale;
 		o.stream ^= (uint64_t)(m->first + i + 1) << 36;
 		sli_layer_init_rows(m->context, &o, layer->dense ? NULL : layer->weights->pattern, m->fans,
 							layer->dense ? layer->dense_weights.data : layer->weights->values);

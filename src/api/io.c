@@ -120,6 +120,20 @@ sl_status sl_model_save_divided(sl_context *context, const sl_model *model, cons
 	return sli_divided_save(context, model, optimizer, &own, path);
 }
 
+sl_status sli_give_loaded(sl_context *context, sl_model **model, sl_optimizer **optimizer, const sl_checkpoint *found,
+						  sl_checkpoint *checkpoint) {
+	sl_status status = checkpoint ? sli_give_struct(context, checkpoint, found, sizeof *found, "checkpoint") : SL_OK;
+	if (status == SL_OK)
+		return SL_OK;
+	if (optimizer) {
+		sl_optimizer_destroy(*optimizer);
+		*optimizer = NULL;
+	}
+	sl_model_destroy(*model);
+	*model = NULL;
+	return status;
+}
+
 sl_status sl_model_load(sl_model **model, sl_optimizer **optimizer, sl_checkpoint *checkpoint, sl_context *context,
 						const char *path, const sl_read_limits *limits) {
 	sl_read_limits full;
@@ -134,18 +148,7 @@ sl_status sl_model_load(sl_model **model, sl_optimizer **optimizer, sl_checkpoin
 		return sli_fail(context, SL_ERR_NULL, "%s is null", model ? "path" : "model");
 	SL_TRY(sli_read_limits(context, limits, &full));
 	SL_TRY(sli_model_load(model, optimizer, &own, context, path, &full, NULL));
-	if (!checkpoint)
-		return SL_OK;
-	sl_status status = sli_give_struct(context, checkpoint, &own, sizeof own, "checkpoint");
-	if (status != SL_OK) {
-		sl_model_destroy(*model);
-		*model = NULL;
-		if (optimizer) {
-			sl_optimizer_destroy(*optimizer);
-			*optimizer = NULL;
-		}
-	}
-	return status;
+	return sli_give_loaded(context, model, optimizer, &own, checkpoint);
 }
 
 sl_status sl_model_load_divided(sl_model **model, sl_optimizer **optimizer, sl_checkpoint *checkpoint,
@@ -165,14 +168,5 @@ sl_status sl_model_load_divided(sl_model **model, sl_optimizer **optimizer, sl_c
 		status = sli_fail(context, SL_ERR_UNSUPPORTED, "divided layers run on the cpu so far");
 	SL_TRY(sli_comm_settle(context, comm, status));
 	SL_TRY(sli_divided_load(model, optimizer, &own, context, comm, path, &full));
-	status = checkpoint ? sli_give_struct(context, checkpoint, &own, sizeof own, "checkpoint") : SL_OK;
-	if (status != SL_OK) {
-		if (optimizer)
-			sl_optimizer_destroy(*optimizer);
-		sl_model_destroy(*model);
-		*model = NULL;
-		if (optimizer)
-			*optimizer = NULL;
-	}
-	return status;
+	return sli_give_loaded(context, model, optimizer, &own, checkpoint);
 }

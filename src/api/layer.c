@@ -61,8 +61,6 @@ static sl_status check_options(sl_context *context, sl_linear_options *o) {
 	if (!(o->init_scale >= 0) || o->init_scale - o->init_scale != 0)
 		return sli_fail(context, SL_ERR_ARGUMENT, "init_scale is %g; it must be finite and not negative",
 						o->init_scale);
-	if (o->init_scale == 0)
-		o->init_scale = 0.05;
 	if (o->activation_parameter == 0)
 		o->activation_parameter = o->activation == SL_LEAKY_RELU ? 0.01 : o->activation == SL_CLIPPED_RELU ? 6 : 0;
 	SL_TRY(sli_check_activation(context, o->activation, o->activation_parameter));

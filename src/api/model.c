@@ -58,19 +58,8 @@ sl_status sli_model_check_layer(sl_context *context, const sl_model *model, cons
 }
 
 sl_status sli_model_room_for(sl_context *context, sl_model *model, int more) {
-	if (more <= model->capacity - model->count)
-		return SL_OK;
-	int capacity = 2 * model->capacity > 8 ? 2 * model->capacity : 8;
-	capacity = capacity > model->count + more ? capacity : model->count + more;
-	sl_layer **layers = sli_heap_allocate(model->heap, (size_t)capacity * sizeof *layers);
-	if (!layers)
-		return sli_fail_memory(context, (size_t)capacity * sizeof *layers, "a model's list of layers");
-	if (model->count)
-		memcpy(layers, model->layers, (size_t)model->count * sizeof *layers);
-	sli_heap_free(model->heap, model->layers, (size_t)model->capacity * sizeof *layers);
-	model->layers = layers;
-	model->capacity = capacity;
-	return SL_OK;
+	return sli_grow(context, model->heap, (void **)&model->layers, &model->capacity, model->count + more,
+					sizeof *model->layers, "a model's list of layers");
 }
 
 sl_status sl_model_add(sl_context *context, sl_model *model, sl_layer *layer) {

@@ -54,7 +54,7 @@ sl_status sl_optimizer_get_info(sl_context *context, const sl_optimizer *optimiz
 	sl_optimizer_info full = {.struct_size = sizeof full,
 							  .kind = optimizer->options.kind,
 							  .states_per_parameter = sli_optimizer_states(optimizer->options.kind)};
-	SL_TRY(sli_step_now(context, optimizer, &full.steps, &full.skipped, &full.gradient_norm));
+	SL_TRY(sli_step_now(optimizer, &full.steps, &full.skipped, &full.gradient_norm));
 	full.learning_rate = sli_optimizer_rate(optimizer, full.steps);
 	for (int i = 0; i < optimizer->count; i++)
 		for (int p = 0; p < SL_MAX_PARAMETERS; p++)

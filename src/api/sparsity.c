@@ -5,6 +5,7 @@
 #include "core/checked.h"
 #include "core/host.h"
 #include "train/compact.h"
+#include "train/neighbours.h"
 #include "train/sparsity.h"
 
 const char *sl_sparse_method_name(sl_sparse_method method) {
@@ -76,7 +77,7 @@ sl_status sl_model_get_sparsity(sl_context *context, const sl_model *model, sl_s
 			full.drop = sli_sparsity_fraction(s, full.next_edit);
 		for (int i = 0; i < s->count; i++) {
 			const sl_layer *layer = model->layers[s->layers[i].index];
-			full.nonzeros += sli_sparsity_entries(layer);
+			full.nonzeros += sli_layer_nnz(layer);
 			full.dense_weights += layer->in_features * layer->out_features;
 		}
 	}
@@ -95,7 +96,7 @@ static sl_status count_pruned(sl_context *context, const sl_model *model, double
 	int64_t have = 0, cells = 0;
 	for (int i = 0; i < count; i++) {
 		const sl_layer *layer = model->layers[i];
-		int64_t here = layer->in_features * layer->out_features, entries = sli_sparsity_entries(layer);
+		int64_t here = layer->in_features * layer->out_features, entries = sli_layer_nnz(layer);
 		int64_t keep = (int64_t)llround(density * (double)here);
 		wanted[i] = entries - keep;
 		if (wanted[i] < 0 && !together)
@@ -115,7 +116,7 @@ static sl_status count_pruned(sl_context *context, const sl_model *model, double
 static int64_t weights_of(const sl_model *model, int count) {
 	int64_t sum = 0;
 	for (int i = 0; i < count; i++)
-		sum += sli_sparsity_entries(model->layers[i]);
+		sum += sli_layer_nnz(model->layers[i]);
 	return sum;
 }
 
@@ -134,8 +135,7 @@ sl_status sl_model_prune(sl_context *context, sl_model *model, const sl_prune_op
 		return sli_fail(context, SL_ERR_ARGUMENT, "density is %g; it must be in [0, 1]", o.density);
 	if (o.budget < SL_BUDGET_LAYER || o.budget > SL_BUDGET_GLOBAL)
 		return sli_fail(context, SL_ERR_ARGUMENT, "budget is %d; it must be one of sl_budget", (int)o.budget);
-	if (o.n < 0 || o.n > o.m || (o.n == 0 && o.m != 0))
-		return sli_fail(context, SL_ERR_ARGUMENT, "n:m is %d:%d; n must be in [1, m], or both 0", o.n, o.m);
+	SL_TRY(sli_n_m_check(context, o.n, o.m));
 	if (o.n && (o.density != 0 || o.budget != SL_BUDGET_LAYER))
 		return sli_fail(context, SL_ERR_ARGUMENT, "n:m %d:%d says what stays: give no density and no budget", o.n, o.m);
 	int count = model->count - (o.keep_last ? 1 : 0);

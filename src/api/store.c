@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "backend/step.h"
 #include "ops/ops.h"
 #include "stream/store.h"
 #include "train/optimizer.h"
@@ -52,7 +53,7 @@ static sl_status numbers_of(sl_context *context, const sl_store *store, const sl
 	if (sli_optimizer_states(o.kind) != (int)store->pattern.states)
 		return sli_fail(context, SL_ERR_ARGUMENT, "%s keeps %d moments for each value; the store was made for %d",
 						sl_optimizer_kind_name(o.kind), sli_optimizer_states(o.kind), (int)store->pattern.states);
-	sli_optimizer_numbers(&o, store->now.steps, update);
+	sl_step_numbers(&o, store->now.steps, update);
 	*kind = (int)o.kind;
 	*clip_norm = o.clip_norm;
 	return SL_OK;

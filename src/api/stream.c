@@ -117,14 +117,7 @@ sl_status sl_source_convert(sl_context *context, const char *from, sl_format for
 		status = check_dtype(context, matrix->dtype, from);
 	for (int half = 0; half < 2 && status == SL_OK; half++) {
 		size_t bytes = sl_pattern_bytes(matrix->pattern) + sli_csr_bytes(matrix);
-		sl_progress progress = {.what = "convert",
-								.done = (int64_t)(half * bytes),
-								.total = (int64_t)bytes,
-								.epoch = -1,
-								.loss = __builtin_nan(""),
-								.accuracy = __builtin_nan(""),
-								.seconds = sli_seconds() - began};
-		if (!sli_progress(context, &progress) && !half)
+		if (!sli_progress_bytes(context, "convert", (int64_t)(half * bytes), (int64_t)bytes, began) && !half)
 			status = sli_fail(context, SL_ERR_CANCELLED, "cancelled before %s was written", to);
 		if (!half && status == SL_OK)
 			status = sl_csr_write(context, matrix, to, SL_FORMAT_SAFETENSORS);

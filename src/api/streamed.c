@@ -34,16 +34,6 @@ static sl_status make_folder(sl_context *context, const char *folder, const char
 					"making a store in %s failed: %s", folder, strerror(errno));
 }
 
-static void remove_folder(const char *path) {
-	static const char *const names[] = {"pattern", "values.0", "values.1"};
-	char file[PATH_MAX + 16];
-	for (int i = 0; i < 3; i++) {
-		snprintf(file, sizeof file, "%s/%s", path, names[i]);
-		unlink(file);
-	}
-	rmdir(path);
-}
-
 /* Weights as sl_linear_create() draws them, for a pattern that is in memory. */
 typedef struct drawn {
 	sl_pattern_arrays a;
@@ -141,8 +131,6 @@ static sl_status take_options(sl_context *context, const sl_linear_options *opti
 		return sli_fail(context, SL_ERR_ARGUMENT, "slots is %d; it is 2 to %d", s->stream.slots, SL_STREAM_SLOTS);
 	if (!o->dtype)
 		o->dtype = s->weights ? s->weights->dtype : o->weights ? o->weights->dtype : SL_F32;
-	if (o->init_scale == 0)
-		o->init_scale = 0.05;
 	s->stream.events = NULL; /* of which call? */
 	return SL_OK;
 }
@@ -175,7 +163,7 @@ sl_status sl_linear_create_streamed(sl_layer **layer, sl_context *context, const
 		status = sli_linear_create(layer, context, &o, weights);
 	if (status != SL_OK) {
 		sli_streamed_destroy(weights);
-		remove_folder(path);
+		sli_store_remove(path);
 	}
 	return status;
 }
@@ -249,10 +237,5 @@ sl_status sl_model_load_streamed(sl_model **model, sl_checkpoint *checkpoint, sl
 	how.stream.events = NULL;
 	SL_TRY(sli_read_limits(context, limits, &full));
 	SL_TRY(sli_model_load(model, NULL, &found, context, path, &full, &how));
-	sl_status status = checkpoint ? sli_give_struct(context, checkpoint, &found, sizeof found, "checkpoint") : SL_OK;
-	if (status != SL_OK) {
-		sl_model_destroy(*model);
-		*model = NULL;
-	}
-	return status;
+	return sli_give_loaded(context, model, NULL, &found, checkpoint);
 }

@@ -143,6 +143,14 @@ sl_status sli_comm_sum(sl_context *context, sl_comm *comm, void *data, int64_t c
 	return sli_comm_call(context, comm, &call, request);
 }
 
+sl_status sli_comm_vote(sl_context *context, sl_comm *comm, bool *flag) {
+	int32_t any = *flag;
+	sl_comm_call call = {SL_CALL_ALL_REDUCE, &any, &any, 1, SL_I32, SL_COMM_MAX, 0, true};
+	SL_TRY(sli_comm_call(context, comm, &call, NULL));
+	*flag = any != 0;
+	return SL_OK;
+}
+
 sl_status sli_comm_gather(sl_context *context, sl_comm *comm, const void *send, void *recv, int64_t count,
 						  sl_dtype dtype) {
 	sl_comm_call call = {SL_CALL_ALL_GATHER, send, recv, count, dtype, SL_COMM_SUM, 0, true};

@@ -46,6 +46,8 @@ sl_status sli_comm_wait(sl_context *context, sl_comm *comm, sl_comm_request *req
 sl_status sli_comm_agree(sl_context *context, sl_comm *comm, const char *what, uint64_t value);
 /* The others fail as well: one status for all ranks after what each did alone. The message tells the rank. */
 sl_status sli_comm_settle(sl_context *context, sl_comm *comm, sl_status mine);
+/* Whether any rank's flag is set. */
+sl_status sli_comm_vote(sl_context *context, sl_comm *comm, bool *flag);
 
 /* Calls as they are used inside: sums and copies of host memory. */
 sl_status sli_comm_sum(sl_context *context, sl_comm *comm, void *data, int64_t count, sl_dtype dtype,

@@ -6,6 +6,7 @@
 
 #include "backend/registry.h"
 #include "core/host.h"
+#include "core/profile.h"
 
 /* The message of a host's side is its context's too: callers know no other. */
 static void keep_message(sl_context *context, const char *format, va_list list) {
@@ -158,6 +159,16 @@ bool sli_progress(sl_context *context, const sl_progress *progress) {
 	return context->options.progress(context->options.progress_user, &full);
 }
 
+bool sli_progress_bytes(sl_context *context, const char *what, int64_t done, int64_t total, double began) {
+	return sli_progress(context, &(sl_progress){.what = what,
+												.done = done,
+												.total = total,
+												.epoch = -1,
+												.loss = __builtin_nan(""),
+												.accuracy = __builtin_nan(""),
+												.seconds = sli_seconds() - began});
+}
+
 bool sli_has_progress(const sl_context *context) {
 	return context->options.progress != NULL;
 }
@@ -170,6 +181,24 @@ sl_status sli_allocate(sl_context *context, size_t bytes, const char *what, void
 sl_status sli_allocate_zeroed(sl_context *context, size_t bytes, const char *what, void **pointer) {
 	SL_TRY(sli_allocate(context, bytes, what, pointer));
 	memset(*pointer, 0, bytes);
+	return SL_OK;
+}
+
+sl_status sli_grow(sl_context *context, sl_heap *heap, void **list, int *capacity, int wanted, size_t size,
+				   const char *what) {
+	if (wanted <= *capacity)
+		return SL_OK;
+	int room = 2 * *capacity > 8 ? 2 * *capacity : 8;
+	room = room > wanted ? room : wanted;
+	void *grown = sli_heap_allocate(heap, (size_t)room * size);
+	if (!grown)
+		return sli_fail_memory(context, (size_t)room * size, what);
+	size_t old = (size_t)*capacity * size;
+	if (old)
+		memcpy(grown, *list, old);
+	sli_heap_free(heap, *list, old);
+	*list = grown;
+	*capacity = room;
 	return SL_OK;
 }
 

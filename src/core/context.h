@@ -41,11 +41,17 @@ sl_status sli_fail_memory(sl_context *context, size_t bytes, const char *what);
 void sli_log(sl_context *context, sl_log_level level, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* False: cancel. */
 bool sli_progress(sl_context *context, const sl_progress *progress);
+/* The same of bytes that were moved since `began`. */
+bool sli_progress_bytes(sl_context *context, const char *what, int64_t done, int64_t total, double began);
 bool sli_has_progress(const sl_context *context);
 
 /* Host memory of the context's heap, with a message on failure; zeroed by the second. */
 sl_status sli_allocate(sl_context *context, size_t bytes, const char *what, void **pointer);
 sl_status sli_allocate_zeroed(sl_context *context, size_t bytes, const char *what, void **pointer);
+/* Room for `wanted` elements of `size` bytes in a list of `heap`, which has room for *capacity and grows by doubling.
+ */
+sl_status sli_grow(sl_context *context, sl_heap *heap, void **list, int *capacity, int wanted, size_t size,
+				   const char *what);
 
 /* Run on the context's threads: task(argument, i) for i in [0, count). Survives a fork; honours
  * flush_to_zero. */

@@ -161,7 +161,7 @@ static sl_status save(sl_context *context, const sl_model *model, const sl_optim
 	int64_t steps = 0, skipped;
 	double norm;
 	if (optimizer)
-		SL_TRY(sli_step_now(context, optimizer, &steps, &skipped, &norm));
+		SL_TRY(sli_step_now(optimizer, &steps, &skipped, &norm));
 	size_t bytes = (size_t)model->count * MOST_PER_LAYER * sizeof *tensors;
 	SL_TRY(sli_allocate(context, bytes, "a file's header", (void **)&tensors));
 	sl_status status = SL_OK;

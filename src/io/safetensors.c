@@ -338,16 +338,9 @@ static sl_status put_piece(void *user, const void *data, size_t bytes) {
 	saving *s = user;
 	sli_write(s->writer, data, bytes);
 	s->done += (int64_t)bytes;
-	sl_progress progress = {.what = "save",
-							.done = s->done,
-							.total = s->total,
-							.epoch = -1,
-							.loss = __builtin_nan(""),
-							.accuracy = __builtin_nan(""),
-							.seconds = sli_seconds() - s->began};
 	if (s->writer->status != SL_OK)
 		return s->writer->status;
-	return sli_progress(s->context, &progress)
+	return sli_progress_bytes(s->context, "save", s->done, s->total, s->began)
 			   ? SL_OK
 			   : sli_fail(s->context, SL_ERR_CANCELLED, "cancelled after %lld of %lld bytes; the old file is whole",
 						  (long long)s->done, (long long)s->total);

@@ -39,7 +39,7 @@ sl_status sli_sparsity_govern(sl_context *context, json_t *json, const sl_model 
 	json_t *layers = json_array();
 	bool ok = layers != NULL;
 	for (int i = 0; i < model->count && ok; i++) {
-		json_int_t entries = (json_int_t)sli_sparsity_entries(model->layers[i]);
+		json_int_t entries = (json_int_t)sli_layer_nnz(model->layers[i]);
 		if (!model->layers[i]->dense && !model->layers[i]->sparse_inputs)
 			ok = json_array_append_new(layers,
 									   json_pack("{s:i,s:I,s:I}", "index", i, "first", entries, "final", entries)) == 0;

@@ -114,18 +114,6 @@ json_t *sli_stores_of(sl_context *context, const char *path) {
 	return names;
 }
 
-/* The files of a store, and nothing else: what else is in its folder keeps it. */
-static void remove_store(const char *path) {
-	static const char *const names[] = {"pattern", "values.0", "values.1"};
-	char file[PATH_MAX];
-	for (int i = 0; i < 3; i++) {
-		int n = snprintf(file, sizeof file, "%s/%s", path, names[i]);
-		if (n > 0 && n < PATH_MAX)
-			unlink(file);
-	}
-	rmdir(path);
-}
-
 void sli_remove_stores(const json_t *before, const sl_model *model, const char *path) {
 	for (size_t i = 0; i < json_array_size(before); i++) {
 		const char *name = json_string_value(json_array_get(before, i));
@@ -134,6 +122,6 @@ void sli_remove_stores(const json_t *before, const sl_model *model, const char *
 		for (int l = 0; l < model->count && !used; l++)
 			used = model->layers[l]->streamed && !strcmp(last_part(model->layers[l]->streamed->source->path), name);
 		if (!used)
-			remove_store(store);
+			sli_store_remove(store);
 	}
 }

@@ -24,22 +24,6 @@ void sli_divide_rows(const void *offsets, sl_dtype dtype, int64_t rows, int64_t 
 	starts[blocks] = rows;
 }
 
-static sl_status room_for_stage(sl_context *context, struct sl_divided *d) {
-	if (d->count < d->capacity)
-		return SL_OK;
-	int capacity = d->capacity ? 2 * d->capacity : 8;
-	size_t old = (size_t)d->capacity * sizeof *d->stages;
-	sl_stage *stages = sli_heap_allocate(d->heap, (size_t)capacity * sizeof *stages);
-	if (!stages)
-		return sli_fail_memory(context, (size_t)capacity * sizeof *stages, "a model's stages");
-	if (old)
-		memcpy(stages, d->stages, old);
-	sli_heap_free(d->heap, d->stages, old);
-	d->stages = stages;
-	d->capacity = capacity;
-	return SL_OK;
-}
-
 static void free_room(struct sl_divided *d) {
 	for (int i = 0; i < d->own_count; i++)
 		sli_buffer_destroy(&d->own[i]);
@@ -174,7 +158,8 @@ sl_status sli_divided_add(sl_context *context, sl_model *model, int first, bool 
 	sl_stage s = {.first = first, .count = model->count - first, .divided = divided};
 	s.first_leaf = before ? before->first_leaf + (before->divided ? before->tree.leaves : 1) : 0;
 	s.count = divided ? s.count : 1;
-	sl_status status = room_for_stage(context, d);
+	sl_status status = sli_grow(context, d->heap, (void **)&d->stages, &d->capacity, d->count + 1, sizeof *d->stages,
+								"a model's stages");
 	if (divided && status == SL_OK)
 		status = sli_allocate(context, bytes, "what ranks say of their blocks", &all);
 	if (divided) {
@@ -192,14 +177,6 @@ sl_status sli_divided_add(sl_context *context, sl_model *model, int first, bool 
 	}
 	s.in_features = model->layers[first]->in_features;
 	d->stages[d->count++] = s;
-	return SL_OK;
-}
-
-sl_status sli_divided_vote(sl_context *context, const sl_model *model, bool *flag) {
-	int32_t any = *flag;
-	sl_comm_call call = {SL_CALL_ALL_REDUCE, &any, &any, 1, SL_I32, SL_COMM_MAX, 0, true};
-	SL_TRY(sli_comm_call(context, model->divided->comm, &call, NULL));
-	*flag = any != 0;
 	return SL_OK;
 }
 

@@ -45,8 +45,6 @@ void sli_divided_destroy(struct sl_divided *divided);
 sl_status sli_divided_room(sl_context *context, sl_model *model, const sl_model_room *room);
 sl_status sli_divided_run(sl_context *context, sl_model *model, int64_t batch, sl_mode mode);
 sl_status sli_divided_back(sl_context *context, sl_model *model, sl_dense *dx, sl_write write);
-/* Whether any rank's flag is set. */
-sl_status sli_divided_vote(sl_context *context, const sl_model *model, bool *flag);
 /* The sum of one number a layer over all ranks' layers, in their order: the same bits on any number of ranks.
  * `numbers` are of the model's layers. */
 sl_status sli_divided_sum(sl_context *context, const sl_model *model, const double *numbers, double *sum);

@@ -20,7 +20,7 @@ static double draw(sl_rng *rng, const sl_linear_options *options, int64_t fan_in
 	case SL_INIT_HE_NORMAL:
 		return sli_rng_normal(rng) * __builtin_sqrt(2 / in);
 	case SL_INIT_UNIFORM:
-		return (2 * sli_rng_uniform(rng) - 1) * options->init_scale;
+		return (2 * sli_rng_uniform(rng) - 1) * (options->init_scale == 0 ? 0.05 : options->init_scale);
 	default:
 		return 0;
 	}

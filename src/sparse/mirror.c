@@ -126,7 +126,7 @@ static sl_status mirror_view(sl_context *context, sl_pattern *pattern, bool tran
 }
 
 sl_status sli_pattern_view(sl_context *context, sl_pattern *pattern, bool transpose, sl_sparse_view *view) {
-	if (!(sli_device(context)->backend->flags & SL_BACKEND_HOST_MEMORY))
+	if (!sli_on_host(sli_device(context)))
 		return mirror_view(context, pattern, transpose, view);
 	*view = (sl_sparse_view){.arrays = pattern->arrays, .host = pattern->arrays};
 	if (!transpose)

@@ -104,7 +104,6 @@ static void lay_out(creation *c, const sl_source *s, int states, int64_t segment
 }
 
 static sl_status open_files(creation *c) {
-	static const char *const names[SL_STORE_FILES] = {"pattern", "values.0", "values.1", "header"};
 	char path[4096];
 	int files = c->made ? SL_STORE_FILES - 1 : SL_STORE_FILES;
 	int64_t bytes[SL_STORE_FILES] = {c->p.sums_at + sli_block_ceil(c->pattern_sums.count * 8), c->p.value_bytes,
@@ -119,7 +118,7 @@ static sl_status open_files(creation *c) {
 		return sli_fail(c->context, SL_ERR_STATE, "%s holds a store already", c->path);
 	}
 	for (int i = 0; i < files; i++) {
-		snprintf(path, sizeof path, "%s/%s", c->path, names[i]);
+		snprintf(path, sizeof path, "%s/%s", c->path, sli_store_files[i]);
 		error = c->disk->open(c->disk->user, path, SL_OPEN_CREATE, true, &c->file[i]);
 		if (!error)
 			error = c->disk->reserve(c->disk->user, c->file[i], bytes[i]);

@@ -2,6 +2,7 @@
 /* One pass over a matrix: slots, threads, and the order of things. */
 #include <stdio.h>
 
+#include "core/host.h"
 #include "core/profile.h"
 #include "stream/ring.h"
 
@@ -25,7 +26,7 @@ size_t sli_stream_available(sl_context *context, const sl_stream_options *option
 }
 
 static bool on_host(const sl_pass *pass) {
-	return sli_device(pass->context)->backend->flags & SL_BACKEND_HOST_MEMORY;
+	return sli_on_host(sli_device(pass->context));
 }
 
 /* Whether anything has to be read: else chunks are views into host arrays, and there is no thread. */
@@ -271,14 +272,7 @@ static sl_status tell(sl_pass *pass, int64_t entries) {
 		pass->done_bytes += entries * (int64_t)pass->array[a].size * (pass->array[a].to.file ? 2 : 1);
 	if (!sli_has_progress(pass->context))
 		return SL_OK;
-	sl_progress progress = {.what = "stream",
-							.done = pass->done_bytes,
-							.total = pass->total_bytes,
-							.epoch = -1,
-							.loss = __builtin_nan(""),
-							.accuracy = __builtin_nan(""),
-							.seconds = sli_seconds() - pass->began};
-	if (sli_progress(pass->context, &progress))
+	if (sli_progress_bytes(pass->context, "stream", pass->done_bytes, pass->total_bytes, pass->began))
 		return SL_OK;
 	return sli_fail(pass->context, SL_ERR_CANCELLED, "cancelled after %lld of %lld bytes", (long long)pass->done_bytes,
 					(long long)pass->total_bytes);

@@ -2,8 +2,9 @@
 /* Products with a streamed matrix: operands packed, chunks run through the backend's ops, results put where they go. */
 #include <string.h>
 
-#include "core/profile.h"
 #include "core/checked.h"
+#include "core/host.h"
+#include "core/profile.h"
 #include "stream/ring.h"
 
 /* One product under way. Views are in op orientation. */
@@ -230,7 +231,7 @@ static sl_status forward_part(job *j, sl_pass *pass, sl_op_desc *desc, const sl_
 static sl_status spmm(sl_context *context, double alpha, sl_source *source, const sl_dense *B, double beta,
 					  const sl_dense *C, const sl_epilogue *epilogue, int64_t planned, const sl_stream_options *options,
 					  sl_stream_report *report, size_t *least) {
-	bool host = sli_device(context)->backend->flags & SL_BACKEND_HOST_MEMORY;
+	bool host = sli_on_host(sli_device(context));
 	size_t size = sl_dtype_size(B->dtype);
 	job j = {.context = context, .source = source, .args = {.alpha = alpha}, .beta = beta, .size = size};
 	sl_op_desc desc = {.kind = SL_OP_CHUNK_SPMM,
@@ -343,7 +344,7 @@ static sl_status backward_chunk(sl_pass *pass, sl_slot *slot, const sl_chunk *ch
 	job *j = pass->user;
 	const sl_stream_backward *w = j->what;
 	sl_device_state *state = sli_device(j->context);
-	bool host = state->backend->flags & SL_BACKEND_HOST_MEMORY;
+	bool host = sli_on_host(state);
 	char *out = w->values_out ? (char *)w->values_out + (size_t)slot->first_entry * j->size : NULL;
 	j->args.chunk = chunk;
 	if (j->dz_panels) {
@@ -415,7 +416,7 @@ static sl_status backward_pass(job *j, sl_pass *pass, sl_op_desc *desc, const sl
 static sl_status backward(sl_context *context, sl_source *source, const sl_stream_backward *w,
 						  const sl_stream_options *options, sl_stream_report *report, size_t *least) {
 	sl_device_state *state = sli_device(context);
-	bool host = state->backend->flags & SL_BACKEND_HOST_MEMORY, sampled = w->values_out || w->update || w->squares;
+	bool host = sli_on_host(state), sampled = w->values_out || w->update || w->squares;
 	size_t size = sl_dtype_size(source->dtype);
 	int64_t n = w->dz.cols;
 	job j = {.context = context, .source = source, .what = w, .dz = w->dz, .n = n, .size = size};

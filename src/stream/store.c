@@ -5,6 +5,21 @@
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
+#include <unistd.h>
+
+#include "core/host.h"
+
+const char *const sli_store_files[SL_STORE_FILES] = {"pattern", "values.0", "values.1", "header"};
+
+void sli_store_remove(const char *path) {
+	char file[4096];
+	for (int i = 0; i < SL_STORE_FILES - 1; i++) {
+		int n = snprintf(file, sizeof file, "%s/%s", path, sli_store_files[i]);
+		if (n > 0 && n < (int)sizeof file)
+			unlink(file);
+	}
+	rmdir(path);
+}
 
 static const char *name_of(const sl_store *s) {
 	return s->source->path;
@@ -110,10 +125,9 @@ static sl_status read_sums(sl_context *context, sl_store *s, int file, int64_t a
 }
 
 static sl_status open_files(sl_context *context, sl_store *s, const sl_store_header *given) {
-	static const char *const names[SL_STORE_FILES] = {"pattern", "values.0", "values.1", "header"};
 	char path[4096];
 	for (int i = 0; i < (given ? SL_STORE_FILES - 1 : SL_STORE_FILES); i++) {
-		snprintf(path, sizeof path, "%s/%s", name_of(s), names[i]);
+		snprintf(path, sizeof path, "%s/%s", name_of(s), sli_store_files[i]);
 		int error = s->disk->open(s->disk->user, path, i ? SL_OPEN_WRITE : SL_OPEN_READ, true, &s->file[i]);
 		if (error)
 			return sli_fail(context, error == ENOENT || error == ENOTDIR ? SL_ERR_NOT_FOUND : SL_ERR_IO,
@@ -273,10 +287,7 @@ sl_status sli_stream_squares(sl_context *context, sl_source *source, const sl_de
 	if (status == SL_OK)
 		status = sli_stream_backward(context, source, &what, options, report);
 	if (status == SL_OK)
-		status = state->backend->copy(state->device, squares, SL_MEMORY_HOST, what.squares, SL_MEMORY_DEVICE,
-									  sizeof *squares);
-	if (status == SL_OK)
-		status = state->backend->synchronize(state->device);
+		status = sli_fetch(state, squares, what.squares, sizeof *squares);
 	sli_arena_reset(context, mark);
 	return status;
 }

@@ -47,6 +47,10 @@ struct sl_store {
 	char *block_memory;
 };
 
+/* The names of a store's files in its folder; the last is the header. */
+extern const char *const sli_store_files[SL_STORE_FILES];
+/* Removes the files of a store whose header is kept elsewhere, and its folder if nothing else is in it. */
+void sli_store_remove(const char *path);
 /* `made` NULL: with a header. Else the header is told, not written: who keeps it commits the store. */
 sl_status sli_store_create(sl_context *context, const sl_disk *disk, const char *path, sl_source *matrix, int states,
 						   int64_t segment, sl_store_header *made);

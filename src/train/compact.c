@@ -320,7 +320,7 @@ static sl_status compact(sl_context *context, sl_model *model, sl_optimizer *opt
 		return SL_OK;
 	for (int i = 0; i < model->count; i++)
 		if (shrinks(&layers[i])) {
-			done->weights += sli_sparsity_entries(layers[i].layer) - layers[i].nnz;
+			done->weights += sli_layer_nnz(layers[i].layer) - layers[i].nnz;
 			commit(&layers[i]);
 		}
 	sli_model_forget(model);

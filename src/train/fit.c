@@ -368,8 +368,8 @@ static sl_status learn_batch(pass *p, int64_t first, int64_t batch, int64_t epoc
 /* Whether any rank's flag is set. */
 static sl_status ask_all(const pass *p, bool *flag) {
 	if (p->model->divided)
-		SL_TRY(sli_divided_vote(p->context, p->model, flag));
-	return p->parallel ? sli_parallel_vote(p->context, p->parallel, flag) : SL_OK;
+		SL_TRY(sli_comm_vote(p->context, p->model->divided->comm, flag));
+	return p->parallel ? sli_comm_vote(p->context, p->parallel->comm, flag) : SL_OK;
 }
 
 static sl_status train_epoch(pass *p, sl_optimizer *optimizer, const sl_fit_options *o, int64_t epoch, double began,
@@ -385,7 +385,7 @@ static sl_status train_epoch(pass *p, sl_optimizer *optimizer, const sl_fit_opti
 		sl_loss_sums one = {.bad_row = -1};
 		stop = stop || wish;
 		if (p->model->divided)
-			SL_TRY(sli_divided_vote(p->context, p->model, &stop));
+			SL_TRY(sli_comm_vote(p->context, p->model->divided->comm, &stop));
 		SL_TRY(learn_batch(p, first, batch, epoch, gathered ? SL_ACCUMULATE : SL_OVERWRITE, &one, &stop));
 		sums->loss += one.loss;
 		sums->rows += one.rows;
@@ -480,9 +480,7 @@ static sl_status end_epoch(pass *p, const sl_optimizer *optimizer, const sl_fit_
 	if (o->validation)
 		SL_TRY(evaluate(p->context, p->model, o->loss, o->validation, p->most, p->parallel, &figures->validation_loss,
 						&figures->validation_accuracy));
-	figures->learning_rate =
-		optimizer->options.learning_rate *
-		sl_schedule_factor(&optimizer->options.schedule, optimizer->steps ? optimizer->steps - 1 : 0);
+	figures->learning_rate = sli_optimizer_rate(optimizer, optimizer->steps ? optimizer->steps - 1 : 0);
 	bool stop = o->on_epoch && !o->on_epoch(o->user, figures);
 	SL_TRY(ask_all(p, &stop));
 	if (p->parallel)

@@ -4,21 +4,6 @@
 #include "core/checked.h"
 #include "train/parallel.h"
 
-static sl_status room_for_one(sl_context *context, sl_parallel *p) {
-	if (p->kept_count < p->kept_capacity)
-		return SL_OK;
-	int capacity = p->kept_capacity ? 2 * p->kept_capacity : 16;
-	size_t old = (size_t)p->kept_capacity * sizeof *p->kept;
-	void *memory;
-	SL_TRY(sli_allocate_zeroed(context, (size_t)capacity * sizeof *p->kept, "the list of what grows", &memory));
-	if (old)
-		memcpy(memory, p->kept, old);
-	sli_heap_free(p->heap, p->kept, old);
-	p->kept = memory;
-	p->kept_capacity = capacity;
-	return SL_OK;
-}
-
 static bool governed(const sl_parallel *p, const sl_layer *layer) {
 	const sl_sparsity *s = p->model->sparsity;
 	for (int i = 0; s && i < s->count; i++)
@@ -38,7 +23,8 @@ sl_status sli_parallel_keep(void *self, sl_context *context, const sl_layer *lay
 	if (!sli_mul(both, dz->cols, &count) || !sli_bytes(count, size, &k.bytes))
 		return sli_fail(context, SL_ERR_OVERFLOW, "%lld features of a batch of %lld do not fit in memory",
 						(long long)both, (long long)dz->cols);
-	SL_TRY(room_for_one(context, p));
+	SL_TRY(sli_grow(context, p->heap, (void **)&p->kept, &p->kept_capacity, p->kept_count + 1, sizeof *p->kept,
+					"the list of what grows"));
 	SL_TRY(sli_allocate(context, k.bytes, "what grows by its gradient", &k.dz));
 	k.x = (char *)k.dz + (size_t)(dz->rows * dz->cols) * size;
 	p->kept[p->kept_count++] = k;

@@ -6,6 +6,12 @@
 #include "core/checked.h"
 #include "core/rng.h"
 
+sl_status sli_n_m_check(sl_context *context, int n, int m) {
+	if (n < 0 || n > m || (n == 0 && m != 0))
+		return sli_fail(context, SL_ERR_ARGUMENT, "n:m is %d:%d; n must be in [1, m], or both 0", n, m);
+	return SL_OK;
+}
+
 int64_t sli_n_m_entries(int64_t rows, int64_t cols, int n, int m) {
 	int64_t last = cols % m;
 	return rows * (cols / m * n + (last < n ? last : n));

@@ -5,6 +5,8 @@
 
 #include "train/edit.h"
 
+/* n and m as options give them: both 0 for none. */
+sl_status sli_n_m_check(sl_context *context, int n, int m);
 /* Entries of a pattern of that structure that is full. Sizes were checked. */
 int64_t sli_n_m_entries(int64_t rows, int64_t cols, int n, int m);
 /* The first group of more than n, or -1, and how many it has. */

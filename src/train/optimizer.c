@@ -74,32 +74,17 @@ sl_optimizer_entry *sli_optimizer_find(const sl_optimizer *optimizer, const sl_l
 	return NULL;
 }
 
-static void free_states(sl_optimizer_entry *entry) {
+void sli_optimizer_free_states(sl_optimizer_entry *entry) {
 	for (int p = 0; p < SL_MAX_PARAMETERS; p++)
 		for (int s = 0; s < SL_MAX_STATES; s++)
 			sli_buffer_destroy(&entry->state[p][s]);
 }
 
-static sl_status grow(sl_context *context, sl_optimizer *optimizer) {
-	if (optimizer->count < optimizer->capacity)
-		return SL_OK;
-	int capacity = optimizer->capacity ? 2 * optimizer->capacity : 8;
-	size_t old = (size_t)optimizer->capacity * sizeof(sl_optimizer_entry);
-	sl_optimizer_entry *entries = sli_heap_allocate(optimizer->heap, (size_t)capacity * sizeof *entries);
-	if (!entries)
-		return sli_fail_memory(context, (size_t)capacity * sizeof *entries, "the optimizer's list of layers");
-	if (old)
-		memcpy(entries, optimizer->entries, old);
-	sli_heap_free(optimizer->heap, optimizer->entries, old);
-	optimizer->entries = entries;
-	optimizer->capacity = capacity;
-	return SL_OK;
-}
-
 sl_status sli_optimizer_add(sl_context *context, sl_optimizer *optimizer, sl_layer *layer) {
 	if (sli_optimizer_find(optimizer, layer))
 		return sli_fail(context, SL_ERR_ARGUMENT, "layer \"%s\" has been added to this optimizer already", layer->name);
-	SL_TRY(grow(context, optimizer));
+	SL_TRY(sli_grow(context, optimizer->heap, (void **)&optimizer->entries, &optimizer->capacity, optimizer->count + 1,
+					sizeof *optimizer->entries, "the optimizer's list of layers"));
 	SL_TRY(sli_layer_make_gradients(context, layer));
 	sl_optimizer_entry entry = {.layer = layer, .edition = layer->edition};
 	int states = sli_optimizer_states(optimizer->options.kind);
@@ -119,7 +104,7 @@ sl_status sli_optimizer_add(sl_context *context, sl_optimizer *optimizer, sl_lay
 		if (status == SL_OK && p == 0)
 			status = sli_step_upload(context, optimizer, optimizer->stale);
 		if (status != SL_OK) {
-			free_states(&entry);
+			sli_optimizer_free_states(&entry);
 			return status;
 		}
 	}
@@ -132,7 +117,7 @@ void sl_optimizer_destroy(sl_optimizer *optimizer) {
 	if (!optimizer)
 		return;
 	for (int i = 0; i < optimizer->count; i++)
-		free_states(&optimizer->entries[i]);
+		sli_optimizer_free_states(&optimizer->entries[i]);
 	sli_buffer_destroy(&optimizer->step);
 	sli_stage_close(&optimizer->read);
 	sl_heap *heap = optimizer->heap;
@@ -144,7 +129,7 @@ void sl_optimizer_destroy(sl_optimizer *optimizer) {
 /* Streamed layers update in their backward, so they are told ahead how. */
 void sli_optimizer_arm(const sl_optimizer *optimizer) {
 	sl_update numbers;
-	sli_optimizer_numbers(&optimizer->options, optimizer->steps, &numbers);
+	sl_step_numbers(&optimizer->options, optimizer->steps, &numbers);
 	for (int i = 0; i < optimizer->count; i++)
 		if (optimizer->entries[i].layer->streamed)
 			sli_streamed_arm(optimizer->entries[i].layer->streamed, &numbers, optimizer->options.kind,
@@ -204,9 +189,7 @@ static sl_status global_norm(sl_context *context, const sl_optimizer *optimizer,
 	if (status == SL_OK)
 		status = each(context, optimizer, add_squares, sum);
 	if (status == SL_OK)
-		status = state->backend->copy(state->device, &total, SL_MEMORY_HOST, sum, SL_MEMORY_DEVICE, sizeof total);
-	if (status == SL_OK)
-		status = state->backend->synchronize(state->device);
+		status = sli_fetch(state, &total, sum, sizeof total);
 	sli_arena_reset(context, mark);
 	for (int i = 0; i < optimizer->count; i++)
 		if (optimizer->entries[i].layer->streamed)
@@ -306,10 +289,6 @@ sl_status sli_optimizer_scale(sl_context *context, sl_optimizer *optimizer, doub
 	return each(context, optimizer, scale, &factor);
 }
 
-void sli_optimizer_numbers(const sl_optimizer_options *o, int64_t steps, sl_update *numbers) {
-	sl_step_numbers(o, steps, numbers);
-}
-
 /* The numbers are the device's: nothing comes back to the host, unless clipping has to look. */
 static sl_status step_on_device(sl_context *context, sl_optimizer *optimizer) {
 	if (optimizer->stale || optimizer->step.device != sli_device(context))
@@ -356,7 +335,7 @@ sl_status sli_optimizer_step(sl_context *context, sl_optimizer *optimizer) {
 	if (!sli_on_host(sli_device(context)))
 		return step_on_device(context, optimizer);
 	sl_update numbers;
-	sli_optimizer_numbers(o, optimizer->steps, &numbers);
+	sl_step_numbers(o, optimizer->steps, &numbers);
 	if (o->clip_norm > 0) {
 		SL_TRY(optimizer->divided ? divided_norm(context, optimizer, &norm) : global_norm(context, optimizer, &norm));
 		if (!isfinite(norm)) {

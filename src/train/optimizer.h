@@ -39,9 +39,10 @@ sl_optimizer_entry *sli_optimizer_find(const sl_optimizer *optimizer, const sl_l
 sl_status sli_optimizer_add(sl_context *context, sl_optimizer *optimizer, sl_layer *layer);
 sl_status sli_optimizer_step(sl_context *context, sl_optimizer *optimizer);
 sl_status sli_optimizer_scale(sl_context *context, sl_optimizer *optimizer, double factor);
-/* What a step after `steps` others uses; clipping by norm is the caller's affair. */
-void sli_optimizer_numbers(const sl_optimizer_options *options, int64_t steps, sl_update *numbers);
+/* The learning rate of a step after `steps` others. */
 double sli_optimizer_rate(const sl_optimizer *optimizer, int64_t steps);
+/* The moments of an entry. */
+void sli_optimizer_free_states(sl_optimizer_entry *entry);
 /* Tell streamed layers what the next step does; whenever that changes. */
 void sli_optimizer_arm(const sl_optimizer *optimizer);
 /* For loading a training state. */

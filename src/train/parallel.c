@@ -29,7 +29,7 @@ static uint64_t hash_pattern(const sl_layer *layer, uint64_t seed) {
 }
 
 static int64_t weight_count(const sl_layer *layer) {
-	return sli_sparsity_entries(layer);
+	return sli_layer_nnz(layer);
 }
 
 static uint64_t hash_values(const sl_layer *layer, uint64_t seed) {
@@ -377,14 +377,6 @@ sl_status sli_parallel_batch(sl_context *context, sl_parallel *p, int64_t total,
 	model->watch = watch;
 	model->done = NULL;
 	return status;
-}
-
-sl_status sli_parallel_vote(sl_context *context, sl_parallel *p, bool *flag) {
-	int32_t any = *flag;
-	sl_comm_call call = {SL_CALL_ALL_REDUCE, &any, &any, 1, SL_I32, SL_COMM_MAX, 0, true};
-	SL_TRY(sli_comm_call(context, p->comm, &call, NULL));
-	*flag = any != 0;
-	return SL_OK;
 }
 
 sl_status sli_parallel_step(sl_context *context, sl_parallel *p, sl_sparsity_edit *edit) {

@@ -80,9 +80,6 @@ sl_status sli_parallel_verify(sl_context *context, sl_parallel *p, bool values);
 sl_status sli_parallel_batch(sl_context *context, sl_parallel *p, int64_t total, sl_part_runner run, void *self,
 							 sl_write write, sl_loss_sums *sums, bool *stop);
 sl_status sli_parallel_step(sl_context *context, sl_parallel *p, sl_sparsity_edit *edit);
-/* Whether any rank's *flag is set, and the worst status. */
-sl_status sli_parallel_vote(sl_context *context, sl_parallel *p, bool *flag);
-
 /* What a divided model's ranks must have alike. */
 sl_status sli_divided_verify(sl_context *context, const sl_model *model, const sl_optimizer *optimizer);
 

@@ -2,6 +2,7 @@
 /* Moments spread over the ranks: each updates its part of every bucket, and receives the others' weights. */
 #include <math.h>
 
+#include "backend/step.h"
 #include "core/checked.h"
 #include "train/parallel.h"
 
@@ -30,7 +31,7 @@ static sl_status each_piece(sl_context *context, sl_parallel *p, sl_bucket *b, i
 	hi = hi < b->offset + b->count ? hi : b->offset + b->count;
 	for (int i = p->model_layers - 1; i >= 0; i--) {
 		sl_layer *layer = p->model->layers[i];
-		int64_t counts[2] = {sli_sparsity_entries(layer), layer->has_bias ? layer->out_features : 0};
+		int64_t counts[2] = {sli_layer_nnz(layer), layer->has_bias ? layer->out_features : 0};
 		for (int k = 0, at = 0; k < 2; at = 1, k++) {
 			int64_t start = p->starts[i] + (at ? counts[0] : 0), end = start + counts[k];
 			int64_t from = start > lo ? start : lo, to = end < hi ? end : hi;
@@ -185,7 +186,7 @@ sl_status sli_shard_step(sl_context *context, sl_parallel *p) {
 	const sl_optimizer_options *o = &optimizer->options;
 	double norm = NAN;
 	sl_update numbers;
-	sli_optimizer_numbers(o, optimizer->steps, &numbers);
+	sl_step_numbers(o, optimizer->steps, &numbers);
 	if (o->clip_norm > 0) {
 		double sum = 0;
 		SL_TRY(each_own_piece(context, p, add_squares, &sum));
@@ -212,7 +213,7 @@ sl_status sli_shard_gather(sl_context *context, sl_parallel *p) {
 		sl_optimizer_entry *entry = &p->optimizer->entries[i];
 		for (int k = 0; k < sl_layer_parameter_count(entry->layer); k++)
 			for (int s = 0; s < states && status == SL_OK; s++) {
-				int64_t count = k ? entry->layer->out_features : sli_sparsity_entries(entry->layer);
+				int64_t count = k ? entry->layer->out_features : sli_layer_nnz(entry->layer);
 				if (!entry->state[k][s].device)
 					status =
 						sli_buffer_create(&entry->state[k][s], context, (size_t)count * size, true, "gathered moments");

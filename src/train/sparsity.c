@@ -40,8 +40,7 @@ sl_status sli_sparsity_resolve(sl_context *context, const sl_model *model, const
 		return refuse(context, "spread", o.spread, "at least 1");
 	if (!(o.density >= 0 && o.density <= 1))
 		return refuse(context, "density", o.density, "in [0, 1]");
-	if (o.n < 0 || o.n > o.m || (o.n == 0 && o.m != 0))
-		return sli_fail(context, SL_ERR_ARGUMENT, "n:m is %d:%d; n must be in [1, m], or both 0", o.n, o.m);
+	SL_TRY(sli_n_m_check(context, o.n, o.m));
 	if (o.n && (o.density != 0 || o.densities))
 		return sli_fail(context, SL_ERR_ARGUMENT, "n:m %d:%d is a density: give no other", o.n, o.m);
 	if ((o.density != 0 || o.densities) && !prunes(o.method))
@@ -55,10 +54,6 @@ sl_status sli_sparsity_resolve(sl_context *context, const sl_model *model, const
 	o.spread = o.spread != 0 ? o.spread : 1;
 	*options = o;
 	return SL_OK;
-}
-
-int64_t sli_sparsity_entries(const sl_layer *layer) {
-	return sli_layer_nnz(layer);
 }
 
 static bool governs(const sl_model *model, const sl_sparsity_options *o, int i) {
@@ -199,7 +194,7 @@ sl_status sli_sparsity_set(sl_context *context, sl_model *model, const sl_sparsi
 	int64_t(*shapes)[2] = (int64_t(*)[2])(layers + n);
 	for (int i = 0, at = 0; i < model->count; i++)
 		if (governs(model, o, i))
-			layers[at++] = (sl_governed){.index = i, .first = sli_sparsity_entries(model->layers[i]), .seen = -1};
+			layers[at++] = (sl_governed){.index = i, .first = sli_layer_nnz(model->layers[i]), .seen = -1};
 	if (prunes(o->method))
 		find_final(model, o, layers, count, shapes, (double *)(shapes + n));
 	sl_status status = sli_sparsity_adopt(context, model, o, layers, count, 0, 0);
@@ -235,7 +230,7 @@ int64_t sli_sparsity_moves(const sl_sparsity *s, const sl_layer *layer, int64_t 
 		const sl_layer *one = s->model->layers[s->layers[i].index];
 		if (layer && one != layer)
 			continue;
-		have += sli_sparsity_entries(one);
+		have += sli_layer_nnz(one);
 		all += one->in_features * one->out_features;
 	}
 	int64_t moves = llround(sli_sparsity_fraction(s, step) * (double)have);
@@ -263,12 +258,12 @@ static sl_status begin_selection(sl_sparsity *s, sl_context *context, sl_selecti
 			groups += one->out_features * sli_ceil_div(one->in_features, s->options.m);
 		any = one;
 	}
+	SL_TRY(sli_host_context(context, &context));
 	if (s->options.n) {
 		int64_t keep = sli_n_m_candidates(s->options.n, s->options.m);
 		return sli_selection_begin_groups(context, selection, groups * keep, s->options.m, keep, any->dtype);
 	}
 	int64_t limit = sli_growth_limit(s->options.spread, moves, neurons);
-	SL_TRY(sli_host_context(context, &context));
 	return sli_selection_begin(context, selection, moves, limit, widest, any->dtype);
 }
 

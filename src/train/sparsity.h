@@ -43,7 +43,6 @@ sl_status sli_sparsity_step(sl_context *context, sl_model *model, sl_optimizer *
 bool sli_sparsity_due(const sl_sparsity *s, int64_t step);
 int64_t sli_sparsity_last(const sl_sparsity *s);
 double sli_sparsity_fraction(const sl_sparsity *s, int64_t step);
-int64_t sli_sparsity_entries(const sl_layer *layer);
 /* Look at the coming backward if it precedes an edit by gradient. */
 void sli_sparsity_arm(sl_model *model);
 /* What the watch sees, from tiles that come from elsewhere; the last layer first. */

@@ -14,12 +14,10 @@ static bool here(sl_context *context, const sl_optimizer *optimizer) {
 	return optimizer->step.device == sli_device(context);
 }
 
-sl_status sli_step_now(sl_context *context, const sl_optimizer *optimizer, int64_t *steps, int64_t *skipped,
-					   double *norm) {
+sl_status sli_step_now(const sl_optimizer *optimizer, int64_t *steps, int64_t *skipped, double *norm) {
 	sl_step now = {.steps = optimizer->steps, .norm = optimizer->gradient_norm};
 	if (optimizer->step.device && !optimizer->stale)
 		SL_TRY(sli_fetch(optimizer->step.device, &now, optimizer->step.data, sizeof now));
-	(void)context;
 	*steps = now.steps;
 	*skipped = now.skipped;
 	*norm = now.norm;
@@ -32,7 +30,7 @@ sl_status sli_step_upload(sl_context *context, sl_optimizer *optimizer, bool all
 	if (!here(context, optimizer)) {
 		/* What another context's device counted goes along. */
 		int64_t skipped;
-		SL_TRY(sli_step_now(context, optimizer, &optimizer->steps, &skipped, &optimizer->gradient_norm));
+		SL_TRY(sli_step_now(optimizer, &optimizer->steps, &skipped, &optimizer->gradient_norm));
 		sl_buffer step;
 		sl_staging read;
 		SL_TRY(sli_buffer_create(&step, context, sizeof(sl_step), true, "an optimizer's step"));

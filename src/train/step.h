@@ -7,8 +7,7 @@
 #include "train/optimizer.h"
 
 /* Where the optimizer stands, as the device knows it. Waits. */
-sl_status sli_step_now(sl_context *context, const sl_optimizer *optimizer, int64_t *steps, int64_t *skipped,
-					   double *norm);
+sl_status sli_step_now(const sl_optimizer *optimizer, int64_t *steps, int64_t *skipped, double *norm);
 /* Bring rules, and with `all` the count of steps, to the device. Does nothing where its memory is the host's. */
 sl_status sli_step_upload(sl_context *context, sl_optimizer *optimizer, bool all);
 /* Workspace that a step takes for a parameter. */

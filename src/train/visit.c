@@ -37,12 +37,6 @@ static void free_layer(sl_layer *layer) {
 	sli_layer_drop_plans(layer);
 }
 
-static void free_states(sl_optimizer_entry *entry) {
-	for (int p = 0; p < SL_MAX_PARAMETERS; p++)
-		for (int s = 0; s < SL_MAX_STATES; s++)
-			sli_buffer_destroy(&entry->state[p][s]);
-}
-
 /* Copies of all that `from` holds into `to`, whose own are not there. Freed by the caller on failure too. */
 static sl_status copy_layer(sl_context *context, sl_layer *to, sl_layer *from) {
 	sl_buffer *target[BUFFERS], *source[BUFFERS];
@@ -97,7 +91,7 @@ static void restore(sl_visit *v, int i) {
 	*v->layers[i] = one->was;
 	if (!one->entry || one->entry_was.layer == NULL)
 		return;
-	free_states(one->entry);
+	sli_optimizer_free_states(one->entry);
 	*one->entry = one->entry_was;
 }
 
@@ -125,8 +119,8 @@ static void commit(sl_visit *v, int i, const returning *r) {
 	v->layers[i]->plannings = plannings;
 	if (!one->entry)
 		return;
-	free_states(one->entry);
-	free_states(&one->entry_was);
+	sli_optimizer_free_states(one->entry);
+	sli_optimizer_free_states(&one->entry_was);
 	*one->entry = r->entry;
 }
 
@@ -149,7 +143,7 @@ static sl_status bring_back(sl_visit *v) {
 			v->of[i].there = false;
 		} else if (r[i].layer.heap) {
 			free_layer(&r[i].layer);
-			free_states(&r[i].entry);
+			sli_optimizer_free_states(&r[i].entry);
 		}
 	sli_heap_free(sli_heap(v->context), memory, bytes);
 	return status;
