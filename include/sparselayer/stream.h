@@ -5,9 +5,9 @@
  * ranges before are computed. Where the matrix lives is a source: host arrays, a file, or a callback. Chunk sizes
  * follow from the budget.
  *
- * Results of a forward and gradients of weights have the bits of sl_spmm() and sl_sddmm() with sparse plans, whatever the
- * chunks, slots, threads and budget (docs/streaming.md names what that does not cover); those of a transposed product do
- * not depend on them either, and differ from the ones in memory by rounding.
+ * Results of a forward and gradients of weights have the bits of sl_spmm() and sl_sddmm() with sparse plans, whatever
+ * the chunks, slots, threads and budget (docs/streaming.md names what that does not cover); those of a transposed
+ * product do not depend on them either, and differ from the ones in memory by rounding.
  */
 #ifndef SPARSELAYER_STREAM_H
 #define SPARSELAYER_STREAM_H
@@ -32,7 +32,7 @@ typedef int64_t (*sl_csr_rows_callback)(void *user, int64_t first_row, int64_t m
 
 /**
  * A matrix in a file, which is read where it lies: safetensors as sl_csr_write() writes it. Other formats are to be
- * converted once, see sl_source_convert(). The file must not change while the source is used.
+ * converted once, see sl_convert_file(). The file must not change while the source is used.
  * @return as sl_csr_read(); #SL_ERR_UNSUPPORTED (another format), #SL_ERR_DTYPE (values neither f32 nor f64)
  */
 SL_API sl_status sl_source_open(sl_source **source, sl_context *context, const char *path,
@@ -46,11 +46,30 @@ SL_API sl_status sl_source_create_csr(sl_source **source, sl_context *context, s
  */
 SL_API sl_status sl_source_create_callback(sl_source **source, sl_context *context, int64_t rows, int64_t cols,
 										   int64_t nnz, sl_dtype dtype, sl_csr_rows_callback read, void *user);
+/** How to convert. Zero means the default that is named. */
+typedef struct sl_convert_options {
+	size_t struct_size;           /**< sizeof(sl_convert_options) */
+	sl_format format;             /**< of the file that is read; default: by content, then by name */
+	sl_dtype dtype;               /**< of the values that are written; default as they are, halves as #SL_F32 */
+	const sl_read_limits *limits; /**< default: those of sl_csr_read() */
+} sl_convert_options;
+/** Begins an initializer of #sl_convert_options. */
+#define SL_CONVERT_DEFAULTS .struct_size = sizeof(sl_convert_options)
+
 /**
- * Convert a matrix of any format that sl_csr_read() reads into a safetensors file that sl_source_open() reads. The
- * matrix is in memory meanwhile. Progress goes to the context's callback, as bytes written.
- * @return as sl_csr_read() and sl_csr_write(); #SL_ERR_CANCELLED
+ * Convert a matrix of any format that sl_csr_read() reads into a safetensors file that sl_source_open() reads. A .npz,
+ * .mtx or svmlight file may be larger than the memory_budget: it is read a piece at a time, and entries that do not
+ * come in the order of rows and columns are sorted by way of a temporary file beside `to`, of 24 bytes an entry and
+ * twice that for a while. Entries of one place are added up, as by sl_csr_read(). Progress goes to the context's
+ * callback
+ * ("convert"), as bytes of the file, or twice those where they have to be sorted.
+ * @param options NULL: defaults
+ * @return as sl_csr_read() and sl_csr_write(); #SL_ERR_CANCELLED, #SL_ERR_NO_SPACE. An old file at `to` is then as
+ * before
  */
+SL_API sl_status sl_convert_file(sl_context *context, const char *from, const char *to,
+								 const sl_convert_options *options);
+/** sl_convert_file() with a format and limits alone. */
 SL_API sl_status sl_source_convert(sl_context *context, const char *from, sl_format format,
 								   const sl_read_limits *limits, const char *to);
 /** Destroy. NULL is allowed. */

@@ -3,6 +3,7 @@
 
 #include "core/profile.h"
 #include "api/products.h"
+#include "io/convert.h"
 #include "io/safetensors.h"
 #include "stream/stream.h"
 
@@ -41,7 +42,7 @@ sl_status sl_source_open(sl_source **source, sl_context *context, const char *pa
 	SL_TRY(sli_detect(context, path, true, &format));
 	if (format != SL_FORMAT_SAFETENSORS)
 		return sli_fail(context, SL_ERR_UNSUPPORTED,
-						"%s: only safetensors is read where it lies; convert it once: sl_source_convert(), or "
+						"%s: only safetensors is read where it lies; convert it once: sl_convert_file(), or "
 						"sparselayer convert",
 						path);
 	SL_TRY(sli_safetensors_places(context, path, &full, &places));
@@ -103,27 +104,25 @@ sl_status sl_source_create_callback(sl_source **source, sl_context *context, int
 	return SL_OK;
 }
 
-sl_status sl_source_convert(sl_context *context, const char *from, sl_format format, const sl_read_limits *limits,
-							const char *to) {
-	sl_csr *matrix = NULL;
+sl_status sl_convert_file(sl_context *context, const char *from, const char *to, const sl_convert_options *options) {
+	sl_convert_options o = {SL_CONVERT_DEFAULTS};
+	sl_read_limits limits;
 	if (!context)
 		return SL_ERR_NULL;
 	if (!from || !to)
 		return sli_fail(context, SL_ERR_NULL, "%s is null", from ? "to" : "from");
-	double began = sli_seconds();
-	SL_TRY(sl_csr_read(&matrix, context, from, format, limits));
-	sl_status status = SL_OK;
-	if (matrix->dtype != SL_F32 && matrix->dtype != SL_F64)
-		status = check_dtype(context, matrix->dtype, from);
-	for (int half = 0; half < 2 && status == SL_OK; half++) {
-		size_t bytes = sl_pattern_bytes(matrix->pattern) + sli_csr_bytes(matrix);
-		if (!sli_progress_bytes(context, "convert", (int64_t)(half * bytes), (int64_t)bytes, began) && !half)
-			status = sli_fail(context, SL_ERR_CANCELLED, "cancelled before %s was written", to);
-		if (!half && status == SL_OK)
-			status = sl_csr_write(context, matrix, to, SL_FORMAT_SAFETENSORS);
-	}
-	sl_csr_destroy(matrix);
-	return status;
+	if (options)
+		SL_TRY(sli_take_struct(context, &o, sizeof o, options, "options"));
+	if (o.dtype)
+		SL_TRY(check_dtype(context, o.dtype, "options.dtype"));
+	SL_TRY(sli_read_limits(context, o.limits, &limits));
+	return sli_convert_file(context, from, o.format, o.dtype, &limits, to);
+}
+
+sl_status sl_source_convert(sl_context *context, const char *from, sl_format format, const sl_read_limits *limits,
+							const char *to) {
+	return sl_convert_file(context, from, to,
+						   &(sl_convert_options){SL_CONVERT_DEFAULTS, .format = format, .limits = limits});
 }
 
 void sl_source_destroy(sl_source *source) {

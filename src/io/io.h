@@ -55,6 +55,7 @@ typedef struct sl_text {
 	const char *path;
 	int fd;
 	int64_t size, line; /* counted from 1 */
+	int64_t passed; /* bytes before the buffer's */
 	size_t at, filled;
 	bool failed;
 	locale_t number_locale; /* the caller's, put back on closing */
@@ -72,6 +73,10 @@ sl_status sli_text_token(sl_text *text, bool lines);
 /* A whole number within [least, most]; `what` goes into messages. */
 sl_status sli_text_integer(sl_text *text, bool lines, const char *what, int64_t least, int64_t most, int64_t *value);
 sl_status sli_text_number(sl_text *text, bool lines, const char *what, double *value);
+/* The byte that the next character is. */
+static inline int64_t sli_text_place(const sl_text *text) {
+	return text->passed + (int64_t)text->at;
+}
 /* A message that names file and line. */
 sl_status sli_text_fail(sl_text *text, sl_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* The rest of the line. A line longer than `size` is refused. */

@@ -145,6 +145,7 @@ typedef struct pass {
 	sl_block_task task;
 	void *user;
 	char *buffers;              /* one of ROOM bytes a thread: enough for all but blocks with very long lines */
+	size_t end;
 	atomic_size_t next, failed; /* blocks behind a failed one need no more work */
 } pass;
 
@@ -186,7 +187,7 @@ static bool run_with_room(pass *p, size_t k, char *buffer) {
 static void run_blocks(void *argument, size_t index) {
 	pass *p = argument;
 	char *buffer = p->buffers + index * ROOM;
-	for (size_t k; (k = atomic_fetch_add(&p->next, 1)) < p->lines->count;)
+	for (size_t k; (k = atomic_fetch_add(&p->next, 1)) < p->end;)
 		if (k < atomic_load(&p->failed) && !run_with_room(p, k, buffer)) {
 			size_t before = atomic_load(&p->failed);
 			while (k < before && !atomic_compare_exchange_weak(&p->failed, &before, k)) {
@@ -195,11 +196,15 @@ static void run_blocks(void *argument, size_t index) {
 }
 
 sl_status sli_lines_run(sl_lines *l, sl_block_task task, void *user) {
-	pass p = {.lines = l, .task = task, .user = user};
-	atomic_init(&p.next, 0);
+	return sli_lines_run_some(l, 0, l->count, task, user);
+}
+
+sl_status sli_lines_run_some(sl_lines *l, size_t first, size_t end, sl_block_task task, void *user) {
+	pass p = {.lines = l, .task = task, .user = user, .end = end};
 	atomic_init(&p.failed, SIZE_MAX);
+	atomic_init(&p.next, first);
 	size_t threads = (size_t)sl_context_threads(l->context);
-	threads = threads < l->count ? threads : l->count;
+	threads = threads < end - first ? threads : end - first;
 	SL_TRY(sli_allocate(l->context, threads * ROOM, "reading a file", (void **)&p.buffers));
 	sli_parallel(l->context, threads, run_blocks, &p);
 	sli_heap_free(sli_heap(l->context), p.buffers, threads * ROOM);

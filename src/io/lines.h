@@ -38,6 +38,8 @@ sl_status sli_lines_open(sl_lines *lines, sl_context *context, const char *path,
 void sli_lines_close(sl_lines *lines);
 /* Run a task on every block. The first fault ends it. */
 sl_status sli_lines_run(sl_lines *lines, sl_block_task task, void *user);
+/* The same of blocks [first, end). */
+sl_status sli_lines_run_some(sl_lines *lines, size_t first, size_t end, sl_block_task task, void *user);
 /* Counts of each block become the sums of those before it; the last block's are the totals. */
 void sli_lines_sum(sl_lines *lines, int64_t totals[3]);
 /* A data set from a file of lines: `read` fills it, with the locale that numbers are written in. */

@@ -7,7 +7,7 @@
 
 #include "core/checked.h"
 #include "core/half.h"
-#include "io/io.h"
+#include "io/convert.h"
 
 typedef struct header {
 	bool array, pattern, symmetric, skew;
@@ -73,49 +73,62 @@ static sl_status read_header(sl_text *t, const sl_read_limits *limits, header *h
 	return SL_OK;
 }
 
-typedef struct entries {
-	int64_t *rows, *cols, count;
-	double *values;
-} entries;
+/* Where entries go, one after the other. */
+typedef struct target {
+	sl_entry_sink put;
+	void *user;
+} target;
 
-static void put(entries *e, int64_t row, int64_t col, double value) {
-	e->rows[e->count] = row;
-	e->cols[e->count] = col;
-	e->values[e->count++] = value;
+static sl_status put(const target *to, int64_t row, int64_t col, double value) {
+	return to->put(to->user, row, col, value);
 }
 
-static sl_status read_entry(sl_text *t, const header *h, int64_t i, entries *e) {
+static sl_status read_entry(sl_text *t, const header *h, int64_t i, const target *to) {
 	int64_t row, col;
 	double value = 1;
 	if (h->array) {
 		SL_TRY(sli_text_number(t, true, "a value of the array", &value));
-		if (value != 0)
-			put(e, i % h->rows, i / h->rows, value);
-		return SL_OK;
+		return value != 0 ? put(to, i % h->rows, i / h->rows, value) : SL_OK;
 	}
 	SL_TRY(sli_text_integer(t, true, "the row", 1, h->rows, &row));
 	SL_TRY(sli_text_integer(t, false, "the column", 1, h->cols, &col));
 	if (!h->pattern)
 		SL_TRY(sli_text_number(t, false, "the value", &value));
-	put(e, row - 1, col - 1, value);
 	if (h->symmetric && col > row)
 		return sli_text_fail(t, SL_ERR_FORMAT, "row %lld, column %lld of a symmetric matrix lies above its diagonal",
 							 (long long)row, (long long)col);
 	if (h->skew && row == col)
 		return sli_text_fail(t, SL_ERR_FORMAT, "a skew-symmetric matrix has no diagonal");
-	if (h->symmetric && row != col)
-		put(e, col - 1, row - 1, h->skew ? -value : value);
-	return SL_OK;
+	SL_TRY(put(to, row - 1, col - 1, value));
+	return h->symmetric && row != col ? put(to, col - 1, row - 1, h->skew ? -value : value) : SL_OK;
 }
 
-static sl_status read_entries(sl_text *t, const header *h, entries *e) {
-	for (int64_t i = 0; i < h->lines; i++)
-		SL_TRY(read_entry(t, h, i, e));
+static sl_status read_end(sl_text *t, const header *h) {
 	SL_TRY(sli_text_token(t, true));
 	if (t->token[0])
 		return sli_text_fail(t, SL_ERR_FORMAT, "\"%.40s\" after the last of %lld entries", t->token,
 							 (long long)h->lines);
 	return SL_OK;
+}
+
+typedef struct entries {
+	int64_t *rows, *cols, count;
+	double *values;
+} entries;
+
+static sl_status keep(void *user, int64_t row, int64_t col, double value) {
+	entries *e = user;
+	e->rows[e->count] = row;
+	e->cols[e->count] = col;
+	e->values[e->count++] = value;
+	return SL_OK;
+}
+
+static sl_status read_entries(sl_text *t, const header *h, entries *e) {
+	const target to = {keep, e};
+	for (int64_t i = 0; i < h->lines; i++)
+		SL_TRY(read_entry(t, h, i, &to));
+	return read_end(t, h);
 }
 
 sl_status sli_mtx_read(sl_csr **matrix, sl_context *context, const char *path, const sl_read_limits *limits) {
@@ -142,6 +155,31 @@ sl_status sli_mtx_read(sl_csr **matrix, sl_context *context, const char *path, c
 		status = sl_csr_create_coo(matrix, context, h.rows, h.cols, e.count, e.rows, e.cols, SL_I64, e.values, SL_F64,
 								   &(sl_build_options){SL_BUILD_DEFAULTS, .duplicates = SL_DUPLICATES_SUM});
 	sli_heap_free(sli_heap(context), memory, bytes);
+	return status;
+}
+
+static sl_status stream_entries(sl_text *t, const header *h, sl_entry_reading *to) {
+	enum { OFTEN = 1 << 16 };
+	const target sink = {to->put, to->user};
+	const sl_matrix_outline outline = {
+		.rows = h->rows, .cols = h->cols, .most = h->symmetric ? 2 * h->lines : h->lines, .dtype = SL_F64};
+	SL_TRY(to->begin(to->user, &outline));
+	for (int64_t i = 0; i < h->lines; i++) {
+		SL_TRY(read_entry(t, h, i, &sink));
+		if (i % OFTEN == OFTEN - 1 && !to->progress(to->user, sli_text_place(t), t->size))
+			return SL_ERR_CANCELLED;
+	}
+	return read_end(t, h);
+}
+
+sl_status sli_mtx_stream(sl_context *context, const char *path, const sl_read_limits *limits, sl_entry_reading *to) {
+	sl_text *t;
+	header h = {0};
+	SL_TRY(sli_text_open(&t, context, path));
+	sl_status status = read_header(t, limits, &h);
+	if (status == SL_OK)
+		status = stream_entries(t, &h, to);
+	sli_text_close(t);
 	return status;
 }
 

@@ -5,41 +5,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
-#include <zip.h>
 
 #include "core/checked.h"
 #include "core/half.h"
-#include "io/io.h"
+#include "io/npz.h"
 
-typedef enum kind {
-	KIND_FLOAT = 'f',
-	KIND_INT = 'i',
-	KIND_UNSIGNED = 'u',
-	KIND_BOOL = 'b',
-	KIND_BYTES = 'S',
-	KIND_TEXT = 'U'
-} kind;
+typedef sl_npz archive;
+typedef sl_npz_array array;
 
-typedef struct array {
-	char kind;
-	int size; /* bytes an element */
-	int64_t count;
-	void *data;
-	size_t bytes;
-} array;
-
-typedef struct archive {
-	sl_context *context;
-	const char *path;
-	zip_t *zip;
-	int64_t left; /* bytes that may still be taken */
-} archive;
-
-static sl_status fail(archive *a, const char *name, sl_status status, const char *text) {
+sl_status sli_npz_fail(archive *a, const char *name, sl_status status, const char *text) {
 	return sli_fail(a->context, status, "%s: %s.npy %s", a->path, name, text);
 }
 
-static sl_status read_bytes(archive *a, const char *name, zip_file_t *file, void *to, size_t bytes) {
+sl_status sli_npz_bytes(archive *a, const char *name, zip_file_t *file, void *to, size_t bytes) {
 	size_t have = 0;
 	while (have < bytes) {
 		zip_int64_t got = zip_fread(file, (char *)to + have, bytes - have);
@@ -70,19 +48,19 @@ static sl_status parse_descr(archive *a, const char *name, const char *header, a
 	const char *at = find_key(header, "descr");
 	char order, rest;
 	if (!at)
-		return fail(a, name, SL_ERR_FORMAT, "has a header without 'descr'");
+		return sli_npz_fail(a, name, SL_ERR_FORMAT, "has a header without 'descr'");
 	if (strncmp(at, "'|O'", 4) == 0 || strncmp(at, "'O'", 3) == 0)
-		return fail(a, name, SL_ERR_FORMAT, "holds pickled objects, which are refused: they can run code");
+		return sli_npz_fail(a, name, SL_ERR_FORMAT, "holds pickled objects, which are refused: they can run code");
 	if (sscanf(at, "'%c%c%d%c", &order, &out->kind, &out->size, &rest) != 4 || rest != '\'')
-		return fail(a, name, SL_ERR_UNSUPPORTED, "has a 'descr' that is not read");
+		return sli_npz_fail(a, name, SL_ERR_UNSUPPORTED, "has a 'descr' that is not read");
 	if (order == '>')
-		return fail(a, name, SL_ERR_UNSUPPORTED, "is big-endian, which is not read");
+		return sli_npz_fail(a, name, SL_ERR_UNSUPPORTED, "is big-endian, which is not read");
 	if (order != '<' && order != '|' && order != '=')
-		return fail(a, name, SL_ERR_FORMAT, "has a 'descr' without byte order");
+		return sli_npz_fail(a, name, SL_ERR_FORMAT, "has a 'descr' without byte order");
 	bool number = strchr("fiu", out->kind) && (out->size == 1 || out->size == 2 || out->size == 4 || out->size == 8);
 	bool text = strchr("SU", out->kind) && out->size >= 0 && out->size <= 64;
 	if (!(number && !(out->kind == 'f' && out->size == 1)) && !(out->kind == 'b' && out->size == 1) && !text)
-		return fail(a, name, SL_ERR_DTYPE, "has a dtype that is not read; integers and f2, f4, f8 are");
+		return sli_npz_fail(a, name, SL_ERR_DTYPE, "has a dtype that is not read; integers and f2, f4, f8 are");
 	if (out->kind == 'U')
 		out->size *= 4;
 	return SL_OK;
@@ -92,14 +70,14 @@ static sl_status parse_shape(archive *a, const char *name, const char *header, a
 	const char *at = find_key(header, "shape");
 	int dimensions = 0;
 	if (!at || *at != '(')
-		return fail(a, name, SL_ERR_FORMAT, "has a header without 'shape'");
+		return sli_npz_fail(a, name, SL_ERR_FORMAT, "has a header without 'shape'");
 	out->count = 1;
 	for (at++; *at && *at != ')';) {
 		char *end;
 		errno = 0;
 		long long n = strtoll(at, &end, 10);
 		if (end == at || errno || n < 0 || ++dimensions > 8 || !sli_mul(out->count, n, &out->count))
-			return fail(a, name, SL_ERR_FORMAT, "has a shape that is not valid");
+			return sli_npz_fail(a, name, SL_ERR_FORMAT, "has a shape that is not valid");
 		for (at = end; *at == ',' || *at == ' ';)
 			at++;
 	}
@@ -109,54 +87,74 @@ static sl_status parse_shape(archive *a, const char *name, const char *header, a
 static sl_status read_header(archive *a, const char *name, zip_file_t *file, array *out, int64_t *taken) {
 	unsigned char start[12];
 	char header[4096];
-	SL_TRY(read_bytes(a, name, file, start, 10));
+	SL_TRY(sli_npz_bytes(a, name, file, start, 10));
 	if (memcmp(start, "\x93NUMPY", 6) || start[6] < 1 || start[6] > 3)
-		return fail(a, name, SL_ERR_FORMAT, "is no NumPy array");
+		return sli_npz_fail(a, name, SL_ERR_FORMAT, "is no NumPy array");
 	if (start[6] > 1)
-		SL_TRY(read_bytes(a, name, file, start + 10, 2));
+		SL_TRY(sli_npz_bytes(a, name, file, start + 10, 2));
 	size_t length = (size_t)start[8] | (size_t)start[9] << 8;
 	if (start[6] > 1)
 		length |= (size_t)start[10] << 16 | (size_t)start[11] << 24;
 	if (length >= sizeof header)
-		return fail(a, name, SL_ERR_LIMIT, "has a header of more than 4095 bytes");
-	SL_TRY(read_bytes(a, name, file, header, length));
+		return sli_npz_fail(a, name, SL_ERR_LIMIT, "has a header of more than 4095 bytes");
+	SL_TRY(sli_npz_bytes(a, name, file, header, length));
 	header[length] = 0;
 	*taken = (int64_t)length + (start[6] > 1 ? 12 : 10);
 	SL_TRY(parse_descr(a, name, header, out));
 	return parse_shape(a, name, header, out);
 }
 
-static sl_status read_content(archive *a, const char *name, zip_file_t *file, int64_t declared, array *out) {
-	int64_t header, bytes;
+/* Behind the last element: also where the checksum is looked at. */
+sl_status sli_npz_end(archive *a, const char *name, zip_file_t *file) {
 	char after;
+	return zip_fread(file, &after, 1) == 0
+			   ? SL_OK
+			   : sli_npz_fail(a, name, SL_ERR_FORMAT, "is damaged: its checksum or length is wrong");
+}
+
+static sl_status check_member(archive *a, const char *name, zip_file_t *file, int64_t declared, array *out) {
+	int64_t header, bytes;
 	SL_TRY(read_header(a, name, file, out, &header));
 	if (!sli_mul(out->count, out->size, &bytes) || bytes != declared - header)
 		return sli_fail(a->context, SL_ERR_FORMAT, "%s: %s.npy declares %lld elements of %d bytes in %lld bytes",
 						a->path, name, (long long)out->count, out->size, (long long)(declared - header));
 	out->bytes = (size_t)bytes;
-	SL_TRY(sli_allocate(a->context, out->bytes, "reading a matrix", &out->data));
-	SL_TRY(read_bytes(a, name, file, out->data, out->bytes));
-	if (zip_fread(file, &after, 1) != 0) /* also where the checksum is looked at */
-		return fail(a, name, SL_ERR_FORMAT, "is damaged: its checksum or length is wrong");
 	return SL_OK;
 }
 
-static sl_status read_array(archive *a, const char *name, array *out) {
+sl_status sli_npz_member(archive *a, const char *name, zip_file_t **file, array *out) {
 	char full[64];
 	zip_stat_t info;
+	*file = NULL;
 	snprintf(full, sizeof full, "%s.npy", name);
 	if (zip_stat(a->zip, full, 0, &info) || !(info.valid & ZIP_STAT_SIZE) || !(info.valid & ZIP_STAT_COMP_SIZE))
-		return fail(a, name, SL_ERR_FORMAT, "is not in the file; scipy.sparse.save_npz() writes it");
+		return sli_npz_fail(a, name, SL_ERR_FORMAT, "is not in the file; scipy.sparse.save_npz() writes it");
 	if (info.size > (zip_uint64_t)a->left)
 		return sli_fail(a->context, SL_ERR_LIMIT, "%s: %s would take the file over max_bytes", a->path, full);
 	if (info.size / SL_MOST_COMPRESSION > info.comp_size)
-		return fail(a, name, SL_ERR_FORMAT, "declares more than its compressed bytes can hold");
+		return sli_npz_fail(a, name, SL_ERR_FORMAT, "declares more than its compressed bytes can hold");
 	a->left -= (int64_t)info.size;
-	zip_file_t *file = zip_fopen_index(a->zip, info.index, 0);
-	if (!file)
+	*file = zip_fopen_index(a->zip, info.index, 0);
+	if (!*file)
 		return sli_fail(a->context, SL_ERR_FORMAT, "%s: %s: %s", a->path, full, zip_strerror(a->zip));
-	sl_status status = read_content(a, name, file, (int64_t)info.size, out);
-	zip_fclose(file);
+	return check_member(a, name, *file, (int64_t)info.size, out);
+}
+
+static sl_status read_array(archive *a, const char *name, array *out) {
+	zip_file_t *file;
+	sl_status status = sli_npz_member(a, name, &file, out);
+	size_t bytes = out->bytes;
+	out->bytes = 0; /* of memory that is taken */
+	if (status == SL_OK)
+		status = sli_allocate(a->context, bytes, "reading a matrix", &out->data);
+	if (status == SL_OK) {
+		out->bytes = bytes;
+		status = sli_npz_bytes(a, name, file, out->data, bytes);
+	}
+	if (status == SL_OK)
+		status = sli_npz_end(a, name, file);
+	if (file)
+		zip_fclose(file);
 	return status;
 }
 
@@ -165,18 +163,10 @@ static void free_array(archive *a, array *x) {
 	memset(x, 0, sizeof *x);
 }
 
-static int64_t integer_at(const array *x, int64_t i) {
-	const char *p = (const char *)x->data + i * x->size;
-	int64_t value = 0;
-	memcpy(&value, p, (size_t)x->size); /* little-endian, as this machine is */
-	int unused = 64 - 8 * x->size;
-	return x->kind == 'i' ? (int64_t)((uint64_t)value << unused) >> unused : value;
-}
-
 /* Indices of 4 or 8 bytes go on as they are. */
-static sl_status index_dtype(archive *a, const char *name, const array *x, sl_dtype *dtype) {
+sl_status sli_npz_index(archive *a, const char *name, const array *x, sl_dtype *dtype) {
 	if (x->kind != 'i' || (x->size != 4 && x->size != 8))
-		return fail(a, name, SL_ERR_DTYPE, "holds no i4 or i8 indices");
+		return sli_npz_fail(a, name, SL_ERR_DTYPE, "holds no i4 or i8 indices");
 	*dtype = x->size == 4 ? SL_I32 : SL_I64;
 	return SL_OK;
 }
@@ -188,13 +178,13 @@ static sl_status take_values(archive *a, array *x, sl_dtype *dtype) {
 		return SL_OK;
 	}
 	if (x->kind == 'S' || x->kind == 'U')
-		return fail(a, "data", SL_ERR_DTYPE, "holds text");
+		return sli_npz_fail(a, "data", SL_ERR_DTYPE, "holds text");
 	array wide = {.kind = 'f', .size = 8, .count = x->count};
 	if (!sli_bytes(x->count, 8, &wide.bytes))
-		return fail(a, "data", SL_ERR_LIMIT, "is too large");
+		return sli_npz_fail(a, "data", SL_ERR_LIMIT, "is too large");
 	SL_TRY(sli_allocate(a->context, wide.bytes, "reading a matrix", &wide.data));
 	for (int64_t i = 0; i < x->count; i++) {
-		int64_t value = integer_at(x, i);
+		int64_t value = sli_npz_integer(x, i);
 		((double *)wide.data)[i] = x->kind == 'u' && x->size == 8 ? (double)(uint64_t)value : (double)value;
 	}
 	free_array(a, x);
@@ -204,12 +194,12 @@ static sl_status take_values(archive *a, array *x, sl_dtype *dtype) {
 }
 
 /* The three letters of format.npy. */
-static sl_status read_format(archive *a, char format[4]) {
+sl_status sli_npz_format(archive *a, char format[4]) {
 	array x = {0};
 	sl_status status = read_array(a, "format", &x);
 	memset(format, 0, 4);
 	if (status == SL_OK && ((x.kind != 'S' && x.kind != 'U') || x.count != 1 || x.size < 3))
-		status = fail(a, "format", SL_ERR_FORMAT, "is no text");
+		status = sli_npz_fail(a, "format", SL_ERR_FORMAT, "is no text");
 	for (int i = 0; status == SL_OK && i < 3; i++)
 		format[i] = ((const char *)x.data)[x.kind == 'U' ? 4 * i : i];
 	free_array(a, &x);
@@ -219,13 +209,13 @@ static sl_status read_format(archive *a, char format[4]) {
 	return status;
 }
 
-static sl_status read_shape(archive *a, int64_t shape[2]) {
+sl_status sli_npz_shape(archive *a, int64_t shape[2]) {
 	array x = {0};
 	sl_status status = read_array(a, "shape", &x);
 	if (status == SL_OK && ((x.kind != 'i' && x.kind != 'u') || x.count != 2))
-		status = fail(a, "shape", SL_ERR_FORMAT, "is not two whole numbers");
+		status = sli_npz_fail(a, "shape", SL_ERR_FORMAT, "is not two whole numbers");
 	for (int i = 0; status == SL_OK && i < 2; i++)
-		shape[i] = integer_at(&x, i);
+		shape[i] = sli_npz_integer(&x, i);
 	free_array(a, &x);
 	return status;
 }
@@ -238,16 +228,16 @@ typedef struct parts {
 } parts;
 
 static sl_status read_parts(archive *a, const sl_read_limits *limits, parts *p) {
-	SL_TRY(read_format(a, p->format));
-	SL_TRY(read_shape(a, p->shape));
+	SL_TRY(sli_npz_format(a, p->format));
+	SL_TRY(sli_npz_shape(a, p->shape));
 	bool coo = !strcmp(p->format, "coo");
 	const char *first = coo ? "row" : "indptr", *second = coo ? "col" : "indices";
 	SL_TRY(read_array(a, first, &p->first));
 	SL_TRY(read_array(a, second, &p->second));
 	SL_TRY(read_array(a, "data", &p->data));
 	SL_TRY(sli_check_nonzeros(a->context, a->path, limits, p->data.count));
-	SL_TRY(index_dtype(a, first, &p->first, &p->first_dtype));
-	SL_TRY(index_dtype(a, second, &p->second, &p->second_dtype));
+	SL_TRY(sli_npz_index(a, first, &p->first, &p->first_dtype));
+	SL_TRY(sli_npz_index(a, second, &p->second, &p->second_dtype));
 	SL_TRY(take_values(a, &p->data, &p->value_dtype));
 	int64_t lines = strcmp(p->format, "csc") ? p->shape[0] : p->shape[1];
 	if (p->second.count != p->data.count || p->shape[0] < 0 || p->shape[1] < 0 ||
@@ -257,7 +247,7 @@ static sl_status read_parts(archive *a, const sl_read_limits *limits, parts *p) 
 						(long long)p->data.count, (long long)p->first.count, (long long)p->second.count, p->format,
 						(long long)p->shape[0], (long long)p->shape[1]);
 	if (coo && p->first_dtype != p->second_dtype)
-		return fail(a, "row", SL_ERR_DTYPE, "and col.npy hold indices of different width");
+		return sli_npz_fail(a, "row", SL_ERR_DTYPE, "and col.npy hold indices of different width");
 	if (p->shape[0] > limits->max_bytes / 8)
 		return sli_fail(a->context, SL_ERR_LIMIT, "%s: %lld rows are more than max_bytes allows", a->path,
 						(long long)p->shape[0]);
@@ -277,23 +267,28 @@ static sl_status build(sl_csr **matrix, sl_context *context, const parts *p) {
 						 p->second_dtype, p->data.data, p->value_dtype, &o);
 }
 
-sl_status sli_npz_read(sl_csr **matrix, sl_context *context, const char *path, const sl_read_limits *limits) {
+sl_status sli_npz_open(archive *a, sl_context *context, const char *path, const sl_read_limits *limits) {
 	int fd, error;
 	int64_t size;
-	archive a = {context, path, NULL, limits->max_bytes};
-	parts p = {.shape = {0, 0}};
+	*a = (archive){context, path, NULL, limits->max_bytes};
 	SL_TRY(sli_open_read(context, path, &fd, &size));
-	a.zip = zip_fdopen(fd, 0, &error);
-	if (!a.zip) {
-		zip_error_t text;
-		close(fd);
-		zip_error_init_with_code(&text, error);
-		sl_status status = error == ZIP_ER_MEMORY ? sli_fail_memory(context, 0, "reading a zip file")
-												  : sli_fail(context, SL_ERR_FORMAT, "%s: no zip file: %s", path,
-															 zip_error_strerror(&text));
-		zip_error_fini(&text);
-		return status;
-	}
+	a->zip = zip_fdopen(fd, 0, &error);
+	if (a->zip)
+		return SL_OK;
+	zip_error_t text;
+	close(fd);
+	zip_error_init_with_code(&text, error);
+	sl_status status = error == ZIP_ER_MEMORY
+						   ? sli_fail_memory(context, 0, "reading a zip file")
+						   : sli_fail(context, SL_ERR_FORMAT, "%s: no zip file: %s", path, zip_error_strerror(&text));
+	zip_error_fini(&text);
+	return status;
+}
+
+sl_status sli_npz_read(sl_csr **matrix, sl_context *context, const char *path, const sl_read_limits *limits) {
+	archive a;
+	parts p = {.shape = {0, 0}};
+	SL_TRY(sli_npz_open(&a, context, path, limits));
 	sl_status status = read_parts(&a, limits, &p);
 	zip_discard(a.zip);
 	if (status == SL_OK)

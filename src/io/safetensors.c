@@ -346,12 +346,17 @@ static sl_status put_piece(void *user, const void *data, size_t bytes) {
 						  (long long)s->done, (long long)s->total);
 }
 
-sl_status sli_safetensors_write(sl_context *context, const char *path, json_t *metadata,
-								const sl_tensor_source *tensors, int count) {
-	sl_writer *w;
+char *sli_safetensors_header(json_t *metadata, const sl_tensor_source *tensors, int count) {
 	json_t *header = metadata ? make_header(metadata, tensors, count) : NULL;
 	char *text = header ? json_dumps(header, JSON_COMPACT) : NULL;
 	json_decref(header);
+	return text;
+}
+
+sl_status sli_safetensors_write(sl_context *context, const char *path, json_t *metadata,
+								const sl_tensor_source *tensors, int count) {
+	sl_writer *w;
+	char *text = sli_safetensors_header(metadata, tensors, count);
 	if (!text)
 		return sli_fail_memory(context, 0, "a file's header");
 	sl_status status = sli_writer_open(&w, context, path);
@@ -379,18 +384,21 @@ sl_status sli_safetensors_write(sl_context *context, const char *path, json_t *m
 	return status;
 }
 
+json_t *sli_csr_metadata(int64_t rows, int64_t cols) {
+	char text[2][32];
+	snprintf(text[0], sizeof text[0], "%lld", (long long)rows);
+	snprintf(text[1], sizeof text[1], "%lld", (long long)cols);
+	return json_pack("{s:s,s:s,s:s,s:s}", "format", "sparselayer.csr", "version", "1", "rows", text[0], "cols",
+					 text[1]);
+}
+
 sl_status sli_safetensors_write_csr(sl_context *context, const sl_csr *matrix, const char *path) {
 	sl_tensor_source t[3];
-	char rows[32], cols[32];
 	sl_pattern_arrays a = sli_pattern_arrays(matrix->pattern);
 	sli_safetensors_put_pattern(t, "matrix", matrix->pattern);
 	t[2] = (sl_tensor_source){
 		.name = "matrix.values", .dtype = matrix->dtype, .shape = {a.nnz}, .dimensions = 1, .data = matrix->values};
-	snprintf(rows, sizeof rows, "%lld", (long long)a.rows);
-	snprintf(cols, sizeof cols, "%lld", (long long)a.cols);
-	return sli_safetensors_write(
-		context, path,
-		json_pack("{s:s,s:s,s:s,s:s}", "format", "sparselayer.csr", "version", "1", "rows", rows, "cols", cols), t, 3);
+	return sli_safetensors_write(context, path, sli_csr_metadata(a.rows, a.cols), t, 3);
 }
 
 static sl_status read_side(sl_safetensors *f, const char *key, int64_t *value) {

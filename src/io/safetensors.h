@@ -66,6 +66,10 @@ typedef struct sl_tensor_source {
 /* `metadata` maps names to texts; it is taken over. */
 sl_status sli_safetensors_write(sl_context *context, const char *path, json_t *metadata,
 								const sl_tensor_source *tensors, int count);
+/* The text of a header, malloc()ed; NULL: no memory. `metadata` is taken over. */
+char *sli_safetensors_header(json_t *metadata, const sl_tensor_source *tensors, int count);
+/* What the file of one matrix says of it. */
+json_t *sli_csr_metadata(int64_t rows, int64_t cols);
 /* Row offsets and columns as tensors named after `prefix`. */
 void sli_safetensors_put_pattern(sl_tensor_source tensors[2], const char *prefix, const sl_pattern *pattern);
 

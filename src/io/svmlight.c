@@ -154,15 +154,20 @@ static sl_status make_classes(const sl_lines *l, const reader *r, sl_dataset *d)
 	return status;
 }
 
-static sl_status read_all(sl_lines *l, locale_t c, void *of, sl_dataset *d, const sl_read_limits *limits) {
-	reader *r = of;
-	int64_t totals[3];
-	r->c = c;
+sl_status sli_svmlight_refuse_compressed(const sl_lines *l) {
 	unsigned char magic[2] = {0};
 	if (l->size >= 2)
 		SL_TRY(sli_read_at(l->context, l->fd, l->path, 0, magic, 2));
 	if (magic[0] == 0x1f && magic[1] == 0x8b)
 		return sli_fail(l->context, SL_ERR_FORMAT, "%s: is compressed; gunzip it first", l->path);
+	return SL_OK;
+}
+
+static sl_status read_all(sl_lines *l, locale_t c, void *of, sl_dataset *d, const sl_read_limits *limits) {
+	reader *r = of;
+	int64_t totals[3];
+	r->c = c;
+	SL_TRY(sli_svmlight_refuse_compressed(l));
 	SL_TRY(sli_lines_run(l, sli_svmlight_count, r));
 	sli_lines_sum(l, totals);
 	d->samples = totals[ROWS];

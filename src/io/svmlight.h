@@ -25,6 +25,8 @@ typedef struct sl_svmlight_reader {
 	bool has_groups;
 } sl_svmlight_reader;
 
+/* gzip is not read. */
+sl_status sli_svmlight_refuse_compressed(const sl_lines *lines);
 /* The two passes: count, and then read into arrays of the sizes counted. */
 void sli_svmlight_count(void *reader, sl_line_block *block, const char *text, const char *end);
 void sli_svmlight_parse(void *reader, sl_line_block *block, const char *text, const char *end);

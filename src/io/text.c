@@ -62,6 +62,7 @@ int sli_text_next(sl_text *t, bool take) {
 			got = read(t->fd, t->buffer, sizeof t->buffer);
 		while (got < 0 && errno == EINTR);
 		t->failed = t->failed || got < 0;
+		t->passed += (int64_t)t->filled;
 		t->at = 0;
 		t->filled = got > 0 ? (size_t)got : 0;
 		if (got <= 0)

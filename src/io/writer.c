@@ -47,7 +47,7 @@ static sl_status open_temporary(sl_writer *w) {
 	SL_TRY(copy_text(w->context, w->path, SUFFIX, &w->temporary, &w->temporary_bytes));
 	for (int attempt = 0; attempt < 1000; attempt++) {
 		snprintf(w->temporary, w->temporary_bytes, "%s.%ld-%d.tmp", w->path, (long)getpid(), attempt);
-		w->fd = open(w->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+		w->fd = open(w->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
 		if (w->fd >= 0)
 			return SL_OK;
 		if (errno != EEXIST)

@@ -256,6 +256,23 @@ class Command(unittest.TestCase):
         self.assertIn("bf16", run("convert", "--dtype", "bf16", first, self.folder / "d.npz", code=1).stderr)
         self.assertIn("rows without nonzeros 1", run("info", DATA / "csr.npz").stdout)
 
+    def test_convert_larger_than_memory(self):
+        """Columns before rows, so that entries have to be sorted."""
+        source, target = self.folder / "large.mtx", self.folder / "large.safetensors"
+        entries = [(r, c) for c in range(300) for r in range((7 * c) % 11, 900, 11)]
+        source.write_text(f"%%MatrixMarket matrix coordinate real general\n900 300 {len(entries)}\n" +
+                          "".join(f"{r + 1} {c + 1} {(r - c) / 8}\n" for r, c in entries))
+        run("convert", "--memory-budget", "4MB", "--dtype", "f32", source, target)
+        self.assertIn("matrix 900 x 300", run("info", target).stdout)
+        run("convert", target, self.folder / "back.mtx")
+        back = [line.split() for line in (self.folder / "back.mtx").read_text().splitlines()[2:]]
+        self.assertEqual([(int(r) - 1, int(c) - 1, float(v)) for r, c, v in back],
+                         [(r, c, (r - c) / 8) for r, c in sorted(entries)])
+        run("convert", "--memory-budget", "4MB", "--store", "adam", source, self.folder / "store")
+        self.assertEqual(sorted(f.name for f in (self.folder / "store").iterdir()), ["header", "pattern", "values.0", "values.1"])
+        self.assertFalse(list(self.folder.glob("*.matrix.safetensors")))
+        run("convert", "--store", "adam", "--transpose", source, target, code=2)
+
 
 class Gpu(unittest.TestCase):
     """Trained on a GPU (in the tests a fake one), evaluated on the CPU."""

@@ -736,6 +736,24 @@ READS(mtx)
 READS(smtx)
 READS(safetensors)
 READS(svm)
+static sl_status convert(things *t, const char *name, void **left) {
+	char from[128];
+	*left = NULL;
+	snprintf(from, sizeof from, "%s", path(name));
+	return sl_convert_file(t->context, from, path("converted.safetensors"), NULL);
+}
+static sl_status convert_npz(things *t, void **left) {
+	return convert(t, "m.npz", left);
+}
+static sl_status convert_mtx(things *t, void **left) {
+	return convert(t, "m.mtx", left);
+}
+static sl_status convert_svm(things *t, void **left) {
+	return convert(t, "m.svm", left);
+}
+static sl_status convert_sorted(things *t, void **left) {
+	return convert(t, "unsorted.mtx", left);
+}
 static sl_status svmlight_write(things *t, void **left) {
 	*left = NULL;
 	return sl_svmlight_write(t->context, t->csr, NULL, t->csr, path("sets.svm"));
@@ -910,6 +928,8 @@ static void make_files(things *t) {
 	write_idx("t10k-labels-idx1-ubyte", labels, sizeof labels, 5);
 	FILE *f = fopen(path("u.data"), "wb");
 	CHECK(f && fputs("1\t2\t3\n7\t2\t4\n1\t9\t5\n", f) >= 0 && !fclose(f));
+	f = fopen(path("unsorted.mtx"), "wb");
+	CHECK(f && fputs("%%MatrixMarket matrix coordinate real general\n3 3 2\n2 2 1\n1 1 1\n", f) >= 0 && !fclose(f));
 	static const call writers[] = {write_npz, write_mtx,      write_smtx, write_safetensors,
 								   write_svm, svmlight_write, model_save};
 	for (size_t i = 0; i < sizeof writers / sizeof *writers; i++)
@@ -1035,6 +1055,10 @@ static const struct {
 			 CALL(read_svm),
 			 CALL(write_svm),
 			 CALL(svmlight_write),
+			 CALL(convert_npz),
+			 CALL(convert_mtx),
+			 CALL(convert_svm),
+			 CALL(convert_sorted),
 			 CALL(dataset_svmlight),
 			 CALL(dataset_svmlight_sets),
 			 CALL(dataset_svmlight_like),
