@@ -78,6 +78,8 @@ static void sparse_terms(const sl_op_desc *desc, sl_isa isa, double term[SL_COST
 		blocked_terms(desc, isa, width, term);
 		return;
 	}
+	if (s.batch <= 1 && isa >= SL_ISA_AVX512 && desc->transpose && s.nnz > 0.4 * s.rows * s.cols) /* masked_avx512.c */
+		s.nnz = 0.4 * s.rows * s.cols;
 	double vectors = panels * ceiling(width, SL_VECTOR);
 	double in = desc->transpose ? s.rows : s.cols, out = desc->transpose ? s.cols : s.rows;
 	double panel = in * width * 4;

@@ -114,6 +114,9 @@ typedef struct sl_small_task {
 	float *y;
 	int64_t begin, end;
 	float alpha, beta;
+	/* Kernels with masks: which of 16 columns are there, `words` of them a row, the last one's bits behind `cols` 0. */
+	const uint16_t *masks;
+	int64_t words, cols, nnz;
 	bool short_rows; /* many and of few entries, so that a branch a row is often predicted wrongly */
 } sl_small_task;
 typedef void (*sl_small_kernel)(const sl_small_task *task);
@@ -197,6 +200,7 @@ struct sl_kernel {
 	sl_input_grad_kernel input_grad;
 	sl_block_kernel blocked;
 	sl_small_kernel small; /* for a batch of at most `tile`, in panels of `tile` */
+	bool masked;           /* small, and reads masks */
 	bool transposed;       /* with the transpose of the matrix */
 	sl_activate_kernel activate;
 	sl_activate_back_kernel activate_back;

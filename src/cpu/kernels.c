@@ -26,6 +26,15 @@ static const sl_kernel kernels[] = {
 	 .tile = columns,                                                                                                  \
 	 .small = function,                                                                                                \
 	 .transposed = turned},
+#define KERNEL_MASKED(op, turned, type, set, function)                                                                 \
+	{.kind = op,                                                                                                       \
+	 .dtype = type,                                                                                                    \
+	 .isa = set,                                                                                                       \
+	 .name = &#function[4],                                                                                            \
+	 .tile = 1,                                                                                                        \
+	 .small = function,                                                                                                \
+	 .masked = true,                                                                                                   \
+	 .transposed = turned},
 #define KERNEL_MATH(set, suffix)                                                                                       \
 	{.kind = SL_OP_ACTIVATION,                                                                                         \
 	 .dtype = SL_F32,                                                                                                  \

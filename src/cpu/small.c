@@ -3,7 +3,8 @@
  * Products of at most 16 columns: online inference. Operands are one panel of exactly the kernel's width, so an entry
  * is one vector, or with one column one number. dX adds W's rows where their columns say instead of gathering W's
  * values for the transpose first; parts of the rows, whose number follows from the pattern, add into panels of
- * their own, which are then added in order.
+ * their own, which are then added in order. With one column and many weights, dX and dW read a bit for every place of W
+ * instead of columns (masked_avx512.c). The bits do not depend on it.
  */
 #include <stdio.h>
 
@@ -17,10 +18,20 @@ typedef struct small_plan {
 	int64_t nnz;
 	bool short_rows;
 	uint16_t *narrow; /* columns in 16 bits; NULL: as they are */
+	uint16_t *masks;  /* of kernels with masks */
+	int64_t words;
 } small_plan;
 
 static int64_t columns_of(const sl_op_desc *desc) {
 	return desc->kind == SL_OP_SDDMM ? desc->a.cols : desc->c.cols;
+}
+
+/* From which density on a bit for every place is less work than an entry's column. */
+static bool worth_masks(const sl_op_desc *desc) {
+	enum { LEAST = 4096 };
+	const sl_pattern_arrays *s = &desc->sparse.arrays;
+	double from = desc->kind == SL_OP_SDDMM ? 0.4 : 0.35;
+	return !desc->once && s->nnz >= LEAST && (double)s->nnz >= from * (double)s->rows * (double)s->cols;
 }
 
 const sl_kernel *sli_cpu_choose_small(const sl_cpu *cpu, const sl_op_desc *desc) {
@@ -30,11 +41,13 @@ const sl_kernel *sli_cpu_choose_small(const sl_cpu *cpu, const sl_op_desc *desc)
 	const sl_matrix_desc *y = &desc->c;
 	if ((desc->kind != SL_OP_SPMM && desc->kind != SL_OP_SDDMM) || desc->b.dtype != SL_F32 || n < 1 || n > 16)
 		return NULL;
+	bool masks = worth_masks(desc);
 	/* Panels that were made for a larger batch stay as they are. */
 	if (width > 1 && y->order == SL_COL_PANELS && y->ld != width)
 		return NULL;
 	for (int i = 0; i < count; i++)
 		if (k[i].small && k[i].kind == desc->kind && k[i].transposed == desc->transpose && k[i].tile == width &&
+			(masks || !k[i].masked || desc->kernel) &&
 			(desc->kernel ? !strcmp(desc->kernel, k[i].name) && sli_cpu_has(k[i].isa) : k[i].isa <= cpu->isa))
 			found = &k[i];
 	return found;
@@ -75,6 +88,38 @@ static size_t narrow_bytes(int64_t nnz) {
 	return (size_t)nnz * sizeof(uint16_t);
 }
 
+static size_t mask_bytes(const small_plan *made, const sl_pattern_arrays *s) {
+	return (size_t)(s->rows * made->words) * sizeof(uint16_t);
+}
+
+static bool make_masks(const sl_host *host, const sl_pattern_arrays *s, small_plan *made) {
+	made->words = sli_ceil_div(s->cols, 16);
+	made->masks = host->allocate(host->user, mask_bytes(made, s));
+	if (!made->masks)
+		return false;
+	memset(made->masks, 0, mask_bytes(made, s));
+	for (int64_t r = 0; r < s->rows; r++) {
+		int64_t end = sli_cpu_offset(s->row_offsets, s->offset_dtype, r + 1);
+		uint16_t *row = made->masks + r * made->words;
+		for (int64_t k = sli_cpu_offset(s->row_offsets, s->offset_dtype, r); k < end; k++)
+			row[s->col_indices[k] / 16] |= (uint16_t)(1u << s->col_indices[k] % 16);
+	}
+	return true;
+}
+
+/* 16-bit columns, where they can be had: what does not stay in L2 is read faster with fewer bytes. */
+static bool make_narrow(const sl_host *host, const sl_pattern_arrays *s, small_plan *made) {
+	enum { NARROW_FROM = 1 << 17 };
+	if (s->cols > UINT16_MAX + 1 || s->nnz < NARROW_FROM)
+		return true;
+	made->narrow = host->allocate(host->user, narrow_bytes(s->nnz));
+	if (!made->narrow)
+		return false;
+	for (int64_t k = 0; k < s->nnz; k++)
+		made->narrow[k] = (uint16_t)s->col_indices[k];
+	return true;
+}
+
 void sli_cpu_small_destroy(sl_cpu *cpu, sl_op_plan *plan) {
 	small_plan *made = plan->state;
 	const sl_host *host = cpu->host;
@@ -83,6 +128,8 @@ void sli_cpu_small_destroy(sl_cpu *cpu, sl_op_plan *plan) {
 		return;
 	if (made->narrow)
 		host->release(host->user, made->narrow, narrow_bytes(made->nnz));
+	if (made->masks)
+		host->release(host->user, made->masks, mask_bytes(made, &plan->desc.sparse.arrays));
 	host->release(host->user, made, sizeof *made);
 }
 
@@ -91,7 +138,7 @@ static size_t panel_bytes(int64_t rows, int64_t width) {
 }
 
 sl_status sli_cpu_small_plan(sl_cpu *cpu, const sl_kernel *kernel, sl_op_plan *plan) {
-	enum { CHUNK = 8192, NARROW_FROM = 1 << 17 };
+	enum { CHUNK = 8192 };
 	const sl_op_desc *desc = &plan->desc;
 	const sl_pattern_arrays *s = &desc->sparse.arrays;
 	const sl_host *host = cpu->host;
@@ -107,15 +154,9 @@ sl_status sli_cpu_small_plan(sl_cpu *cpu, const sl_kernel *kernel, sl_op_plan *p
 	if (desc->transpose)
 		made->chunks = parts_of_dx(s);
 	share_out(s, made);
-	/* What does not stay in L2 is read faster with fewer bytes. */
-	if (!desc->once && s->cols <= UINT16_MAX + 1 && s->nnz >= NARROW_FROM) {
-		made->narrow = host->allocate(host->user, narrow_bytes(s->nnz));
-		if (!made->narrow) {
-			sli_cpu_small_destroy(cpu, plan);
-			return host->fail(host->user, SL_ERR_MEMORY, "no memory for the product's plan");
-		}
-		for (int64_t k = 0; k < s->nnz; k++)
-			made->narrow[k] = (uint16_t)s->col_indices[k];
+	if (kernel->masked ? !make_masks(host, s, made) : !desc->once && !make_narrow(host, s, made)) {
+		sli_cpu_small_destroy(cpu, plan);
+		return host->fail(host->user, SL_ERR_MEMORY, "no memory for the product's plan");
 	}
 	if (desc->kind == SL_OP_SDDMM) {
 		plan->workspace = panel_bytes(desc->a.rows, width) + panel_bytes(desc->b.cols, width);
@@ -274,6 +315,10 @@ sl_status sli_cpu_small_execute(sl_cpu *cpu, const sl_op_plan *plan, const sl_op
 							 .values_out = args->values_out,
 							 .alpha = (float)args->alpha,
 							 .beta = (float)args->beta,
+							 .masks = made->masks,
+							 .words = made->words,
+							 .cols = s->cols,
+							 .nnz = s->nnz,
 							 .short_rows = made->short_rows};
 	if (plan->desc.kind == SL_OP_SDDMM)
 		run_sddmm(cpu, &j, args->workspace);

@@ -5,12 +5,16 @@
 #include <simde/x86/avx512.h>
 #include <simde/x86/fma.h>
 
-#define sli_spmm_f32_avx512         test_spmm_f32_simde
-#define sli_sddmm_f32_avx512        test_sddmm_f32_simde
-#define __mmask16                   simde__mmask16
-#define sli_small_spmm1_f32_avx512  test_small_spmm1_simde
-#define sli_small_dx1_f32_avx512    test_small_dx1_simde
-#define sli_small_sddmm1_f32_avx512 test_small_sddmm1_simde
+#define sli_spmm_f32_avx512          test_spmm_f32_simde
+#define sli_sddmm_f32_avx512         test_sddmm_f32_simde
+#define __mmask16                    simde__mmask16
+#define sli_small_spmm1_f32_avx512   test_small_spmm1_simde
+#define sli_small_dx1_f32_avx512     test_small_dx1_simde
+#define sli_small_sddmm1_f32_avx512  test_small_sddmm1_simde
+#define sli_masked_dx1_f32_avx512    test_masked_dx1_simde
+#define sli_masked_sddmm1_f32_avx512 test_masked_sddmm1_simde
+void test_masked_dx1_simde(const sl_small_task *t);
+void test_masked_sddmm1_simde(const sl_small_task *t);
 #define sli_small_spmm16_f32_avx512 test_small_spmm16_simde
 #define sli_small_dx16_f32_avx512   test_small_dx16_simde
 void test_small_spmm1_simde(const sl_small_task *t);
@@ -35,6 +39,9 @@ static inline void test_mask_storeu_ps(float *p, simde__mmask16 mask, __m512 v) 
 		if (mask >> i & 1)
 			p[i] = lanes[i];
 }
+#ifndef _mm512_mask3_fmadd_ps
+#define _mm512_mask3_fmadd_ps(a, b, c, mask) _mm512_mask_mov_ps(c, mask, _mm512_fmadd_ps(a, b, c))
+#endif
 #define _mm512_shuffle_f32x4(a, b, imm)                                                                                \
 	_mm512_castsi512_ps(_mm512_shuffle_i32x4(_mm512_castps_si512(a), _mm512_castps_si512(b), imm))
 #endif

@@ -11,7 +11,7 @@
 extern const int test_simde;
 void test_spmm_f32_simde(const sl_spmm_task *t);
 void test_sddmm_f32_simde(const sl_sddmm_task *t);
-extern const sl_small_kernel test_small_simde[5];
+extern const sl_small_kernel test_small_simde[7];
 extern const sl_kernel test_half_simde[6];
 
 enum { ROWS = 9, COLS = 70, GUARD = 64 };
@@ -230,7 +230,8 @@ static void check_small(const sl_kernel *k, const small_case *c, const sl_small_
 static void try_small(const sl_kernel *k, const small_case *c) {
 	int64_t offsets[ROWS + 1], w = k->tile;
 	int32_t offsets32[ROWS + 1], columns[ROWS * COLS];
-	uint16_t narrow[ROWS * COLS];
+	enum { WORDS = (COLS + 15) / 16 };
+	uint16_t narrow[ROWS * COLS], masks[ROWS * WORDS] = {0};
 	int64_t nnz = build_rows(offsets, columns, c->most);
 	bool dx = k->transposed, sample = k->kind == SL_OP_SDDMM;
 	int64_t xs = (dx ? ROWS : COLS) * w, ys = (dx ? COLS : ROWS) * w;
@@ -241,6 +242,9 @@ static void try_small(const sl_kernel *k, const small_case *c) {
 		narrow[k1] = (uint16_t)columns[k1];
 	for (int r = 0; r <= ROWS; r++)
 		offsets32[r] = (int32_t)offsets[r];
+	for (int64_t r = 0; r < ROWS; r++)
+		for (int64_t e = offsets[r]; e < offsets[r + 1]; e++)
+			masks[r * WORDS + columns[e] / 16] |= (uint16_t)(1u << columns[e] % 16);
 	if (c->beta == 0 && !dx) /* the old content must not be read */
 		sample ? memset(out, 0xff, (size_t)nnz * 4) : memset(y, 0xff, (size_t)ys * 4);
 	memcpy(before, sample ? out : y, (size_t)(sample ? nnz : ys) * 4);
@@ -256,6 +260,10 @@ static void try_small(const sl_kernel *k, const small_case *c) {
 					   .end = ROWS - 1,
 					   .alpha = (float)c->alpha,
 					   .beta = (float)c->beta,
+					   .masks = masks,
+					   .words = WORDS,
+					   .cols = COLS,
+					   .nnz = nnz,
 					   .short_rows = c->short_rows};
 	if (sample) /* A's column is the panel of rows */
 		sl_test_fill(y, SL_F32, ys, 3);
@@ -486,13 +494,14 @@ SL_TEST(kernels, avx512_emulated) {
 	sl_kernel sddmm = {.dtype = SL_F32, .name = "sddmm_f32_simde", .sddmm = test_sddmm_f32_simde};
 	try_kernel(&spmm);
 	try_kernel(&sddmm);
-	for (int i = 0; i < 5; i++) {
-		sl_kernel small = {.kind = i == 2 ? SL_OP_SDDMM : SL_OP_SPMM,
+	for (int i = 0; i < 7; i++) { /* of one column, of sixteen, masked */
+		sl_kernel small = {.kind = i == 2 || i == 6 ? SL_OP_SDDMM : SL_OP_SPMM,
 						   .dtype = SL_F32,
-						   .tile = i < 3 ? 1 : 16,
+						   .tile = i == 3 || i == 4 ? 16 : 1,
 						   .name = "small_simde",
 						   .small = test_small_simde[i],
-						   .transposed = i == 1 || i == 4};
+						   .masked = i > 4,
+						   .transposed = i == 1 || i == 4 || i == 5};
 		try_kernel(&small);
 	}
 	for (int i = 0; i < 6; i++)
