@@ -17,10 +17,14 @@ static void on_signal(int number) {
 }
 
 void catch_signals(void) {
-	struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)(SA_RESETHAND | SA_RESTART)};
+	/* No SA_RESTART: a launcher that is ending the job reads no output any more, and a line that nobody reads must not
+	 * keep a rank from saving. */
+	struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
 	sigemptyset(&action.sa_mask);
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
+	action.sa_flags = 0; /* a launcher forwards it, and may do so again */
+	sigaction(SIGUSR1, &action, NULL);
 }
 
 static bool bar_is_open;

@@ -24,7 +24,7 @@ extern const struct argp common_argp;
 int fail(sl_context *context, sl_status status);
 int open_context(sl_context **context, const common *c, uint64_t seed, bool deterministic);
 
-/* Set by SIGINT and SIGTERM once catch_signals() was called; a second one kills. */
+/* Set by SIGINT and SIGTERM once catch_signals() was called, of which a second one kills, and by SIGUSR1. */
 extern volatile sig_atomic_t interrupted;
 void catch_signals(void);
 /* A progress callback: a bar on a terminal; false once interrupted. */

@@ -5,13 +5,15 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { KEY_SHARDS = 500, KEY_SHARD_STATE, KEY_TIMEOUT };
+enum { KEY_SHARDS = 500, KEY_SHARD_STATE, KEY_SHARE_DATA, KEY_TIMEOUT };
 
 static const struct argp_option list[] = {
 	{NULL, 0, NULL, 0, "Several ranks (mpirun -n N sparselayer train ...)", 5},
 	{"shards", KEY_SHARDS, "N", 0,
 	 "Divide each batch into N parts and add them up in a fixed order: the same bits on 1 to N ranks", 5},
 	{"shard-state", KEY_SHARD_STATE, NULL, 0, "Each rank keeps the moments of its share of the weights alone", 5},
+	{"share-data", KEY_SHARE_DATA, NULL, 0,
+	 "Each rank reads its share of the data alone; --batch is then a multiple of --shards (not given: of 8)", 5},
 	{"timeout", KEY_TIMEOUT, "SECONDS", 0, "After which a rank that others wait for is given up (default 300)", 5},
 	{0}};
 
@@ -23,6 +25,9 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 		return 0;
 	case KEY_SHARD_STATE:
 		o->shard_state = true;
+		return 0;
+	case KEY_SHARE_DATA:
+		o->share_data = true;
 		return 0;
 	case KEY_TIMEOUT:
 		o->timeout = number_option(state, "timeout", text, 1e-3, 1e9);

@@ -8,7 +8,7 @@
 typedef struct ranks_options {
 	int64_t shards;
 	double timeout;
-	bool shard_state;
+	bool shard_state, share_data;
 } ranks_options;
 extern const struct argp ranks_argp;
 

@@ -403,6 +403,10 @@ static sl_status train(run *r) {
 	r->files.data = o->data;
 	r->files.test = o->test;
 	r->files.held_out = o->held_out;
+	if (o->ranks.share_data) {
+		r->files.comm = r->comm;
+		r->files.parts = o->ranks.shards;
+	}
 	SL_TRY(read_samples(&r->files, r->context, o->resume ? info.in_features : 0));
 	if (!o->resume)
 		SL_TRY(make(r));
@@ -415,7 +419,7 @@ static sl_status train(run *r) {
 	if (!o->common.quiet)
 		printf("%lld samples, %d layers, %lld of %lld weights, on %s\n", (long long)r->files.count, info.layers,
 			   (long long)info.nonzeros, (long long)info.dense_weights, sl_context_describe(r->context));
-	if (sl_comm_size(r->comm) > 1 || o->ranks.shards || o->ranks.shard_state)
+	if (sl_comm_size(r->comm) > 1 || o->ranks.shards || o->ranks.shard_state || o->ranks.share_data)
 		SL_TRY(sl_parallel_create(&r->parallel, r->context, r->comm, r->model, r->optimizer,
 								  &(sl_parallel_options){SL_PARALLEL_DEFAULTS, .shards = o->ranks.shards,
 														 .shard_state = o->ranks.shard_state}));
@@ -514,7 +518,8 @@ int command_train(int argc, char **argv) {
 		"Train a network of linear layers, sparse but for the last, to classify pictures or "
 		"sparse samples; "
 		"print a line an epoch and save model and training state.\vCtrl-C ends after the "
-		"current step and saves; --resume goes on from there bit for bit.",
+		"current step and saves; --resume goes on from there bit for bit. So does SIGUSR1, which mpirun and Slurm forward "
+		"to all ranks.",
 		children,
 		NULL,
 		NULL};

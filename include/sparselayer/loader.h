@@ -31,6 +31,11 @@ typedef struct sl_loader_options {
 	int64_t prefetch; /**< batches that a thread of the loader's own has ready ahead, their entries brought into
 					   * the cache, or into memory where they are mapped from a file; default 0: no thread */
 	uint64_t stream;  /**< distinguishes the orders of several loaders of one context */
+	/** The samples are this rank's share, as a call of share.h filled it in: batches are those of all ranks, `batch`
+	 * (a multiple of its parts, or at least its total) their samples, and each rank gets its rows of them, in the order
+	 * that sl_parallel_train_batch_sparse() takes. Read during the call; its communicator must live as long as the
+	 * loader. Not with `subset`. NULL: these are all samples */
+	const struct sl_share *share;
 } sl_loader_options;
 /** Begins an initializer of #sl_loader_options. */
 #define SL_LOADER_DEFAULTS .struct_size = sizeof(sl_loader_options)
@@ -52,11 +57,12 @@ typedef struct sl_batch {
 	size_t struct_size;    /**< sizeof(sl_batch); set it before the call */
 	int64_t epoch;         /**< counted from 0 */
 	int64_t first;         /**< samples of the epoch before this batch */
-	int64_t count;         /**< samples in it; 0: the epoch is over, and the next call begins another */
+	int64_t count;         /**< samples in it, of a share those that are here; 0: see `total` */
 	const int64_t *rows;   /**< which samples they are */
 	sl_sparse inputs;      /**< [count, features] */
 	const int32_t *labels; /**< one a sample, or NULL */
 	sl_sparse targets;     /**< [count, classes] where there are targets or class weights; else of 0 x 0 */
+	int64_t total;         /**< samples in it, of all ranks; 0: the epoch is over, and the next call begins another */
 } sl_batch;
 /** The next batch of the epoch, or an empty one where it is over. Allocates nothing. */
 SL_API sl_status sl_loader_next(sl_context *context, sl_loader *loader, sl_batch *batch);

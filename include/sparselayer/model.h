@@ -65,8 +65,8 @@ SL_API sl_status sl_model_backward(sl_context *context, sl_model *model, const s
  */
 SL_API sl_status sl_model_train_batch(sl_context *context, sl_model *model, sl_loss loss, const sl_dense *inputs,
 									  const sl_targets *targets, sl_write write, sl_loss_result *result);
-/** The mean loss and the figures of all batches since the last call, or since the model was prepared, whose results were
- * not asked for; 0 where there were none. Waits for them. @return #SL_ERR_STATE (no layers; the stream captures a
+/** The mean loss and the figures of all batches since the last call, or since the model was prepared, whose results
+ * were not asked for; 0 where there were none. Waits for them. @return #SL_ERR_STATE (no layers; the stream captures a
  * graph), #SL_ERR_ARGUMENT (a label was out of range; batches from there on were not counted) */
 SL_API sl_status sl_model_take_loss(sl_context *context, sl_model *model, sl_loss_result *result);
 
@@ -94,6 +94,9 @@ typedef struct sl_samples {
 	const sl_sparse *sparse_inputs;
 	const sl_sparse *sparse_targets; /**< [samples, out], CSR, instead of labels or `targets`: see #sl_targets */
 	bool ignore_zeros;               /**< with sparse targets: see #sl_targets */
+	/** These are this rank's share of the samples, as one of the calls of share.h read and filled it in: for
+	 * sl_model_fit() with `parallel` of the same ranks. NULL: these are all samples */
+	const struct sl_share *share;
 } sl_samples;
 /** Begins an initializer of #sl_samples. */
 #define SL_SAMPLES_DEFAULTS .struct_size = sizeof(sl_samples)

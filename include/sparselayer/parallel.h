@@ -31,6 +31,11 @@ typedef struct sl_parallel_options {
 	/** Each rank keeps moments for its share of the nonzeros, updates that, and receives the others' (Rajbhandari et
 	 * al. 2020, ZeRO stage 1). The optimizer's own state arrays are given back until the parallel is destroyed. */
 	bool shard_state;
+	/** With samples of which each rank has its share alone (share.h): the parts that their file is divided into. A
+	 * rank's rows of a batch are then those of its parts, each giving a nearly equal number; sl_parallel_share() tells.
+	 * At least as many as ranks, and as many as shards where there are some. sl_model_fit() knows it from the samples.
+	 * Default: as many as shards, else as ranks */
+	int64_t parts;
 } sl_parallel_options;
 /** Begins an initializer of #sl_parallel_options. */
 #define SL_PARALLEL_DEFAULTS .struct_size = sizeof(sl_parallel_options)
@@ -40,7 +45,7 @@ typedef struct sl_parallel_options {
  * rank, as they are when all were made from one seed or loaded from one file.
  * @return #SL_ERR_DISAGREE naming the rank and what differs (version, shapes, dtypes, patterns, weights, options,
  * seed); #SL_ERR_ARGUMENT (more ranks than shards; an optimizer that lacks a layer), #SL_ERR_UNSUPPORTED (sparse
- *         inputs; not on the CPU), #SL_ERR_COMM, #SL_ERR_MEMORY
+ *         inputs with `shard_state`; not on the CPU), #SL_ERR_COMM, #SL_ERR_MEMORY
  */
 SL_API sl_status sl_parallel_create(sl_parallel **parallel, sl_context *context, sl_comm *comm, sl_model *model,
 									sl_optimizer *optimizer, const sl_parallel_options *options);
@@ -61,6 +66,14 @@ SL_API void sl_parallel_share(const sl_parallel *parallel, int64_t total, int64_
 SL_API sl_status sl_parallel_train_batch(sl_context *context, sl_parallel *parallel, sl_loss loss, int64_t total,
 										 const sl_dense *inputs, const sl_targets *targets, sl_write write,
 										 sl_loss_result *result);
+/**
+ * The same for a model whose first layer takes sparse inputs. Of its weights the rows are summed that the batch touches
+ * on any rank: ranks tell one another which those are, and send no others.
+ * @param inputs CSR; borrowed during the call
+ */
+SL_API sl_status sl_parallel_train_batch_sparse(sl_context *context, sl_parallel *parallel, sl_loss loss, int64_t total,
+												const sl_sparse *inputs, const sl_targets *targets, sl_write write,
+												sl_loss_result *result);
 /**
  * Update, and edit the patterns where an edit is due: sl_optimizer_step() and sl_model_sparsity_step() for all ranks.
  * Collective.
@@ -90,6 +103,8 @@ typedef struct sl_parallel_info {
 	size_t state_bytes;   /**< of this rank's share of the moments; 0 without `shard_state` */
 	double communication; /**< seconds from the first sum's start to the last one's end, of the last step */
 	double waited;        /**< seconds of these in which this rank did nothing else */
+	int64_t rows;         /**< of a layer of sparse inputs: features that the last batch touched on any rank */
+	int64_t row_elements; /**< weights of these, whose gradients were summed besides `elements` */
 } sl_parallel_info;
 /** Fill in `info`. */
 SL_API sl_status sl_parallel_get_info(sl_context *context, const sl_parallel *parallel, sl_parallel_info *info);

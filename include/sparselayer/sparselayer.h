@@ -34,5 +34,6 @@
 #include "streamed.h"
 #include "comm.h"
 #include "parallel.h"
+#include "share.h"
 
 #endif

@@ -6,9 +6,9 @@
 #include "layers/model.h"
 #include "train/optimizer.h"
 
-/* Inputs and targets of a batch, as sl_model_train_batch() takes them. */
+/* Inputs (of one kind, the other NULL) and targets of a batch, as sl_model_train_batch() takes them. */
 sl_status sli_check_train_batch(sl_context *context, const sl_model *model, sl_loss loss, const sl_dense *inputs,
-								const sl_targets *targets);
+								const sl_sparse *sparse, const sl_targets *targets);
 
 /* Whether a layer may come next, and room for some more. */
 sl_status sli_model_check_layer(sl_context *context, const sl_model *model, const sl_layer *layer);

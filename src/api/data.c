@@ -36,19 +36,35 @@ static sl_status check_like(sl_context *context, const sl_dataset *like, sl_labe
 	return SL_OK;
 }
 
+sl_status sli_check_svmlight(sl_context *context, sl_svmlight_options *o) {
+	if (o->labels < SL_LABELS_CLASSES || o->labels > SL_LABELS_SETS || o->base < SL_INDEX_AUTO ||
+		o->base > SL_INDEX_ONE)
+		return sli_fail(context, SL_ERR_ARGUMENT, "options.labels is %d and options.base %d; both are 0, 1 or 2",
+						(int)o->labels, (int)o->base);
+	if (o->features < 0 || o->features > INT32_MAX || o->classes < 0 || o->classes > INT32_MAX)
+		return sli_fail(context, SL_ERR_ARGUMENT, "options.features is %lld and options.classes %lld; the most is %d",
+						(long long)o->features, (long long)o->classes, INT32_MAX);
+	SL_TRY(take_dtype(context, &o->dtype));
+	return check_like(context, o->like, o->labels);
+}
+
+sl_status sli_check_ratings(sl_context *context, sl_ratings_options *o) {
+	if (o->min_rating != o->min_rating)
+		return sli_fail(context, SL_ERR_ARGUMENT, "options.min_rating is NaN");
+	SL_TRY(take_dtype(context, &o->dtype));
+	if (o->duplicates < SL_DUPLICATES_REFUSE || o->duplicates > SL_DUPLICATES_LAST)
+		return sli_fail(context, SL_ERR_ARGUMENT, "options.duplicates is %d", (int)o->duplicates);
+	if (o->like && (!o->like->row_ids || !o->like->col_ids))
+		return sli_fail(context, SL_ERR_ARGUMENT, "options.like was not read from ratings");
+	return SL_OK;
+}
+
 sl_status sl_dataset_read_svmlight(sl_dataset **dataset, sl_context *context, const char *path,
 								   const sl_svmlight_options *options, const sl_read_limits *limits) {
 	sl_svmlight_options o = {.struct_size = sizeof o};
 	sl_read_limits full;
 	SL_TRY(take_reading(dataset, context, path, options, &o, sizeof o, limits, &full));
-	if (o.labels < SL_LABELS_CLASSES || o.labels > SL_LABELS_SETS || o.base < SL_INDEX_AUTO || o.base > SL_INDEX_ONE)
-		return sli_fail(context, SL_ERR_ARGUMENT, "options.labels is %d and options.base %d; both are 0, 1 or 2",
-						(int)o.labels, (int)o.base);
-	if (o.features < 0 || o.features > INT32_MAX || o.classes < 0 || o.classes > INT32_MAX)
-		return sli_fail(context, SL_ERR_ARGUMENT, "options.features is %lld and options.classes %lld; the most is %d",
-						(long long)o.features, (long long)o.classes, INT32_MAX);
-	SL_TRY(take_dtype(context, &o.dtype));
-	SL_TRY(check_like(context, o.like, o.labels));
+	SL_TRY(sli_check_svmlight(context, &o));
 	return sli_svmlight_read(dataset, context, path, &o, &full);
 }
 
@@ -57,13 +73,7 @@ sl_status sl_dataset_read_ratings(sl_dataset **dataset, sl_context *context, con
 	sl_ratings_options o = {.struct_size = sizeof o};
 	sl_read_limits full;
 	SL_TRY(take_reading(dataset, context, path, options, &o, sizeof o, limits, &full));
-	if (o.min_rating != o.min_rating)
-		return sli_fail(context, SL_ERR_ARGUMENT, "options.min_rating is NaN");
-	SL_TRY(take_dtype(context, &o.dtype));
-	if (o.duplicates < SL_DUPLICATES_REFUSE || o.duplicates > SL_DUPLICATES_LAST)
-		return sli_fail(context, SL_ERR_ARGUMENT, "options.duplicates is %d", (int)o.duplicates);
-	if (o.like && (!o.like->row_ids || !o.like->col_ids))
-		return sli_fail(context, SL_ERR_ARGUMENT, "options.like was not read from ratings");
+	SL_TRY(sli_check_ratings(context, &o));
 	return sli_ratings_read(dataset, context, path, &o, &full);
 }
 

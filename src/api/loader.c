@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include <sparselayer/share.h>
+
 #include "ops/ops.h"
 #include "train/loader.h"
 #include "train/order.h"
@@ -44,6 +46,25 @@ static sl_status check_weights(sl_context *context, const sl_sparse *inputs, con
 	return SL_OK;
 }
 
+static sl_status check_share(sl_context *context, const sl_sparse *inputs, const sl_loader_options *o) {
+	const sl_share *s = o->share;
+	if (!s)
+		return SL_OK;
+	if (o->subset)
+		return sli_fail(context, SL_ERR_ARGUMENT, "options.subset and share are given; one of them goes");
+	if (s->struct_size < sizeof *s || !s->comm || s->parts < 1)
+		return sli_fail(context, SL_ERR_ARGUMENT, "options.share was not filled in by a call of share.h");
+	if (s->count != inputs->rows)
+		return sli_fail(context, SL_ERR_SHAPE, "inputs has %lld rows; their share has %lld of %lld",
+						(long long)inputs->rows, (long long)s->count, (long long)s->total);
+	if (o->batch < s->total && o->batch % s->parts)
+		return sli_fail(
+			context, SL_ERR_ARGUMENT,
+			"options.batch is %lld; of samples read in %lld parts it must be a multiple of that, as %lld is",
+			(long long)o->batch, (long long)s->parts, (long long)((o->batch / s->parts + 1) * s->parts));
+	return SL_OK;
+}
+
 sl_status sl_loader_create(sl_loader **loader, sl_context *context, const sl_sparse *inputs,
 						   const sl_loader_options *options) {
 	sl_loader_options o = {.struct_size = sizeof o};
@@ -67,6 +88,7 @@ sl_status sl_loader_create(sl_loader **loader, sl_context *context, const sl_spa
 							(long long)o.targets->rows, (long long)inputs->rows);
 	}
 	SL_TRY(check_rows(context, inputs, &o));
+	SL_TRY(check_share(context, inputs, &o));
 	SL_TRY(check_weights(context, inputs, &o));
 	return sli_loader_create(loader, context, inputs, &o);
 }

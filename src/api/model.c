@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 
+#include <sparselayer/share.h>
+
 #include "core/checked.h"
 #include "layers/divided.h"
 #include "layers/linear.h"
@@ -271,9 +273,9 @@ static sl_status check_targets(sl_context *context, const sl_model *model, sl_lo
 }
 
 sl_status sli_check_train_batch(sl_context *context, const sl_model *model, sl_loss loss, const sl_dense *inputs,
-								const sl_targets *targets) {
+								const sl_sparse *sparse, const sl_targets *targets) {
 	int64_t batch = 0;
-	SL_TRY(check_inputs(context, model, (any_inputs){.dense = inputs}, "inputs", &batch));
+	SL_TRY(check_inputs(context, model, (any_inputs){.dense = inputs, .sparse = sparse}, "inputs", &batch));
 	return check_targets(context, model, loss, targets, batch);
 }
 
@@ -390,6 +392,34 @@ static sl_status check_class_weights(sl_context *context, const sl_model *model,
 	return SL_OK;
 }
 
+/* Samples of which this rank has a share: `batch` 0 for validation. */
+static sl_status check_share(sl_context *context, const sl_samples *samples, const sl_parallel *p, int64_t batch) {
+	const sl_share *s = samples->share;
+	if (!s)
+		return SL_OK;
+	if (!p)
+		return sli_fail(context, SL_ERR_ARGUMENT,
+						"samples.share is given without parallel, by whose ranks they are read");
+	if (s->struct_size < sizeof *s || !s->comm || s->parts < 1)
+		return sli_fail(context, SL_ERR_ARGUMENT, "samples.share was not filled in by a call of share.h");
+	if (sl_comm_size(s->comm) != p->tree.size || sl_comm_rank(s->comm) != p->tree.rank)
+		return sli_fail(context, SL_ERR_ARGUMENT, "samples.share is of rank %d of %d, parallel of rank %d of %d",
+						sl_comm_rank(s->comm), sl_comm_size(s->comm), p->tree.rank, p->tree.size);
+	if (s->count != sli_sample_count(samples))
+		return sli_fail(context, SL_ERR_SHAPE, "samples has %lld rows; its share has %lld of %lld",
+						(long long)sli_sample_count(samples), (long long)s->count, (long long)s->total);
+	if (p->fixed && batch && s->parts != p->options.shards)
+		return sli_fail(context, SL_ERR_ARGUMENT,
+						"the samples are read in %lld parts, and batches are divided into %lld shards: give the same "
+						"number of both",
+						(long long)s->parts, (long long)p->options.shards);
+	if (batch && batch < s->total && batch % s->parts)
+		return sli_fail(context, SL_ERR_ARGUMENT,
+						"batch is %lld; of samples read in %lld parts it must be a multiple of that, as %lld is",
+						(long long)batch, (long long)s->parts, (long long)(batch / s->parts + 1) * s->parts);
+	return SL_OK;
+}
+
 static sl_status check_fit(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
 						   const sl_samples *samples, sl_fit_options *o, sl_samples *own, sl_samples *validation) {
 	SL_TRY(take_samples(context, model, o->loss, samples, own));
@@ -410,6 +440,9 @@ static sl_status check_fit(sl_context *context, const sl_model *model, const sl_
 							"layer \"%s\" has not been added to the optimizer: see sl_model_add_to_optimizer()",
 							model->layers[i]->name);
 	const sl_parallel *p = o->parallel;
+	SL_TRY(check_share(context, own, p, o->batch));
+	if (o->validation)
+		SL_TRY(check_share(context, validation, p, 0));
 	if (!p)
 		return SL_OK;
 	if (p->model != model || p->optimizer != optimizer)
@@ -425,7 +458,8 @@ static sl_status check_fit(sl_context *context, const sl_model *model, const sl_
 
 /* What all ranks must have been given alike, or they would wait for one another in different places. */
 static sl_status agree_on_fit(sl_context *context, sl_comm *comm, const sl_fit_options *o, const sl_samples *own) {
-	const int64_t all[] = {sli_sample_count(own),
+	const int64_t all[] = {own->share ? own->share->total : sli_sample_count(own),
+						   own->share ? own->share->parts : 0,
 						   o->loss,
 						   o->epochs,
 						   o->first_epoch,
@@ -434,7 +468,9 @@ static sl_status agree_on_fit(sl_context *context, sl_comm *comm, const sl_fit_o
 						   o->accumulate,
 						   o->keep_order,
 						   o->patience,
-						   o->validation ? sli_sample_count(o->validation) : -1};
+						   !o->validation         ? -1
+						   : o->validation->share ? o->validation->share->total
+												  : sli_sample_count(o->validation)};
 	uint64_t sum = 14695981039346656037u;
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
 		sum = (sum ^ (uint64_t)all[i]) * 1099511628211u;
@@ -461,7 +497,7 @@ sl_status sl_model_fit(sl_context *context, sl_model *model, sl_optimizer *optim
 	if (status == SL_OK && model->divided)
 		status = sli_divided_verify(context, model, optimizer);
 	SL_TRY(status);
-	if (!sli_sample_count(&own))
+	if (!(own.share ? own.share->total : sli_sample_count(&own)))
 		return SL_OK;
 	return sli_model_fit(context, model, optimizer, &own, &o);
 }
@@ -479,6 +515,7 @@ sl_status sl_model_evaluate(sl_context *context, sl_model *model, sl_loss loss, 
 	SL_TRY(sli_check_model(context, model));
 	SL_TRY(check_batch(context, &batch));
 	SL_TRY(take_samples(context, model, loss, samples, &own));
+	own.share = NULL; /* each rank evaluates what it has */
 	return sli_model_evaluate(context, model, loss, &own, batch, mean_loss, accuracy);
 }
 

@@ -7,11 +7,13 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "io/share.h"
 #include "sparse/sparse.h"
 
 #define DEBIAN_DIRECTORY "/usr/share/datasets/fashion-mnist"
 
-static sl_status read_one(sl_context *context, const char *directory, const char *name, sl_idx *array) {
+static sl_status read_one(sl_context *context, const char *directory, const char *name, sl_share *share,
+						  sl_idx *array) {
 	char path[PATH_MAX];
 	sl_read_limits limits;
 	SL_TRY(sli_read_limits(context, NULL, &limits));
@@ -20,7 +22,7 @@ static sl_status read_one(sl_context *context, const char *directory, const char
 		if (n < 0 || (size_t)n >= sizeof path)
 			return sli_fail(context, SL_ERR_ARGUMENT, "the directory's name is too long");
 		if (access(path, F_OK) == 0)
-			return sli_idx_read(context, path, &limits, array);
+			return sli_idx_read_share(context, path, &limits, share, array);
 	}
 	return sli_fail(context, SL_ERR_NOT_FOUND,
 					"%s[.gz] does not exist; the package dataset-fashion-mnist has it: apt-get install "
@@ -55,27 +57,54 @@ sl_status sli_dataset_new(sl_dataset **result, sl_context *context) {
 	return SL_OK;
 }
 
-sl_status sli_dataset_read(sl_dataset **result, sl_context *context, const char *directory, bool train) {
-	sl_dataset *d;
+/* share NULL: all rows. */
+static sl_status read_pictures(sl_context *context, const char *directory, bool train, sl_share *share, sl_dataset *d) {
 	sl_idx labels = {0};
 	const char *from = directory ? directory : DEBIAN_DIRECTORY;
-	*result = NULL;
-	SL_TRY(sli_dataset_new(&d, context));
-	sl_status status =
-		read_one(context, from, train ? "train-images-idx3-ubyte" : "t10k-images-idx3-ubyte", &d->images);
-	if (status == SL_OK)
-		status = read_one(context, from, train ? "train-labels-idx1-ubyte" : "t10k-labels-idx1-ubyte", &labels);
+	int64_t images = 0;
+	SL_TRY(read_one(context, from, train ? "train-images-idx3-ubyte" : "t10k-images-idx3-ubyte", share, &d->images));
+	images = share ? share->total : 0;
+	SL_TRY(read_one(context, from, train ? "train-labels-idx1-ubyte" : "t10k-labels-idx1-ubyte", share, &labels));
+	sl_status status = SL_OK;
+	if (share && share->total != images)
+		status = sli_fail(context, SL_ERR_SHAPE, "%lld labels do not go with %lld images", (long long)share->total,
+						  (long long)images);
 	if (status == SL_OK)
 		status = take_labels(context, &labels, d);
 	for (int64_t i = 0; status == SL_OK && i < d->images.count; i++)
 		d->images.values[i] /= 255.0f;
 	sli_idx_free(sli_heap(context), &labels);
+	return status;
+}
+
+sl_status sli_dataset_read(sl_dataset **result, sl_context *context, const char *directory, bool train) {
+	*result = NULL;
+	SL_TRY(sli_dataset_new(result, context));
+	sl_status status = read_pictures(context, directory, train, NULL, *result);
 	if (status != SL_OK) {
-		sl_dataset_destroy(d);
-		return status;
+		sl_dataset_destroy(*result);
+		*result = NULL;
 	}
-	*result = d;
-	return SL_OK;
+	return status;
+}
+
+sl_status sli_dataset_read_share(sl_dataset **result, sl_context *context, const char *directory, bool train,
+								 sl_share *share) {
+	sl_comm *comm = share->comm;
+	*result = NULL;
+	sl_status status = sli_dataset_new(result, context);
+	if (status == SL_OK)
+		status = read_pictures(context, directory, train, share, *result);
+	status = sli_comm_settle(context, comm, status);
+	if (status == SL_OK)
+		status = sli_comm_agree(context, comm, "the number of rows in the file", (uint64_t)share->total);
+	if (status == SL_OK)
+		status = sli_share_max(context, comm, &(*result)->classes, 1);
+	if (status != SL_OK) {
+		sl_dataset_destroy(*result);
+		*result = NULL;
+	}
+	return status;
 }
 
 void sl_dataset_destroy(sl_dataset *d) {

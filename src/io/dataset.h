@@ -25,6 +25,9 @@ struct sl_dataset {
 /* A label kind besides the public ones: whatever stands there is stepped over. */
 enum { SLI_LABELS_SKIPPED = 100 };
 
+/* Options of the two readers of text; defaults are filled in. */
+sl_status sli_check_svmlight(sl_context *context, sl_svmlight_options *options);
+sl_status sli_check_ratings(sl_context *context, sl_ratings_options *options);
 sl_status sli_dataset_new(sl_dataset **dataset, sl_context *context);
 sl_status sli_dataset_read(sl_dataset **dataset, sl_context *context, const char *directory, bool train);
 sl_status sli_svmlight_read(sl_dataset **dataset, sl_context *context, const char *path,

@@ -5,7 +5,7 @@
 #include <zlib.h>
 
 #include "core/checked.h"
-#include "io/io.h"
+#include "io/share.h"
 
 static uint32_t big_endian(const unsigned char *bytes, int count) {
 	uint32_t value = 0;
@@ -96,7 +96,8 @@ static sl_status read_header(sl_context *context, gzFile file, const char *path,
 	return SL_OK;
 }
 
-static sl_status read_elements(sl_context *context, gzFile file, const char *path, unsigned type, sl_idx *array) {
+static sl_status read_elements(sl_context *context, gzFile file, const char *path, unsigned type, bool to_end,
+							   sl_idx *array) {
 	enum { BLOCK = 4096 };
 	unsigned char bytes[BLOCK * 8];
 	size_t size = element_size(type);
@@ -106,13 +107,30 @@ static sl_status read_elements(sl_context *context, gzFile file, const char *pat
 		for (int64_t i = 0; i < n; i++)
 			array->values[at + i] = element(bytes + (size_t)i * size, type);
 	}
-	if (gzread(file, bytes, 1) > 0)
+	if (to_end && gzread(file, bytes, 1) > 0)
 		return sli_fail(context, SL_ERR_FORMAT, "%s: goes on after the last element, at byte %lld", path,
 						(long long)gztell(file) - 1);
 	return SL_OK;
 }
 
-sl_status sli_idx_read(sl_context *context, const char *path, const sl_read_limits *limits, sl_idx *array) {
+/* Go to the first of this rank's rows, whose array this becomes. *to_end: its last row is the file's. */
+static sl_status go_to_share(sl_context *context, gzFile file, const char *path, unsigned type, sl_share *share,
+							 sl_idx *array, bool *to_end) {
+	int64_t row = array->shape[0] ? array->count / array->shape[0] : 0;
+	sli_share_take(share, array->shape[0]);
+	*to_end = share->first + share->count == share->total;
+	array->shape[0] = share->count;
+	array->count = share->count * row;
+	z_off_t bytes = (z_off_t)(share->first * row) * (z_off_t)element_size(type);
+	if (gzseek(file, bytes, SEEK_CUR) < 0)
+		return sli_fail(context, SL_ERR_FORMAT, "%s: ends before row %lld, which its header declares", path,
+						(long long)share->first);
+	return SL_OK;
+}
+
+sl_status sli_idx_read_share(sl_context *context, const char *path, const sl_read_limits *limits, sl_share *share,
+							 sl_idx *array) {
+	bool to_end = true;
 	int fd;
 	int64_t size;
 	unsigned type;
@@ -124,10 +142,12 @@ sl_status sli_idx_read(sl_context *context, const char *path, const sl_read_limi
 		return sli_fail_memory(context, 1 << 15, "reading a file");
 	}
 	sl_status status = read_header(context, file, path, size, limits, &type, &read);
+	if (status == SL_OK && share)
+		status = go_to_share(context, file, path, type, share, &read, &to_end);
 	if (status == SL_OK)
 		status = sli_allocate(context, (size_t)read.count * sizeof(float), "an IDX array", (void **)&read.values);
 	if (status == SL_OK)
-		status = read_elements(context, file, path, type, &read);
+		status = read_elements(context, file, path, type, to_end, &read);
 	gzclose(file);
 	if (status != SL_OK) {
 		sli_idx_free(sli_heap(context), &read);
@@ -135,6 +155,10 @@ sl_status sli_idx_read(sl_context *context, const char *path, const sl_read_limi
 	}
 	*array = read;
 	return SL_OK;
+}
+
+sl_status sli_idx_read(sl_context *context, const char *path, const sl_read_limits *limits, sl_idx *array) {
+	return sli_idx_read_share(context, path, limits, NULL, array);
 }
 
 void sli_idx_free(sl_heap *heap, sl_idx *array) {

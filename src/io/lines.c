@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "comm/comm.h"
 #include "core/checked.h"
 
 /* A block's text stays in the second-level cache between counting and parsing of its neighbours. */
@@ -105,37 +106,115 @@ static sl_status find_line(sl_lines *l, int64_t from, int64_t *begin) {
 	return SL_OK;
 }
 
-sl_status sli_lines_open(sl_lines *l, sl_context *context, const char *path, const sl_read_limits *limits) {
-	memset(l, 0, sizeof *l);
-	l->context = context;
-	l->path = path;
-	SL_TRY(sli_open_read(context, path, &l->fd, &l->size));
-	sl_status status = SL_OK;
-	if (l->size > limits->max_bytes)
-		status = sli_fail(context, SL_ERR_LIMIT, "%s: has %lld bytes, more than max_bytes = %lld allows", path,
-						  (long long)l->size, (long long)limits->max_bytes);
-	size_t count = (size_t)sli_ceil_div(l->size, BLOCK);
-	if (status == SL_OK) {
-		l->bytes = (count + 1) * sizeof *l->blocks;
-		status = sli_allocate_zeroed(context, l->bytes, "reading a file", (void **)&l->blocks);
-	}
-	for (size_t k = 1; k < count && status == SL_OK; k++) {
+/* Blocks of the lines from byte `from` to `to`, where lines begin. */
+static sl_status cut(sl_lines *l, int64_t from, int64_t to) {
+	size_t count = (size_t)sli_ceil_div(to - from, BLOCK);
+	l->bytes = (count + 1) * sizeof *l->blocks;
+	SL_TRY(sli_allocate_zeroed(l->context, l->bytes, "reading a file", (void **)&l->blocks));
+	l->blocks[0].begin = from;
+	for (size_t k = 1; k < count; k++) {
 		/* A line longer than a block is looked through once. */
+		int64_t at = from + (int64_t)k * BLOCK;
 		l->blocks[k].begin = l->blocks[k - 1].begin;
-		if (l->blocks[k].begin < (int64_t)k * BLOCK)
-			status = find_line(l, (int64_t)k * BLOCK, &l->blocks[k].begin);
-	}
-	if (status != SL_OK) {
-		sli_lines_close(l);
-		return status;
+		if (l->blocks[k].begin < at)
+			SL_TRY(find_line(l, at, &l->blocks[k].begin));
 	}
 	l->count = count;
-	l->blocks[count].begin = l->size;
+	l->blocks[count].begin = to;
 	return SL_OK;
 }
 
+static sl_status open_file(sl_lines *l, sl_context *context, const char *path, const sl_read_limits *limits) {
+	memset(l, 0, sizeof *l);
+	l->context = context;
+	l->path = path;
+	l->fd = -1;
+	SL_TRY(sli_open_read(context, path, &l->fd, &l->size));
+	if (l->size > limits->max_bytes)
+		return sli_fail(context, SL_ERR_LIMIT, "%s: has %lld bytes, more than max_bytes = %lld allows", path,
+						(long long)l->size, (long long)limits->max_bytes);
+	return SL_OK;
+}
+
+sl_status sli_lines_open_range(sl_lines *l, sl_context *context, const char *path, const sl_read_limits *limits,
+							   int64_t from, int64_t to) {
+	sl_status status = open_file(l, context, path, limits);
+	to = to < 0 ? l->size : to;
+	if (status == SL_OK && to > l->size)
+		status = sli_fail(context, SL_ERR_IO, "%s: ends at byte %lld: it was cut while it was read", path,
+						  (long long)l->size);
+	if (status == SL_OK)
+		status = cut(l, from, to);
+	if (status != SL_OK)
+		sli_lines_close(l);
+	return status;
+}
+
+sl_status sli_lines_open(sl_lines *l, sl_context *context, const char *path, const sl_read_limits *limits) {
+	return sli_lines_open_range(l, context, path, limits, 0, -1);
+}
+
+sl_status sli_lines_open_piece(sl_lines *l, sl_context *context, const char *path, const sl_read_limits *limits,
+							   int piece, int pieces) {
+	int64_t edge[2] = {0, 0};
+	sl_status status = open_file(l, context, path, limits);
+	for (int i = 0; i < 2 && status == SL_OK; i++) {
+		int64_t n;
+		sl_comm_share(l->size, piece + i, pieces, &edge[i], &n);
+		edge[i] = piece + i == pieces ? l->size : edge[i];
+		if (edge[i] > 0 && edge[i] < l->size)
+			status = find_line(l, edge[i], &edge[i]);
+	}
+	if (status == SL_OK)
+		status = cut(l, edge[0], edge[1]);
+	if (status != SL_OK)
+		sli_lines_close(l);
+	return status;
+}
+
+/* In a block's text: where the `row`-th line is of those that the task counts in counts[which], and how many are
+ * before. */
+static int64_t find_in(const char *text, const char *end, sl_block_task task, void *user, int which, int64_t row,
+					   int64_t *line) {
+	const char *s = text;
+	*line = 0;
+	for (const char *next; s < end; s = next, ++*line) {
+		sl_line_block one = {0};
+		next = sli_next_line(s, end);
+		task(user, &one, s, next);
+		if (one.counts[which] && row-- == 0)
+			break;
+	}
+	return s - text;
+}
+
+sl_status sli_lines_find(sl_lines *l, sl_block_task task, void *user, int which, int64_t row, int64_t *at,
+						 int64_t *line) {
+	size_t k = 0;
+	*line = l->before;
+	while (k + 1 < l->count && l->blocks[k + 1].counts[which] <= row)
+		*line += l->blocks[k++].lines;
+	const sl_line_block *b = &l->blocks[k];
+	size_t bytes = (size_t)(b[1].begin - b->begin);
+	char *text;
+	SL_TRY(sli_allocate(l->context, bytes + 2, "reading a file", (void **)&text));
+	sl_status status = sli_read_at(l->context, l->fd, l->path, b->begin, text, bytes);
+	if (status == SL_OK) {
+		int64_t inside;
+		text[bytes] = '\n'; /* where the file's last line has no end */
+		text[bytes + 1] = 0;
+		char *end = text + bytes + (bytes && text[bytes - 1] != '\n');
+		*at = b->begin + find_in(text, end, task, user, which, row - b->counts[which], &inside);
+		*line += inside;
+	}
+	sli_heap_free(sli_heap(l->context), text, bytes + 2);
+	return status;
+}
+
 void sli_lines_close(sl_lines *l) {
-	close(l->fd);
+	if (l->fd >= 0)
+		close(l->fd);
+	l->fd = -1;
 	sli_heap_free(sli_heap(l->context), l->blocks, l->blocks ? l->bytes : 0);
 	l->blocks = NULL;
 }
@@ -216,7 +295,7 @@ sl_status sli_lines_run_some(sl_lines *l, size_t first, size_t end, sl_block_tas
 		return sli_fail_memory(l->context, (size_t)(b[1].begin - b->begin), "reading a file");
 	if (!b->line)
 		return sli_fail(l->context, b->status, "%s: %s", l->path, b->what);
-	int64_t line = b->line;
+	int64_t line = b->line + l->before;
 	for (size_t k = 0; k < failed; k++)
 		line += l->blocks[k].lines;
 	return sli_fail(l->context, b->status, "%s, line %lld, column %lld: %s", l->path, (long long)line,
@@ -234,23 +313,36 @@ void sli_lines_sum(sl_lines *l, int64_t totals[3]) {
 	memcpy(l->blocks[l->count].counts, totals, 3 * sizeof *totals);
 }
 
+sl_status sli_dataset_read_opened(sl_dataset **dataset, sl_lines *lines, sl_status status, const sl_read_limits *limits,
+								  sl_lines_reader read, void *reader, sl_comm *comm) {
+	sl_context *context = lines->context;
+	sl_dataset *d = NULL;
+	locale_t c = (locale_t)0;
+	bool open = status == SL_OK;
+	if (status == SL_OK)
+		status = sli_dataset_new(&d, context);
+	if (status == SL_OK && !(c = newlocale(LC_ALL_MASK, "C", (locale_t)0)))
+		status = sli_fail_memory(context, 0, "a locale");
+	if (comm)
+		status = sli_comm_settle(context, comm, status);
+	if (status == SL_OK)
+		status = read(lines, c, reader, d, limits);
+	if (c)
+		freelocale(c);
+	if (open)
+		sli_lines_close(lines);
+	if (status == SL_OK) {
+		*dataset = d;
+	} else {
+		sl_dataset_destroy(d);
+		*dataset = NULL;
+	}
+	return status;
+}
+
 sl_status sli_dataset_read_lines(sl_dataset **dataset, sl_context *context, const char *path,
 								 const sl_read_limits *limits, sl_lines_reader read, void *reader) {
 	sl_lines lines;
-	sl_dataset *d;
-	*dataset = NULL;
-	SL_TRY(sli_dataset_new(&d, context));
 	sl_status status = sli_lines_open(&lines, context, path, limits);
-	if (status == SL_OK) {
-		locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-		status = c ? read(&lines, c, reader, d, limits) : sli_fail_memory(context, 0, "a locale");
-		if (c)
-			freelocale(c);
-		sli_lines_close(&lines);
-	}
-	if (status == SL_OK)
-		*dataset = d;
-	else
-		sl_dataset_destroy(d);
-	return status;
+	return sli_dataset_read_opened(dataset, &lines, status, limits, read, reader, NULL);
 }

@@ -8,6 +8,8 @@
 #ifndef SL_IO_LINES_H
 #define SL_IO_LINES_H
 
+#include <sparselayer/comm.h>
+
 #include "io/dataset.h"
 
 typedef struct sl_line_block {
@@ -26,6 +28,7 @@ typedef struct sl_lines {
 	const char *path;
 	int fd;
 	int64_t size;
+	int64_t before; /* lines of the file before the first block */
 	size_t count, bytes;
 	sl_line_block *blocks; /* count + 1 of them; the last one begins where the file ends */
 } sl_lines;
@@ -35,7 +38,17 @@ typedef struct sl_lines {
 typedef void (*sl_block_task)(void *user, sl_line_block *block, const char *text, const char *end);
 
 sl_status sli_lines_open(sl_lines *lines, sl_context *context, const char *path, const sl_read_limits *limits);
+/* The same of the lines from byte `from` to `to` (-1: the end), where lines begin. */
+sl_status sli_lines_open_range(sl_lines *lines, sl_context *context, const char *path, const sl_read_limits *limits,
+							   int64_t from, int64_t to);
+/* Of the lines that begin in one of so many equal pieces of the file. */
+sl_status sli_lines_open_piece(sl_lines *lines, sl_context *context, const char *path, const sl_read_limits *limits,
+							   int piece, int pieces);
 void sli_lines_close(sl_lines *lines);
+/* After sli_lines_sum(): where the `row`-th of all that `task` counts in counts[which] begins, and how many lines of
+ * the file come before it. */
+sl_status sli_lines_find(sl_lines *lines, sl_block_task task, void *user, int which, int64_t row, int64_t *at,
+						 int64_t *line);
 /* Run a task on every block. The first fault ends it. */
 sl_status sli_lines_run(sl_lines *lines, sl_block_task task, void *user);
 /* The same of blocks [first, end). */
@@ -45,6 +58,10 @@ void sli_lines_sum(sl_lines *lines, int64_t totals[3]);
 /* A data set from a file of lines: `read` fills it, with the locale that numbers are written in. */
 typedef sl_status (*sl_lines_reader)(sl_lines *lines, locale_t c, void *reader, sl_dataset *dataset,
 									 const sl_read_limits *limits);
+/* From lines that `status` says were opened, and which are closed. With `comm` a collective call: `read` is made by all
+ * or by none. */
+sl_status sli_dataset_read_opened(sl_dataset **dataset, sl_lines *lines, sl_status status, const sl_read_limits *limits,
+								  sl_lines_reader read, void *reader, sl_comm *comm);
 sl_status sli_dataset_read_lines(sl_dataset **dataset, sl_context *context, const char *path,
 								 const sl_read_limits *limits, sl_lines_reader read, void *reader);
 /* `at` is where the fault is, in the line that begins at `first`; false. */

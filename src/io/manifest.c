@@ -104,9 +104,12 @@ static sl_status look_back(sl_context *context, sl_comm *comm, const char *path,
 	if (comm->info.rank == 0 && access(path, F_OK) == 0) {
 		status = sli_allocate(context, sizeof *m, "a manifest", (void **)&m);
 		/* What is no manifest is replaced; its tag may be any. */
-		if (status == SL_OK && read_manifest(context, path, m) == SL_OK) {
+		sl_status found = status == SL_OK ? read_manifest(context, path, m) : status;
+		if (found == SL_OK) {
 			old[0] = m->tag;
 			old[1] = m->ranks;
+		} else if (found == SL_ERR_MEMORY || found == SL_ERR_BUDGET) {
+			status = found;
 		}
 		sli_heap_free(sli_heap(context), m, m ? sizeof *m : 0);
 	}

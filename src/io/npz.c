@@ -172,7 +172,7 @@ sl_status sli_npz_index(archive *a, const char *name, const array *x, sl_dtype *
 }
 
 /* Floats go on as they are, other numbers become f64. */
-static sl_status take_values(archive *a, array *x, sl_dtype *dtype) {
+sl_status sli_npz_values(archive *a, array *x, sl_dtype *dtype) {
 	if (x->kind == 'f') {
 		*dtype = x->size == 2 ? SL_F16 : x->size == 4 ? SL_F32 : SL_F64;
 		return SL_OK;
@@ -238,7 +238,7 @@ static sl_status read_parts(archive *a, const sl_read_limits *limits, parts *p) 
 	SL_TRY(sli_check_nonzeros(a->context, a->path, limits, p->data.count));
 	SL_TRY(sli_npz_index(a, first, &p->first, &p->first_dtype));
 	SL_TRY(sli_npz_index(a, second, &p->second, &p->second_dtype));
-	SL_TRY(take_values(a, &p->data, &p->value_dtype));
+	SL_TRY(sli_npz_values(a, &p->data, &p->value_dtype));
 	int64_t lines = strcmp(p->format, "csc") ? p->shape[0] : p->shape[1];
 	if (p->second.count != p->data.count || p->shape[0] < 0 || p->shape[1] < 0 ||
 		(coo ? p->first.count != p->data.count : p->first.count - 1 != lines))

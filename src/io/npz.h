@@ -34,6 +34,8 @@ sl_status sli_npz_end(sl_npz *archive, const char *name, zip_file_t *file);
 sl_status sli_npz_format(sl_npz *archive, char format[4]);
 sl_status sli_npz_shape(sl_npz *archive, int64_t shape[2]);
 sl_status sli_npz_index(sl_npz *archive, const char *name, const sl_npz_array *array, sl_dtype *dtype);
+/* Values that were read: floats stay as they are, other numbers become f64. */
+sl_status sli_npz_values(sl_npz *archive, sl_npz_array *array, sl_dtype *dtype);
 sl_status sli_npz_fail(sl_npz *archive, const char *name, sl_status status, const char *text);
 
 static inline int64_t sli_npz_integer(const sl_npz_array *x, int64_t i) {

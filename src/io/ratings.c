@@ -4,6 +4,7 @@
 #include "core/checked.h"
 #include "io/dataset.h"
 #include "io/lines.h"
+#include "io/share.h"
 #include "sparse/sparse.h"
 
 enum { LINES }; /* what counts[] of a block is */
@@ -11,6 +12,7 @@ enum { LINES }; /* what counts[] of a block is */
 typedef struct triples {
 	int64_t *users, *items;
 	float *ratings;
+	int32_t *rows, *cols;
 	int64_t count, room;
 } triples;
 
@@ -21,6 +23,7 @@ typedef struct reader {
 	bool doubled;   /* "::" */
 	bool heading;   /* the first line is none of ratings */
 	triples t;
+	sl_share *share; /* NULL: the whole file */
 } reader;
 
 static void count_block(void *user, sl_line_block *b, const char *text, const char *end) {
@@ -201,28 +204,37 @@ static sl_status make_matrix(const sl_lines *l, reader *r, sl_dataset *d, int32_
 	return status;
 }
 
-static sl_status read_all(sl_lines *l, locale_t c, void *of, sl_dataset *d, const sl_read_limits *limits) {
-	reader *r = of;
+/* Count the ratings, and take room for them: *memory of *bytes. */
+static sl_status count_all(sl_lines *l, reader *r, const sl_read_limits *limits, void **memory, size_t *bytes) {
 	int64_t totals[3];
-	void *memory = NULL;
-	r->c = c;
 	SL_TRY(look(l, r));
 	SL_TRY(sli_lines_run(l, count_block, r));
 	sli_lines_sum(l, totals);
 	r->t.room = r->t.count = totals[LINES];
 	SL_TRY(sli_check_nonzeros(l->context, l->path, limits, r->t.room));
-	size_t bytes = (size_t)r->t.room * (2 * sizeof(int64_t) + sizeof(float) + 2 * sizeof(int32_t));
-	SL_TRY(sli_allocate(l->context, bytes, "ratings", &memory));
-	r->t.users = memory;
+	*bytes = (size_t)r->t.room * (2 * sizeof(int64_t) + sizeof(float) + 2 * sizeof(int32_t));
+	SL_TRY(sli_allocate(l->context, *bytes, "ratings", memory));
+	r->t.users = *memory;
 	r->t.items = r->t.users + r->t.room;
 	r->t.ratings = (float *)(r->t.items + r->t.room);
-	int32_t *rows = (int32_t *)(r->t.ratings + r->t.room);
-	sl_status status = sli_lines_run(l, read_block, r);
+	r->t.rows = (int32_t *)(r->t.ratings + r->t.room);
+	r->t.cols = r->t.rows + r->t.room;
+	return SL_OK;
+}
+
+static sl_status read_all(sl_lines *l, locale_t c, void *of, sl_dataset *d, const sl_read_limits *limits) {
+	reader *r = of;
+	void *memory = NULL;
+	size_t bytes = 0;
+	r->c = c;
+	sl_status status = count_all(l, r, limits, &memory, &bytes);
+	if (status == SL_OK)
+		status = sli_lines_run(l, read_block, r);
 	if (status == SL_OK) {
 		filter(r);
-		status = make_matrix(l, r, d, rows, rows + r->t.room);
+		status = make_matrix(l, r, d, r->t.rows, r->t.cols);
 	}
-	sli_heap_free(sli_heap(l->context), memory, bytes);
+	sli_heap_free(sli_heap(l->context), memory, memory ? bytes : 0);
 	return status;
 }
 
@@ -230,4 +242,189 @@ sl_status sli_ratings_read(sl_dataset **dataset, sl_context *context, const char
 						   const sl_read_limits *limits) {
 	reader r = {.o = o};
 	return sli_dataset_read_lines(dataset, context, path, limits, read_all, &r);
+}
+
+/* By share. */
+
+/* Number ids by those of all ranks: increasing keys, *count of them, the heap's. Collective. */
+static sl_status number_together(sl_context *context, sl_comm *comm, int64_t *ids, int64_t n, uint64_t **keys,
+								 int64_t *count, int32_t *index) {
+	int64_t stranger;
+	for (int64_t i = 0; i < n; i++)
+		ids[i] = (int64_t)sli_key_of_integer(ids[i]);
+	sl_status status = sli_distinct(context, (const uint64_t *)ids, n, NULL, keys, count, index, &stranger);
+	SL_TRY(sli_share_keys(context, comm, status, keys, count));
+	status = sli_distinct(context, (const uint64_t *)ids, n, *keys, NULL, count, index, &stranger);
+	return sli_comm_settle(context, comm, status);
+}
+
+/* The part that element `at` of `total` is in; the reverse of sl_comm_share(). */
+static int64_t part_of(int64_t total, int64_t parts, int64_t at) {
+	int64_t each = total / parts, more = total % parts, larger = more * (each + 1);
+	return at < larger ? at / (each + 1) : more + (at - larger) / each;
+}
+
+static int64_t owner(const sl_share *share, int64_t row) {
+	return part_of(share->parts, sl_comm_size(share->comm), part_of(share->total, share->parts, row));
+}
+
+/* What goes to a rank, or came from one: how many, then rows, columns and ratings, three words each. */
+typedef struct routes {
+	int32_t *sent, *received;
+	int64_t most, block; /* ratings, and words, of any rank to any other */
+	size_t bytes;        /* of both */
+} routes;
+
+static void pack(const reader *r, routes *w) {
+	int size = sl_comm_size(r->share->comm);
+	int64_t *counts = r->share->comm->board;
+	memset(counts, 0, (size_t)size * sizeof *counts);
+	for (int64_t i = 0; i < r->t.count; i++) {
+		int64_t to = owner(r->share, r->t.rows[i]);
+		int32_t *words = w->sent + to * w->block + 2 + 3 * counts[to]++;
+		words[0] = r->t.rows[i];
+		words[1] = r->t.cols[i];
+		memcpy(&words[2], &r->t.ratings[i], sizeof words[2]);
+	}
+	for (int to = 0; to < size; to++)
+		memcpy(w->sent + to * w->block, &counts[to], sizeof counts[to]);
+}
+
+/* Ratings that came, in the file's order: back into the arrays, which are taken anew where they are too short. */
+static sl_status unpack(sl_context *context, reader *r, const routes *w, void **memory, size_t *bytes) {
+	int size = sl_comm_size(r->share->comm);
+	int64_t total = 0, n, at = 0;
+	for (int from = 0; from < size; from++) {
+		memcpy(&n, w->received + from * w->block, sizeof n);
+		total += n;
+	}
+	sli_heap_free(sli_heap(context), *memory, *bytes);
+	*memory = NULL;
+	*bytes = (size_t)total * (2 * sizeof(int32_t) + sizeof(float));
+	SL_TRY(sli_allocate(context, *bytes, "ratings", memory));
+	r->t = (triples){.rows = *memory, .count = total};
+	r->t.cols = r->t.rows + total;
+	r->t.ratings = (float *)(r->t.cols + total);
+	for (int from = 0; from < size; from++) {
+		const int32_t *words = w->received + from * w->block;
+		memcpy(&n, words, sizeof n);
+		for (words += 2; n > 0; n--, words += 3, at++) {
+			r->t.rows[at] = words[0] - (int32_t)r->share->first;
+			r->t.cols[at] = words[1];
+			memcpy(&r->t.ratings[at], &words[2], sizeof words[2]);
+		}
+	}
+	return SL_OK;
+}
+
+/* Each rating to the rank that has its user's row. Collective. */
+static sl_status route(sl_context *context, reader *r, void **memory, size_t *bytes) {
+	sl_comm *comm = r->share->comm;
+	int size = sl_comm_size(comm);
+	routes w = {.most = 0};
+	memset(comm->board, 0, (size_t)size * sizeof *comm->board);
+	for (int64_t i = 0; i < r->t.count; i++) {
+		int64_t n = ++comm->board[owner(r->share, r->t.rows[i])];
+		w.most = n > w.most ? n : w.most;
+	}
+	SL_TRY(sli_share_max(context, comm, &w.most, 1));
+	w.block = 2 + 3 * w.most;
+	int64_t words;
+	sl_status status = SL_OK;
+	if (!sli_mul(w.block, 2 * (int64_t)size, &words) || !sli_bytes(words, sizeof *w.sent, &w.bytes))
+		status = sli_fail(context, SL_ERR_OVERFLOW, "%lld ratings of one rank for another do not fit in memory",
+						  (long long)w.most);
+	if (status == SL_OK)
+		status = sli_allocate_zeroed(context, w.bytes, "ratings on their way", (void **)&w.sent);
+	status = sli_comm_settle(context, comm, status);
+	if (status == SL_OK) {
+		w.received = w.sent + size * w.block;
+		pack(r, &w);
+		sl_comm_call call = {.kind = SL_CALL_ALL_TO_ALL,
+							 .send = w.sent,
+							 .recv = w.received,
+							 .count = w.block,
+							 .dtype = SL_I32,
+							 .on_host = true};
+		status = sli_comm_call(context, comm, &call, NULL);
+	}
+	if (status == SL_OK)
+		status = sli_comm_settle(context, comm, unpack(context, r, &w, memory, bytes));
+	sli_heap_free(sli_heap(context), w.sent, w.sent ? w.bytes : 0);
+	return status;
+}
+
+/* Rows of the share, and the ids that rows and columns stand for. */
+static sl_status make_share(const sl_lines *l, const reader *r, sl_dataset *d, const uint64_t *users,
+							const uint64_t *items, int64_t item_count, const sl_read_limits *limits) {
+	sl_context *context = l->context;
+	int64_t *col_ids = NULL;
+	SL_TRY(sli_check_nonzeros(context, l->path, limits, r->t.count));
+	SL_TRY(sli_allocate(context, (size_t)r->share->count * sizeof *d->row_ids, "ids", (void **)&d->row_ids));
+	d->samples = r->share->count;
+	for (int64_t i = 0; i < d->samples; i++)
+		d->row_ids[i] = (int64_t)sli_key_of_integer((int64_t)users[r->share->first + i]);
+	SL_TRY(sli_allocate(context, (size_t)item_count * sizeof *col_ids, "ids", (void **)&col_ids));
+	for (int64_t i = 0; i < item_count; i++)
+		col_ids[i] = (int64_t)sli_key_of_integer((int64_t)items[i]);
+	sl_status status = sl_csr_create_coo(
+		&d->inputs, context, d->samples, item_count, r->t.count, r->t.rows, r->t.cols, SL_I32, r->t.ratings, SL_F32,
+		&(sl_build_options){SL_BUILD_DEFAULTS, .duplicates = r->o->duplicates, .dtype = r->o->dtype});
+	if (status == SL_OK)
+		d->col_ids = col_ids;
+	else
+		sli_heap_free(sli_heap(context), col_ids, (size_t)item_count * sizeof *col_ids);
+	return status;
+}
+
+/* Collective from count to matrix, see share.h. */
+static sl_status read_counted(sl_lines *l, reader *r, sl_dataset *d, const sl_read_limits *limits, void **memory,
+							  size_t *bytes) {
+	sl_context *context = l->context;
+	sl_comm *comm = r->share->comm;
+	uint64_t *users = NULL, *items = NULL;
+	int64_t user_count = 0, item_count = 0, lines = 0;
+	for (size_t k = 0; k < l->count; k++)
+		lines += l->blocks[k].lines;
+	SL_TRY(sli_comm_gather(context, comm, &lines, comm->board, 1, SL_I64));
+	for (int q = 0; q < sl_comm_rank(comm); q++)
+		l->before += comm->board[q];
+	SL_TRY(sli_comm_settle(context, comm, sli_lines_run(l, read_block, r)));
+	filter(r);
+	sl_status status = number_together(context, comm, r->t.users, r->t.count, &users, &user_count, r->t.rows);
+	if (status == SL_OK)
+		status = number_together(context, comm, r->t.items, r->t.count, &items, &item_count, r->t.cols);
+	if (status == SL_OK) {
+		sli_share_take(r->share, user_count);
+		status = route(context, r, memory, bytes);
+	}
+	if (status == SL_OK)
+		status = sli_comm_settle(context, comm, make_share(l, r, d, users, items, item_count, limits));
+	sli_heap_free(sli_heap(context), users, users ? (size_t)user_count * sizeof *users : 0);
+	sli_heap_free(sli_heap(context), items, items ? (size_t)item_count * sizeof *items : 0);
+	return status;
+}
+
+static sl_status read_share(sl_lines *l, locale_t c, void *of, sl_dataset *d, const sl_read_limits *limits) {
+	reader *r = of;
+	void *memory = NULL;
+	size_t bytes = 0;
+	r->c = c;
+	sl_status status = count_all(l, r, limits, &memory, &bytes);
+	status = sli_comm_settle(l->context, r->share->comm, status);
+	if (status == SL_OK)
+		status = sli_comm_agree(l->context, r->share->comm, "the size of the file", (uint64_t)l->size);
+	if (status == SL_OK)
+		status = read_counted(l, r, d, limits, &memory, &bytes);
+	sli_heap_free(sli_heap(l->context), memory, memory ? bytes : 0);
+	return status;
+}
+
+sl_status sli_ratings_read_share(sl_dataset **dataset, sl_context *context, const char *path,
+								 const sl_ratings_options *o, const sl_read_limits *limits, sl_share *share) {
+	reader r = {.o = o, .share = share};
+	sl_lines lines;
+	sl_status status =
+		sli_lines_open_piece(&lines, context, path, limits, sl_comm_rank(share->comm), sl_comm_size(share->comm));
+	return sli_dataset_read_opened(dataset, &lines, status, limits, read_share, &r, share->comm);
 }

@@ -4,7 +4,7 @@
 #define SL_IO_SVMLIGHT_H
 
 #include "io/dataset.h"
-#include "io/lines.h"
+#include "io/share.h"
 
 /* What counts[] and kept[] of a block are; its flag: whether a row has a qid. */
 enum { ROWS, ENTRIES, LABELS };
@@ -22,7 +22,11 @@ typedef struct sl_svmlight_reader {
 	double *numbers;
 	int64_t *groups;
 	int64_t entries, label_entries;
+	int64_t lowest, highest, largest_label; /* of all that was read; -1: none (lowest: INT64_MAX) */
 	bool has_groups;
+	sl_share *share; /* NULL: the whole file */
+	int64_t before;  /* of a share: lines before it */
+	bool told;       /* a failure that all ranks know of */
 } sl_svmlight_reader;
 
 /* gzip is not read. */

@@ -22,6 +22,10 @@ sl_status sli_layer_forward_sparse(sl_context *context, const sl_layer *layer, c
 								   sl_saved *saved);
 sl_status sli_layer_backward_sparse(sl_context *context, sl_layer *layer, sl_saved *saved, const sl_dense *dy,
 									sl_write write);
+/* Make room in a layer's row-sparse gradient for these rows, and list them; values are left to the caller. `starts` has
+ * one more. */
+sl_status sli_layer_set_rows(sl_context *context, sl_layer *layer, int64_t count, const int32_t *columns,
+							 const int64_t *starts);
 void sli_layer_describe_input(sl_context *context, const sl_layer *layer, int64_t batch, sl_op_desc *desc);
 sl_status sli_layer_backward(sl_context *context, sl_layer *layer, sl_saved *saved, const sl_dense *dy, sl_dense *dx,
 							 sl_write write);

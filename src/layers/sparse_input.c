@@ -271,13 +271,19 @@ static sl_status add_rows(sl_context *context, sl_layer *layer, sl_sparse_groups
 	return SL_OK;
 }
 
-static sl_status new_rows(sl_context *context, sl_layer *layer, const sl_sparse_groups *g) {
+sl_status sli_layer_set_rows(sl_context *context, sl_layer *layer, int64_t count, const int32_t *columns,
+							 const int64_t *starts) {
 	layer->rows.count = 0;
-	SL_TRY(room_for_rows(context, &layer->rows, &layer->gradient, g->count, g->row_starts[g->count], layer->dtype));
-	memcpy(layer->rows.columns.data, g->columns, (size_t)g->count * sizeof *g->columns);
-	memcpy(layer->rows.starts.data, g->row_starts, (size_t)(g->count + 1) * sizeof *g->row_starts);
-	layer->rows.count = g->count;
+	SL_TRY(room_for_rows(context, &layer->rows, &layer->gradient, count, starts[count], layer->dtype));
+	if (count)
+		memcpy(layer->rows.columns.data, columns, (size_t)count * sizeof *columns);
+	memcpy(layer->rows.starts.data, starts, (size_t)(count + 1) * sizeof *starts);
+	layer->rows.count = count;
 	return SL_OK;
+}
+
+static sl_status new_rows(sl_context *context, sl_layer *layer, const sl_sparse_groups *g) {
+	return sli_layer_set_rows(context, layer, g->count, g->columns, g->row_starts);
 }
 
 static sl_status parameter_gradients(sl_context *context, sl_layer *layer, const sl_dense *dz, sl_sparse_groups *g,

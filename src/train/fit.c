@@ -4,6 +4,8 @@
 
 #include <math.h>
 
+#include <sparselayer/share.h>
+
 #include "core/checked.h"
 #include "core/profile.h"
 #include "layers/divided.h"
@@ -79,7 +81,9 @@ typedef struct pass {
 	int64_t batch, count;
 	int64_t most;          /* rows that go through the model at once */
 	sl_parallel *parallel; /* NULL: this process alone */
-	int64_t *order;        /* count, or NULL */
+	int64_t *order;        /* count, or NULL; with a share the own ones, part by part */
+	const sl_share *share; /* of the samples, of which `count` are everybody's; NULL: all are here */
+	int64_t *chosen;       /* with a share: rows of a batch, `most` of them */
 	int32_t *labels;       /* batch, or NULL */
 	char *targets;         /* batch rows, or NULL */
 	int64_t *ranges;       /* where a batch's rows of sparse inputs and targets begin and end, batch each; or NULL */
@@ -87,13 +91,14 @@ typedef struct pass {
 	int64_t read_before, written_before; /* by streamed layers, when the epoch or pass began */
 	const double *class_weights;
 	sl_sparse weighted; /* with class weights: a batch's labels as targets of one entry, the weight; its own arrays */
-	size_t start_bytes, weight_bytes, range_bytes, order_bytes, label_bytes, target_bytes, row_bytes;
+	size_t chosen_bytes, start_bytes, weight_bytes, range_bytes, order_bytes, label_bytes, target_bytes, row_bytes;
 } pass;
 
 static void close_pass(pass *p) {
 	sl_heap *heap = sli_heap(p->context);
 	sli_feed_close(&p->feed);
 	sli_heap_free(heap, p->order, p->order_bytes);
+	sli_heap_free(heap, p->chosen, p->chosen_bytes);
 	sli_heap_free(heap, p->labels, p->label_bytes);
 	sli_heap_free(heap, p->targets, p->target_bytes);
 	sli_heap_free(heap, p->ranges, p->range_bytes);
@@ -164,13 +169,20 @@ static sl_status open_feed(pass *p) {
 
 static sl_status open_pass(pass *p, bool shuffled) {
 	p->most = p->most ? p->most : p->batch;
-	p->count = sli_sample_count(p->samples);
+	int64_t here = sli_sample_count(p->samples);
+	p->share = p->samples->share;
+	p->count = p->share ? p->share->total : here;
 	p->range_bytes = (size_t)p->batch * 4 * sizeof *p->ranges;
-	p->order_bytes = shuffled ? (size_t)p->count * sizeof *p->order : 0;
+	p->order_bytes = shuffled || p->share ? (size_t)here * sizeof *p->order : 0;
+	p->chosen_bytes = p->share ? (size_t)p->most * sizeof *p->chosen : 0;
 	p->label_bytes = (size_t)p->batch * sizeof *p->labels;
 	sl_status status = SL_OK;
-	if (shuffled)
+	if (shuffled || p->share)
 		status = sli_allocate(p->context, p->order_bytes, "the order of samples", (void **)&p->order);
+	if (status == SL_OK && p->share)
+		status = sli_allocate(p->context, p->chosen_bytes, "a batch's samples", (void **)&p->chosen);
+	for (int64_t i = 0; status == SL_OK && p->order && i < here; i++)
+		p->order[i] = i;
 	if (status == SL_OK && p->samples->labels)
 		status = sli_allocate(p->context, p->label_bytes, "a batch's labels", (void **)&p->labels);
 	if (status == SL_OK && p->samples->targets) {
@@ -237,10 +249,10 @@ static sl_status send_targets(pass *p, const sl_targets *targets, int64_t batch,
 	return sli_feed_end(feed);
 }
 
-/* Forward and loss of samples [first, first + batch) in the pass's order. */
-static sl_status run_batch(pass *p, int64_t first, int64_t batch, bool training, sl_loss_sums *sums) {
+/* Forward and loss of samples order[0..batch), or from `first` on where order is NULL. */
+static sl_status run_rows(pass *p, const int64_t *order, int64_t first, int64_t batch, bool training,
+						  sl_loss_sums *sums) {
 	const sl_samples *s = p->samples;
-	const int64_t *order = p->order ? p->order + first : NULL;
 	sl_dense dense = {0};
 	for (int64_t i = 0; i < batch; i++) {
 		int64_t at = order ? order[i] : first + i;
@@ -277,6 +289,11 @@ static sl_status run_batch(pass *p, int64_t first, int64_t batch, bool training,
 	}
 	SL_TRY(sli_model_run(p->context, p->model, batch, mode));
 	return sli_model_loss(p->context, p->model, p->loss, batch, &targets, training, sums);
+}
+
+/* The same of samples [first, first + batch) in the pass's order. */
+static sl_status run_batch(pass *p, int64_t first, int64_t batch, bool training, sl_loss_sums *sums) {
+	return run_rows(p, p->order ? p->order + first : NULL, first, batch, training, sums);
 }
 
 static double mean_loss_of(const sl_loss_sums *sums) {
@@ -345,8 +362,18 @@ typedef struct part_of {
 	int64_t from;
 } part_of;
 
+/* A leaf's rows of a batch whose samples each rank has its share of. */
+static sl_status run_share(pass *p, int64_t from, int64_t count, sl_loss_sums *sums) {
+	int64_t part, parts;
+	sli_parallel_parts(p->parallel, p->parallel->tree.first + p->parallel->part, &part, &parts);
+	sli_share_batch(p->share, part, parts, from, p->parallel->total, p->order, p->chosen);
+	return run_rows(p, p->chosen, 0, count, true, sums);
+}
+
 static sl_status run_part(void *self, int64_t first, int64_t count, sl_loss_sums *sums) {
 	const part_of *part = self;
+	if (part->p->share)
+		return run_share(part->p, part->from, count, sums);
 	return run_batch(part->p, part->from + first, count, true, sums);
 }
 
@@ -378,7 +405,9 @@ static sl_status train_epoch(pass *p, sl_optimizer *optimizer, const sl_fit_opti
 	const bool together = p->parallel || p->model->divided;
 	moved(p->model, &p->read_before, &p->written_before);
 	bool stop = false, wish = false; /* with ranks: this one's alone, until all have heard of it */
-	if (p->order)
+	if (p->share && !o->keep_order)
+		sli_shuffle_share(sli_seed(p->context), 0, epoch, p->share, p->order);
+	else if (p->order && !p->share)
 		shuffle(p->context, p->order, p->count, epoch);
 	for (int64_t first = epoch == o->first_epoch ? o->first_sample : 0; first < p->count; first += p->batch) {
 		int64_t batch = p->count - first < p->batch ? p->count - first : p->batch;
@@ -432,13 +461,44 @@ static sl_status evaluate_batches(pass *p, double *figures, sl_loss_sums *sums) 
 	return SL_OK;
 }
 
+/* Of samples by share: each part's batches, by the rank that has it. */
+static sl_status evaluate_share(pass *p, double *figures) {
+	const sl_share *share = p->share;
+	double began = sli_seconds();
+	int64_t index = 0, first, count, done = 0;
+	for (int64_t part = 0; part < share->parts; part++, index += sli_ceil_div(count, p->batch)) {
+		sl_comm_share(share->total, (int)part, (int)share->parts, &first, &count);
+		if (first < share->first || first >= share->first + share->count)
+			continue;
+		for (int64_t at = 0, k = index; at < count; at += p->batch, k++) {
+			int64_t n = count - at < p->batch ? count - at : p->batch;
+			sl_loss_sums one = {.bad_row = -1};
+			SL_TRY(run_rows(p, NULL, first - share->first + at, n, false, &one));
+			memcpy(figures + 4 * k, (double[]){one.loss, (double)one.rows, (double)one.correct, (double)one.counted},
+				   4 * sizeof *figures);
+			if (!report(p, "evaluate", done += n, -1, 0, &one, began))
+				return sli_fail(p->context, SL_ERR_CANCELLED, "cancelled while evaluating");
+		}
+	}
+	return SL_OK;
+}
+
+static int64_t batches_of(const pass *p) {
+	int64_t batches = 0, first, count;
+	for (int64_t part = 0; p->share && part < p->share->parts; part++) {
+		sl_comm_share(p->share->total, (int)part, (int)p->share->parts, &first, &count);
+		batches += sli_ceil_div(count, p->batch);
+	}
+	return p->share ? batches : sli_ceil_div(p->count, p->batch);
+}
+
 static sl_status evaluate_by_ranks(pass *p, sl_loss_sums *sums) {
-	int64_t batches = sli_ceil_div(p->count, p->batch);
+	int64_t batches = batches_of(p);
 	size_t bytes = (size_t)batches * 4 * sizeof(double);
 	void *memory = NULL;
 	sl_status status = sli_allocate_zeroed(p->context, bytes, "figures of batches", &memory);
 	if (status == SL_OK)
-		status = evaluate_batches(p, memory, sums);
+		status = p->share ? evaluate_share(p, memory) : evaluate_batches(p, memory, sums);
 	status = sli_comm_settle(p->context, p->parallel->comm, status);
 	if (status == SL_OK)
 		status = sli_comm_sum(p->context, p->parallel->comm, memory, 4 * batches, SL_F64, NULL);
@@ -498,11 +558,15 @@ sl_status sli_model_fit(sl_context *context, sl_model *model, sl_optimizer *opti
 			  .loss = o->loss,
 			  .batch = o->batch,
 			  .class_weights = o->class_weights};
-	int64_t count = sli_sample_count(samples);
+	int64_t count = samples->share ? samples->share->total : sli_sample_count(samples);
 	if (p.batch > count && count)
 		p.batch = count;
 	p.parallel = o->parallel;
-	p.most = p.parallel ? sli_ceil_div(p.batch, p.parallel->tree.leaves) : p.batch;
+	if (p.parallel)
+		p.parallel->parts = samples->share              ? samples->share->parts
+							: p.parallel->options.parts ? p.parallel->options.parts
+														: p.parallel->tree.leaves;
+	p.most = p.parallel ? sli_parallel_most_rows(p.parallel, p.batch) : p.batch;
 	SL_TRY(sli_model_prepare(context, model, p.most, SL_MODE_TRAINING));
 	SL_TRY(open_pass(&p, !o->keep_order));
 	sl_early early;

@@ -16,7 +16,7 @@ typedef struct slot {
 	int64_t *rows, *begins, *ends, *target_begins, *target_ends;
 	int32_t *labels;
 	float *weights; /* of the labels */
-	int64_t epoch, first, count;
+	int64_t epoch, first, count, total;
 } slot;
 
 struct sl_loader {
@@ -25,7 +25,10 @@ struct sl_loader {
 	sl_sparse inputs, targets;
 	bool has_targets, keep_order, drop_last;
 	const int32_t *all_labels;
-	int64_t batch, samples, classes;
+	int64_t batch, samples, classes; /* samples: those that are here */
+	int64_t total;                   /* and those of all ranks */
+	bool shared;
+	sl_share share;
 	int64_t *subset, *order;
 	double *class_weights; /* or NULL */
 	int64_t ordered_epoch; /* whose order `order` is; -1: none */
@@ -47,7 +50,7 @@ struct sl_loader {
 };
 
 static void next_place(sl_loader *l) {
-	int64_t left = l->samples - l->first;
+	int64_t left = l->total - l->first;
 	/* The end of an epoch is a batch of none. */
 	if (left <= 0 || (l->drop_last && left < l->batch)) {
 		l->epoch++;
@@ -62,7 +65,9 @@ static void make_order(sl_loader *l, int64_t epoch) {
 		return;
 	for (int64_t i = 0; i < l->samples; i++)
 		l->order[i] = i;
-	if (!l->keep_order)
+	if (!l->keep_order && l->shared)
+		sli_shuffle_share(l->seed, l->stream, epoch, &l->share, l->order);
+	else if (!l->keep_order)
 		sli_shuffle(l->seed, l->stream, epoch, l->order, l->samples);
 	for (int64_t i = 0; l->subset && i < l->samples; i++)
 		l->order[i] = l->subset[l->order[i]];
@@ -74,18 +79,31 @@ static void row_range(const sl_sparse *v, int64_t row, int64_t *begin, int64_t *
 	*end = v->ends ? sli_index(v->ends, v->offset_dtype, row) : sli_index(v->offsets, v->offset_dtype, row + 1);
 }
 
+/* The rows of the next batch that are here. */
+static void choose_rows(sl_loader *l, slot *s) {
+	int64_t part, parts;
+	make_order(l, l->epoch);
+	if (!l->shared) {
+		s->count = s->total;
+		memcpy(s->rows, l->order + l->first, (size_t)s->count * sizeof *s->rows);
+		return;
+	}
+	sl_comm_share(l->share.parts, sl_comm_rank(l->share.comm), sl_comm_size(l->share.comm), &part, &parts);
+	s->count = sli_share_batch(&l->share, part, parts, l->first, s->total, l->order, s->rows);
+}
+
 static void fill(sl_loader *l, slot *s) {
-	int64_t left = l->samples - l->first;
+	int64_t left = l->total - l->first;
 	s->epoch = l->epoch;
 	s->first = l->first;
-	s->count = left < l->batch ? left : l->batch;
-	if (l->drop_last && s->count < l->batch)
-		s->count = 0;
-	if (s->count)
-		make_order(l, l->epoch);
+	s->count = 0;
+	s->total = left < l->batch ? left : l->batch;
+	if (l->drop_last && s->total < l->batch)
+		s->total = 0;
+	if (s->total)
+		choose_rows(l, s);
 	for (int64_t i = 0; i < s->count; i++) {
-		int64_t row = l->order[l->first + i];
-		s->rows[i] = row;
+		int64_t row = s->rows[i];
 		row_range(&l->inputs, row, &s->begins[i], &s->ends[i]);
 		if (l->all_labels)
 			s->labels[i] = l->all_labels[row];
@@ -205,6 +223,7 @@ void sli_loader_next(sl_loader *l, sl_batch *batch) {
 						.epoch = s->epoch,
 						.first = s->first,
 						.count = s->count,
+						.total = s->total,
 						.rows = s->rows,
 						.labels = l->all_labels ? s->labels : NULL};
 	batch->inputs = chosen(&l->inputs, s, s->begins, s->ends);
@@ -221,8 +240,8 @@ void sli_loader_next(sl_loader *l, sl_batch *batch) {
 									 .index_dtype = SL_I32,
 									 .values = s->weights,
 									 .dtype = SL_F32};
-	l->served_epoch = s->count ? s->epoch : s->epoch + 1;
-	l->served_first = s->count ? s->first + s->count : 0;
+	l->served_epoch = s->total ? s->epoch : s->epoch + 1;
+	l->served_first = s->total ? s->first + s->total : 0;
 }
 
 void sli_loader_seek(sl_loader *l, int64_t epoch, int64_t first) {
@@ -243,7 +262,7 @@ int64_t sli_loader_batch(const sl_loader *l) {
 }
 
 int64_t sli_loader_samples(const sl_loader *l) {
-	return l->samples;
+	return l->total;
 }
 
 /* The arrays of each slot, one behind the other. */
@@ -300,8 +319,12 @@ sl_status sli_loader_create(sl_loader **result, sl_context *context, const sl_sp
 	l->drop_last = o->drop_last;
 	l->all_labels = o->labels;
 	l->samples = o->subset ? o->subset_count : inputs->rows;
+	l->shared = o->share != NULL;
+	if (o->share)
+		l->share = *o->share;
+	l->total = o->share ? o->share->total : l->samples;
 	/* A smaller batch holds all; dropped as well where only whole batches are wanted. */
-	l->batch = o->batch < l->samples || o->drop_last ? o->batch : l->samples > 0 ? l->samples : 1;
+	l->batch = o->batch < l->total || o->drop_last ? o->batch : l->total > 0 ? l->total : 1;
 	l->classes = o->class_weights ? o->classes : 0;
 	l->ordered_epoch = -1;
 	l->slot_count = (size_t)o->prefetch + 1;

@@ -20,6 +20,31 @@ void sli_shuffle(uint64_t seed, uint64_t stream, int64_t epoch, int64_t *order, 
 	shuffle(&rng, order, count);
 }
 
+void sli_shuffle_share(uint64_t seed, uint64_t stream, int64_t epoch, const sl_share *share, int64_t *order) {
+	int64_t first, count;
+	for (int64_t part = 0; part < share->parts; part++) {
+		sl_comm_share(share->total, (int)part, (int)share->parts, &first, &count);
+		int64_t at = first - share->first;
+		if (at < 0 || at >= share->count)
+			continue;
+		for (int64_t i = 0; i < count; i++)
+			order[at + i] = at + i;
+		sli_shuffle(seed, stream + ((uint64_t)(part + 1) << 32), epoch, order + at, count);
+	}
+}
+
+int64_t sli_share_batch(const sl_share *share, int64_t part, int64_t parts, int64_t from, int64_t total,
+						const int64_t *order, int64_t *rows) {
+	int64_t n = 0, first, all, before, count;
+	for (int64_t end = part + parts; part < end; part++, n += count) {
+		sl_comm_share(share->total, (int)part, (int)share->parts, &first, &all);
+		sl_comm_share(total, (int)part, (int)share->parts, &before, &count);
+		if (count)
+			memcpy(rows + n, order + (first - share->first) + from / share->parts, (size_t)count * sizeof *rows);
+	}
+	return n;
+}
+
 static int compare(const void *a, const void *b) {
 	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
 	return (x > y) - (x < y);

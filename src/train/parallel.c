@@ -127,7 +127,7 @@ sl_status sli_divided_verify(sl_context *context, const sl_model *model, const s
 static sl_status agree_on_all(sl_context *context, sl_parallel *p) {
 	uint64_t shapes = (uint64_t)p->model->count;
 	const double options[] = {(double)p->options.bucket_bytes, (double)p->options.shards, p->options.shard_state,
-							  sli_deterministic(context)};
+							  sli_deterministic(context), (double)p->options.parts};
 	for (int i = 0; i < p->model->count; i++)
 		shapes = hash_shape(p->model->layers[i], shapes);
 	SL_TRY(sli_comm_agree(context, p->comm, "the shapes and dtypes of the layers", shapes));
@@ -150,7 +150,33 @@ sl_status sli_parallel_resolve(sl_context *context, const sl_comm *comm, sl_para
 		return sli_fail(context, SL_ERR_ARGUMENT,
 						"%d ranks are more than the %lld shards that each batch is divided into: raise shards", size,
 						(long long)o->shards);
+	if (o->parts < 0 || o->parts > 1 << 20 || (o->parts && o->parts < size) ||
+		(o->parts && o->shards && o->parts != o->shards))
+		return sli_fail(
+			context, SL_ERR_ARGUMENT,
+			"parts is %lld; at least as many as the %d ranks are needed, and as many as shards (%lld) where "
+			"there are some",
+			(long long)o->parts, size, (long long)o->shards);
 	return SL_OK;
+}
+
+void sli_parallel_parts(const sl_parallel *p, int64_t leaf, int64_t *first, int64_t *count) {
+	sl_comm_share(p->parts, (int)leaf, (int)p->tree.leaves, first, count);
+}
+
+void sli_parallel_rows(const sl_parallel *p, int64_t leaf, int64_t total, int64_t *first, int64_t *count) {
+	int64_t part, parts, last, more;
+	sli_parallel_parts(p, leaf, &part, &parts);
+	sl_comm_share(total, (int)part, (int)p->parts, first, &more);
+	sl_comm_share(total, (int)(part + parts - 1), (int)p->parts, &last, &more);
+	*count = last + more - *first;
+}
+
+int64_t sli_parallel_most_rows(const sl_parallel *p, int64_t total) {
+	/* The first leaf has the most parts, and the first parts the most rows. */
+	int64_t first, count;
+	sli_parallel_rows(p, 0, total, &first, &count);
+	return count;
 }
 
 void sl_parallel_destroy(sl_parallel *p) {
@@ -158,6 +184,7 @@ void sl_parallel_destroy(sl_parallel *p) {
 		return;
 	sl_heap *heap = p->heap;
 	sli_parallel_forget(p);
+	sli_rows_close(p);
 	sli_shard_drop(p);
 	for (int i = 0; p->nodes && i < p->depth; i++)
 		sli_heap_free(heap, p->nodes[i], p->node_bytes);
@@ -195,8 +222,11 @@ sl_status sli_parallel_open(sl_parallel **result, sl_context *context, sl_comm *
 					   .fixed = options->shards > 0,
 					   .dtype = model->layers[0]->dtype};
 	sli_tree_init(&p->tree, p->fixed ? options->shards : comm->info.size, comm->info.rank, comm->info.size);
+	p->parts = options->parts ? options->parts : p->tree.leaves;
 	p->depth = sli_tree_depth(&p->tree);
 	sl_status status = make_arrays(context, p);
+	if (status == SL_OK)
+		status = sli_rows_open(context, p);
 	for (int i = 0; i < model->count && status == SL_OK; i++)
 		status = sli_layer_make_gradients(context, model->layers[i]);
 	/* Who has failed so far tells the others, who would wait. */
@@ -215,8 +245,9 @@ sl_status sli_parallel_open(sl_parallel **result, sl_context *context, sl_comm *
 	return SL_OK;
 }
 
+/* On the wire; row-sparse gradients are not. */
 static int64_t layer_elements(const sl_layer *layer) {
-	return weight_count(layer) + (layer->has_bias ? layer->out_features : 0);
+	return (layer->sparse_inputs ? 0 : weight_count(layer)) + (layer->has_bias ? layer->out_features : 0);
 }
 
 /* Cut the wire into buckets; returns the bytes that their sums need. */
@@ -342,7 +373,7 @@ static sl_status run_parts(sl_context *context, sl_parallel *p, sl_part_runner r
 	memset(p->board, 0, p->board_bytes);
 	p->height = p->sent = 0;
 	for (p->part = 0; p->part < p->tree.count; p->part++) {
-		sl_comm_share(p->total, (int)(p->tree.first + p->part), (int)p->tree.leaves, &first, &count);
+		sli_parallel_rows(p, p->tree.first + p->part, p->total, &first, &count);
 		p->factor = (double)count / (double)p->total;
 		p->last = p->part == p->tree.count - 1;
 		if (status == SL_OK)

@@ -28,6 +28,28 @@ typedef struct sl_kept {
 	size_t bytes;
 } sl_kept;
 
+/* Rows of W that increase, where the values of each begin, and those. */
+typedef struct sl_rows {
+	int64_t count;
+	int32_t *columns;
+	int64_t *starts;
+	void *values;
+	size_t column_bytes, start_bytes, value_bytes; /* of memory that is there */
+} sl_rows;
+
+/* The gradient of a layer of sparse inputs, see rows.c. */
+typedef struct sl_row_sums {
+	sl_rows *leaves;       /* of each own part */
+	sl_rows held, all;     /* that the sum is added to; whose rows any rank has, without values */
+	int64_t elements;      /* of all */
+	void **nodes, *room;   /* values of `all` for each node on the stack of the tree; what their sum needs */
+	int64_t most_elements; /* that these have room for */
+	size_t node_bytes, room_bytes;
+	int32_t *own[2], *lists[2]; /* the own parts' rows, and all ranks', as they are merged */
+	size_t own_bytes[2], list_bytes[2];
+	int64_t most_width; /* of a rank's list, that there is room for */
+} sl_row_sums;
+
 struct sl_parallel {
 	sl_heap *heap; /* owns this struct and the arrays; retained */
 	sl_comm *comm;
@@ -37,6 +59,7 @@ struct sl_parallel {
 	sl_parallel_options options; /* defaults filled in */
 	bool fixed;                  /* sums by the tree */
 	sl_tree tree;                /* where they are not: one part a rank */
+	int64_t parts;               /* of the samples, and so of a batch: a leaf of the tree has consecutive ones */
 	sl_dtype dtype;
 	/* The wire: gradients of all parameters in one array, the last layer's first, as backward brings them. One for each
 	 * node that is on the stack of the tree. */
@@ -56,6 +79,7 @@ struct sl_parallel {
 	/* Sharded state: this rank's parts of all buckets, one array a moment. */
 	char *state[SL_MAX_STATES];
 	size_t state_bytes;
+	sl_row_sums *rows; /* NULL: the first layer takes dense inputs */
 	/* Growth by gradient. */
 	sl_kept *kept;
 	int kept_count, kept_capacity;
@@ -65,6 +89,13 @@ struct sl_parallel {
 	bool last; /* of the own parts: buckets are sent as they fill */
 	double began, ended, waited;
 };
+
+/* The rows of a batch of `total` that a leaf of the tree has. */
+void sli_parallel_rows(const sl_parallel *p, int64_t leaf, int64_t total, int64_t *first, int64_t *count);
+/* The parts that it has. */
+void sli_parallel_parts(const sl_parallel *p, int64_t leaf, int64_t *first, int64_t *count);
+/* The most rows that a leaf has of a batch. */
+int64_t sli_parallel_most_rows(const sl_parallel *p, int64_t total);
 
 /* Forward and loss of rows [first, first + count) of the global batch; its gradient is left for backward. */
 typedef sl_status (*sl_part_runner)(void *self, int64_t first, int64_t count, sl_loss_sums *sums);
@@ -82,6 +113,14 @@ sl_status sli_parallel_batch(sl_context *context, sl_parallel *p, int64_t total,
 sl_status sli_parallel_step(sl_context *context, sl_parallel *p, sl_sparsity_edit *edit);
 /* What a divided model's ranks must have alike. */
 sl_status sli_divided_verify(sl_context *context, const sl_model *model, const sl_optimizer *optimizer);
+
+/* rows.c: the first layer's weights where it takes sparse inputs. Keep the gradient of the part that is under way; keep
+ * that which the batch's is added to; sum up. */
+sl_status sli_rows_open(sl_context *context, sl_parallel *p);
+void sli_rows_close(sl_parallel *p);
+sl_status sli_rows_keep(sl_context *context, sl_parallel *p);
+sl_status sli_rows_hold(sl_context *context, sl_parallel *p);
+sl_status sli_rows_sum(sl_context *context, sl_parallel *p, sl_write write);
 
 /* sum.c */
 sl_status sli_parallel_pack(void *p, sl_context *context, int layer);

@@ -58,6 +58,8 @@ sl_status sli_parallel_pack(void *self, sl_context *context, int index) {
 	} else {
 		memset(at(p, top, start), 0, (size_t)count * sl_dtype_size(p->dtype));
 	}
+	if (p->rows && !index)
+		SL_TRY(sli_rows_keep(context, p));
 	for (int m = 0; m < merges; m++)
 		sli_add_vectors(context, at(p, top - m - 1, start), at(p, top - m, start), count, p->dtype);
 	return p->last ? sli_parallel_begin_sums(context, p, start + count) : SL_OK;
@@ -121,7 +123,7 @@ sl_status sli_parallel_hold(sl_context *context, sl_parallel *p) {
 		move(context, p, to, layer->gradient.data, count - bias, 1, false);
 		move(context, p, to + (size_t)(count - bias) * size, layer->bias_gradient.data, bias, 1, false);
 	}
-	return SL_OK;
+	return p->rows ? sli_rows_hold(context, p) : SL_OK;
 }
 
 sl_status sli_parallel_end_sums(sl_context *context, sl_parallel *p, sl_write write) {
@@ -138,6 +140,8 @@ sl_status sli_parallel_end_sums(sl_context *context, sl_parallel *p, sl_write wr
 	}
 	for (int i = 0; p->fixed && !p->options.shard_state && i < p->bucket_count; i++)
 		SL_TRY(sli_tree_end(context, p->comm, &p->tree, &p->buckets[i].sum));
+	if (p->rows)
+		SL_TRY(sli_rows_sum(context, p, write));
 	p->ended = sli_seconds();
 	p->waited = p->ended - began;
 	if (p->options.shard_state)

@@ -988,6 +988,138 @@ static long try_all(things *t, const char *name, call run, bool of_malloc, bool 
 	sl_test_fail(__FILE__, __LINE__, "%s never ends allocating", name);
 }
 
+/* Files by share, each with a communicator of its own. */
+typedef sl_status (*share_reader)(things *t, sl_share *share, void **made);
+static sl_status by_share(things *t, void **left, share_reader read, void (*destroy)(void *)) {
+	sl_comm *comm = NULL;
+	void *made = NULL;
+	*left = NULL;
+	SL_TRY(sl_comm_create(&comm, t->context, &(sl_comm_options){SL_COMM_DEFAULTS, .kind = SL_COMM_SELF}));
+	sl_share share = {SL_SHARE_DEFAULTS, .comm = comm, .parts = 3};
+	sl_status status = read(t, &share, &made);
+	*left = status == SL_OK ? NULL : made;
+	destroy(made);
+	sl_comm_destroy(comm);
+	return status;
+}
+static void drop_set(void *set) {
+	sl_dataset_destroy(set);
+}
+static void drop_csr(void *matrix) {
+	sl_csr_destroy(matrix);
+}
+#define BY_SHARE(name, destroy, ...)                                                                                   \
+	static sl_status name##_shared(things *t, sl_share *share, void **made) {                                          \
+		return __VA_ARGS__;                                                                                            \
+	}                                                                                                                  \
+	static sl_status share_##name(things *t, void **left) {                                                            \
+		return by_share(t, left, name##_shared, destroy);                                                              \
+	}
+BY_SHARE(svmlight, drop_set,
+		 sl_dataset_read_svmlight_share((sl_dataset **)made, t->context, path("m.svm"), NULL, NULL, share))
+BY_SHARE(sets, drop_set,
+		 sl_dataset_read_svmlight_share((sl_dataset **)made, t->context, path("sets.svm"),
+										&(sl_svmlight_options){SL_SVMLIGHT_DEFAULTS, .labels = SL_LABELS_SETS}, NULL,
+										share))
+BY_SHARE(ratings, drop_set,
+		 sl_dataset_read_ratings_share((sl_dataset **)made, t->context, path("u.data"), NULL, NULL, share))
+BY_SHARE(pictures, drop_set, sl_dataset_read_mnist_share((sl_dataset **)made, t->context, folder, false, share))
+BY_SHARE(safetensors, drop_csr,
+		 sl_csr_read_share((sl_csr **)made, t->context, path("m.safetensors"), SL_FORMAT_AUTO, NULL, share))
+BY_SHARE(npz, drop_csr, sl_csr_read_share((sl_csr **)made, t->context, path("m.npz"), SL_FORMAT_AUTO, NULL, share))
+BY_SHARE(idx, drop_csr,
+		 sl_csr_read_share((sl_csr **)made, t->context, path("t10k-images-idx3-ubyte"), SL_FORMAT_AUTO, NULL, share))
+
+/* Ranks on sparse inputs: sums of rows that are added to, and samples by share. */
+static sl_status parallel_sparse(things *t, void **left) {
+	sl_comm *comm = NULL;
+	sl_model *model = NULL;
+	sl_layer *layer = NULL;
+	sl_optimizer *optimizer = NULL;
+	sl_parallel *parallel = NULL;
+	sl_sparse rows = sl_sparse_from_csr(t->csr);
+	sl_linear_options o = {SL_LINEAR_DEFAULTS, .in_features = SIDE, .out_features = SIDE,
+						   .density = 0.4,     .bias = true,        .sparse_inputs = true};
+	*left = NULL;
+	SL_TRY(sl_comm_create(&comm, t->context, &(sl_comm_options){SL_COMM_DEFAULTS, .kind = SL_COMM_SELF}));
+	sl_share share = {SL_SHARE_DEFAULTS, .comm = comm, .parts = 3, .total = SIDE, .count = SIDE};
+	sl_samples samples = {SL_SAMPLES_DEFAULTS, .sparse_inputs = &rows, .labels = label_data, .share = &share};
+	sl_status status = sl_model_create(&model, t->context);
+	if (status == SL_OK)
+		status = sl_linear_create(&layer, t->context, &o);
+	if (status == SL_OK && (status = sl_model_add(t->context, model, layer)) != SL_OK)
+		sl_layer_destroy(layer);
+	if (status == SL_OK)
+		status = make_optimizer(t->context, model, &optimizer);
+	if (status == SL_OK)
+		status = sl_parallel_create(&parallel, t->context, comm, model, optimizer,
+									&(sl_parallel_options){SL_PARALLEL_DEFAULTS, .shards = 3});
+	if (status == SL_OK)
+		status = sl_model_fit(t->context, model, optimizer, &samples,
+							  &(sl_fit_options){SL_FIT_DEFAULTS, .epochs = 1, .batch = 3, .accumulate = 2,
+												.validation = &samples, .parallel = parallel});
+	sl_parallel_destroy(parallel);
+	sl_optimizer_destroy(optimizer);
+	sl_model_destroy(model);
+	sl_comm_destroy(comm);
+	return status;
+}
+static sl_status share_loader(things *t, void **left) {
+	sl_comm *comm = NULL;
+	sl_loader *made = NULL;
+	sl_sparse rows = sl_sparse_from_csr(t->csr);
+	*left = NULL;
+	SL_TRY(sl_comm_create(&comm, t->context, &(sl_comm_options){SL_COMM_DEFAULTS, .kind = SL_COMM_SELF}));
+	sl_share share = {SL_SHARE_DEFAULTS, .comm = comm, .parts = 3, .total = SIDE, .count = SIDE};
+	sl_status status = sl_loader_create(&made, t->context, &rows,
+										&(sl_loader_options){SL_LOADER_DEFAULTS, .batch = 3, .share = &share});
+	*left = status == SL_OK ? NULL : (void *)made;
+	sl_loader_destroy(made);
+	sl_comm_destroy(comm);
+	return status;
+}
+
+/* A model whose layers are divided, with moments and a schedule, to its files and back. */
+static sl_status make_divided(things *t, sl_comm *comm, sl_model **model, sl_optimizer **optimizer) {
+	SL_TRY(sl_model_create(model, t->context));
+	SL_TRY(sl_model_add_divided(t->context, *model, comm,
+								&(sl_linear_options){SL_LINEAR_DEFAULTS, .in_features = SIDE, .out_features = SIDE,
+													 .density = 0.4, .bias = true},
+								3));
+	SL_TRY(sl_model_set_sparsity(
+		t->context, *model,
+		&(sl_sparsity_options){
+			.struct_size = sizeof(sl_sparsity_options), .method = SL_SPARSE_SET, .interval = 5, .end = 100}));
+	return make_optimizer(t->context, *model, optimizer);
+}
+static sl_status divided_save(things *t, void **left) {
+	sl_comm *comm = NULL;
+	sl_model *model = NULL;
+	sl_optimizer *optimizer = NULL;
+	*left = NULL;
+	SL_TRY(sl_comm_create(&comm, t->context, &(sl_comm_options){SL_COMM_DEFAULTS, .kind = SL_COMM_SELF}));
+	sl_status status = make_divided(t, comm, &model, &optimizer);
+	if (status == SL_OK)
+		status = sl_model_save_divided(t->context, model, optimizer, NULL, path("divided"));
+	sl_optimizer_destroy(optimizer);
+	sl_model_destroy(model);
+	sl_comm_destroy(comm);
+	return status;
+}
+static sl_status divided_load(things *t, void **left) {
+	sl_comm *comm = NULL;
+	sl_model *model = NULL;
+	sl_optimizer *optimizer = NULL;
+	*left = NULL;
+	SL_TRY(sl_comm_create(&comm, t->context, &(sl_comm_options){SL_COMM_DEFAULTS, .kind = SL_COMM_SELF}));
+	sl_status status = sl_model_load_divided(&model, &optimizer, NULL, t->context, comm, path("divided"), NULL);
+	*left = status == SL_OK ? NULL : (void *)model;
+	sl_optimizer_destroy(optimizer);
+	sl_model_destroy(model);
+	sl_comm_destroy(comm);
+	return status;
+}
+
 #define CALL(name)                                                                                                     \
 	{ #name, name }
 static const struct {
@@ -1069,7 +1201,18 @@ static const struct {
 			 CALL(write_safetensors),
 			 CALL(model_save),
 			 CALL(model_load),
-			 CALL(load_streamed)};
+			 CALL(load_streamed),
+			 CALL(share_svmlight),
+			 CALL(share_sets),
+			 CALL(share_ratings),
+			 CALL(share_pictures),
+			 CALL(share_safetensors),
+			 CALL(share_npz),
+			 CALL(share_idx),
+			 CALL(share_loader),
+			 CALL(parallel_sparse),
+			 CALL(divided_save),
+			 CALL(divided_load)};
 
 SL_TEST(fault, each_allocation_of_every_creating_call) {
 	things t;

@@ -7,12 +7,37 @@ sl_context *context;
 sl_comm *comm;
 int rank, size;
 
+static int arguments;
+static char **values;
+
+void take_arguments(int argc, char **argv) {
+	arguments = argc;
+	values = argv;
+}
+
+const char *given(const char *name) {
+	size_t length = strlen(name);
+	for (int i = 0; i < arguments; i++)
+		if (!strncmp(values[i], name, length) && values[i][length] == '=')
+			return values[i] + length + 1;
+	return NULL;
+}
+
+int64_t number(const char *name, int64_t fallback) {
+	const char *text = given(name);
+	return text ? atoll(text) : fallback;
+}
+
 /* Usage: ranks TEST TIMEOUT ARGUMENTS... */
 int main(int argc, char **argv) {
 	static const struct {
 		const char *name;
 		void (*run)(int argc, char **argv);
-	} tests[] = {{"collectives", test_collectives}, {"train", test_train}, {"divided", test_divided}};
+	} tests[] = {{"collectives", test_collectives},
+				 {"train", test_train},
+				 {"divided", test_divided},
+				 {"share", test_share},
+				 {"text", test_text}};
 	char why[256] = "";
 	if (argc < 3)
 		return 2;

@@ -40,7 +40,14 @@ static inline double signed_value(uint64_t seed, uint64_t index) {
 	return (double)(z >> 11) / 4503599627370496.0 - 1;
 }
 
+/* Arguments of a test, name=value. */
+void take_arguments(int argc, char **argv);
+const char *given(const char *name);
+int64_t number(const char *name, int64_t fallback);
+
 void test_collectives(int argc, char **argv);
+void test_share(int argc, char **argv);
+void test_text(int argc, char **argv);
 void test_train(int argc, char **argv);
 void test_divided(int argc, char **argv);
 

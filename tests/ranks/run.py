@@ -82,6 +82,74 @@ def divided(program):
         raise SystemExit(f"a layer that differs: {code}\n{out}{err}")
 
 
+def write_svmlight(path, rows, chance, sets=False, features=200):
+    """Rows of very different lengths, comments and blank lines between them, a qid here and there."""
+    with open(path, "w", encoding="ascii") as file:
+        for i in range(rows):
+            chosen = sorted(chance.sample(range(1, features + 1), chance.choice((0, 1, 3, 8, 60))))
+            values = {c: round(chance.uniform(-1, 1), 3) for c in chosen}
+            label = sum(v for c, v in values.items() if c % 2) > sum(v for c, v in values.items() if not c % 2)
+            words = [",".join(map(str, sorted(chance.sample(range(7), chance.randrange(1, 4))))) if sets
+                     else str(3 * label + (i % 50 == 7) - 1)]
+            words += [f"qid:{i // 3}"] if rows > 200 and i > rows * 3 // 4 else []
+            file.write(" ".join(words + [f"{c}:{v}" for c, v in values.items()]) + "\n")
+            if chance.random() < 0.1:
+                file.write("# a comment with a colon: 7:8\n" + "\n" * chance.randrange(3))
+
+
+def share(program):
+    """Files of which each of 1 to 4 ranks reads its share, against the same files read whole."""
+    chance = random.Random(11)
+    with tempfile.TemporaryDirectory() as folder:
+        write_svmlight(f"{folder}/classes.svm", 6001, chance)
+        write_svmlight(f"{folder}/sets.svm", 300, chance, True)
+        write_svmlight(f"{folder}/few.svm", 3, chance)
+        open(f"{folder}/empty.svm", "w", encoding="ascii").close()
+        with open(f"{folder}/bad.svm", "w", encoding="ascii") as file:
+            file.write("1 1:1\n# between\n" * 200 + "2 1:x\n")
+        with open(f"{folder}/ratings.csv", "w", encoding="ascii") as file:
+            file.write("user,item,rating\n")
+            for _ in range(3000):
+                file.write(f"{chance.randrange(-5, 60) * 1000003},{chance.randrange(90)},{chance.randrange(1, 11) / 2}\n")
+        write_pictures(folder)
+        for ranks in (1, 2, 3, 4):
+            must(ranks, program, "share", "60", folder)
+
+
+def text(program):
+    """Training on sparse inputs, whole and by share: 1 to 4 ranks, the same bits by the tree, else near."""
+    chance = random.Random(12)
+    with tempfile.TemporaryDirectory() as folder:
+        write_svmlight(f"{folder}/train.svm", 331, chance)
+        write_svmlight(f"{folder}/held.svm", 61, chance)
+        files = [f"file={folder}/train.svm", f"held={folder}/held.svm"]
+
+        def one(*arguments):
+            return subprocess.run([program, "text", "60", *files, *arguments], check=True, env=ENVIRONMENT,
+                                  capture_output=True, text=True).stdout
+
+        cases = [["shards=8"], ["shards=8", "share=1"], ["shards=8", "dense=1", "accumulate=3", "clip=30"],
+                 ["shards=4", "parts=4", "share=1", "lazy=1", "method=set"], ["shards=8", "own=1", "optimizer=0"],
+                 ["shards=8", "share=1", "own=1", "prefetch=2"], ["shards=6", "parts=6", "share=1", "batch=1000"],
+                 ["shards=5", "parts=5", "share=1", "batch=5", "order=1", "optimizer=1"]]
+        for i, arguments in enumerate(cases):
+            alone_out = one(*arguments)
+            for ranks in (2, 3, 4) if i < 2 else (2 + i % 3,):
+                many = must(ranks, program, "text", "60", *files, *arguments)
+                if many != alone_out:
+                    raise SystemExit(f"{arguments}: {ranks} ranks gave\n{many}and not\n{alone_out}")
+        plain = one("plain=1")
+        for arguments in (["shards=8"], []):
+            near(must(3, program, "text", "60", *files, *arguments), plain, 1e-5)
+        # The same batches without the tree, whatever the number of ranks: near what the tree gives.
+        for ranks in (1, 2, 3):
+            near(must(ranks, program, "text", "60", *files, "share=1"), one("shards=8", "share=1"), 1e-5)
+        for arguments, message in ((["share=1", "batch=41"], "as 48 is"), (["share=1", "shards=4"], "parts is 8")):
+            code, out, err = run(2, program, "text", "60", *files, *arguments)
+            if code == 0 or message not in err:
+                raise SystemExit(f"{arguments}: {code}\n{out}{err}")
+
+
 def figures(out):
     return [[float.fromhex(word) for word in line.split()[1:]] for line in out.splitlines() if line[0].isdigit()]
 
@@ -172,6 +240,15 @@ def manifest(program):
                 code, out, err = run(2, program, "train", "60", "plain=1", "divide=2", "epochs=3", f"resume={folder}/bad")
                 if code == 0 or "bad" not in err:
                     raise SystemExit(f"a bad manifest {text[:80]}: {code}\n{out}{err}")
+            # One rank's file in another version of the format: the rank that reads it is named.
+            with open(f"{folder}/{names[4]}", "r+b") as file:
+                header = file.read(100000)
+                at = header.index(b'"version"')
+                file.seek(header.index(b'"1"', at) + 1)
+                file.write(b"2")
+            code, out, err = run(2, program, "train", "60", "plain=1", "divide=2", "epochs=3", f"resume={path}")
+            if code == 0 or "rank 1 of 2: " not in err or 'written in version "2"' not in err:
+                raise SystemExit(f"a file of another version: {code}\n{out}{err}")
     # In a grid, moments spread over the ranks that hold the same blocks.
     grid = ["shards=4", "sharded=1", "method=rigl"]
     straight = alone(program, *grid, "divide=1", "epochs=3")
@@ -227,6 +304,20 @@ def disagree(program):
             raise SystemExit(f"odd {what}: {code}\n{out}{err}")
 
 
+def versions(program, other, module):
+    """A rank whose library is of another version is named, and the job ends."""
+    with tempfile.TemporaryDirectory() as folder:
+        # A program that has the library inside looks for the module beside itself.
+        for file in (other, module):
+            os.symlink(file, f"{folder}/{os.path.basename(file)}")
+        code, out, err = run(2, program, "collectives", "20", ":", "-n", "1", f"{folder}/{os.path.basename(other)}",
+                             "collectives", "20", timeout=60)
+        if code == 0 or "rank 2 of 3" not in err or "the version of this library" not in err:
+            raise SystemExit(f"another version: {code}\n{out}{err}")
+        # By itself it runs, so that the version was what was wrong.
+        must(2, f"{folder}/{os.path.basename(other)}", "collectives", "20")
+
+
 def kills(program):
     """A rank killed, or stopped, at a random moment: the job ends in time, names it, and the checkpoint loads."""
     count, seed = int(os.environ.get("KILLS", "3")), int(os.environ.get("SEED", time.time()))
@@ -234,7 +325,7 @@ def kills(program):
     chance = random.Random(seed)
     limit, most, longest = 2, 30, {}
     for turn in range(count):
-        signal_sent = signal.SIGSTOP if turn % 3 == 2 else signal.SIGKILL
+        signal_sent = (signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP)[turn % 3]
         with tempfile.TemporaryDirectory() as folder:
             path = f"{folder}/saved.safetensors"
             process = start(3, program, "train", str(limit), "method=rigl", "epochs=100000", f"save={path}",
@@ -273,6 +364,35 @@ def write_pictures(folder):
                 file.write(bytes([0, 0, 8, len(shape)]) + b"".join(n.to_bytes(4, "big") for n in shape) + data)
 
 
+def share_data(program, folder):
+    """--share-data: pictures and svmlight text, held out or not; the bits of one process on 3 ranks."""
+    chance = random.Random(13)
+    write_svmlight(f"{folder}/train.svm", 333, chance)
+    write_svmlight(f"{folder}/test.svm", 50, chance)
+    for data in (["--data", folder], ["--data", f"{folder}/train.svm", "--held-out", "0.2"],
+                 ["--data", f"{folder}/train.svm", "--test", f"{folder}/test.svm"]):
+        train = [program, "train", *data, "--hidden", "32", "--batch", "24", "--shards", "6", "--share-data", "--epochs",
+                 "2", "--density", "0.2"]
+        one = subprocess.run([*train, "--threads", "1", "--output", f"{folder}/a.safetensors"], check=True, env=ENVIRONMENT,
+                             capture_output=True, text=True).stdout
+        many = must(3, *train, "--output", f"{folder}/b.safetensors")
+
+        def said(out):
+            return [line.rsplit("  ", 1)[0] for line in out.splitlines() if line.startswith("epoch")]
+
+        if said(one) != said(many) or len(said(one)) != 2 or tensors(f"{folder}/a.safetensors") != tensors(
+                f"{folder}/b.safetensors"):
+            raise SystemExit(f"{data}: 3 ranks gave\n{many}and not\n{one}")
+
+
+def tensors(path):
+    """What is behind the header of a safetensors file."""
+    with open(path, "rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+        file.seek(8 + header)
+        return file.read()
+
+
 def command(_, program):
     """mpirun -n 3 sparselayer train: one voice, one file, the bits of one process; interrupted and gone on with."""
     with tempfile.TemporaryDirectory() as folder:
@@ -290,14 +410,9 @@ def command(_, program):
                 raise SystemExit("not a line an epoch in the log")
         must(2, program, "train", "--data", folder, "--resume", files[1], "--epochs", "4", "--shards", "6", "--output",
              files[2])
-        contents = []
-        for path in files[:2]:
-            with open(path, "rb") as file:
-                header = int.from_bytes(file.read(8), "little")
-                file.seek(8 + header)
-                contents.append(file.read())
-        if contents[0] != contents[1]:
+        if tensors(files[0]) != tensors(files[1]):
             raise SystemExit("3 ranks end with other bits than one process")
+        share_data(program, folder)
         code, out, err = run(3, *train, "--resume", f"{folder}/none.safetensors")
         if code == 0 or "none.safetensors" not in err:
             raise SystemExit(f"a missing file: {code}\n{out}{err}")
@@ -312,8 +427,58 @@ def command(_, program):
             raise SystemExit(f"interrupted: {process.returncode}\n{out}{err}")
 
 
+def signals(_, program):
+    """SIGUSR1 to mpirun ends all ranks after one step, saved, with one message; SIGTERM to mpirun, which gives the ranks
+    a second, ends the job and leaves a whole checkpoint; SIGTERM and SIGKILL of one rank name it."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_pictures(folder)
+        path = f"{folder}/model.safetensors"
+        train = [program, "train", "--data", folder, "--hidden", "64,32", "--batch", "25", "--shards", "6"]
+
+        def begin():
+            process = start(3, *train, "--epochs", "100000", "--output", path)
+            line = process.stdout.readline()
+            while "epoch 2/" not in line:
+                if not line:
+                    raise SystemExit(f"the job ended by itself:\n{process.communicate()[1]}")
+                line = process.stdout.readline()
+            return process
+
+        def end(process, seconds):
+            try:
+                out, err = process.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise SystemExit("the job hangs")
+            subprocess.run([program, "eval", "--data", folder, path], check=True, env=ENVIRONMENT, capture_output=True)
+            return out, err
+
+        process = begin()
+        process.send_signal(signal.SIGUSR1)
+        out, err = end(process, 60)
+        if process.returncode == 0 or err.count("go on with") != 1:
+            raise SystemExit(f"SIGUSR1: {process.returncode}\n{out}{err}")
+        last = int(err.split("interrupted after ")[1].split()[0])
+        out = must(2, *train, "--resume", path, "--epochs", str(last + 2), "--output", path)
+        if f"epoch {last + 2}/" not in out:
+            raise SystemExit(f"resumed after epoch {last}:\n{out}")
+        for sent in (signal.SIGTERM, signal.SIGINT):
+            process = begin()
+            process.send_signal(sent)
+            out, err = end(process, 30)
+            if process.returncode == 0:
+                raise SystemExit(f"{sent.name}: {process.returncode}\n{out}{err}")
+        # A rank that is told to end takes the others along; one that is killed is named.
+        process = begin()
+        with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as file:
+            os.kill(int(file.read().split()[1]), signal.SIGKILL)
+        out, err = end(process, 60)
+        if process.returncode == 0 or "rank 1" not in err:
+            raise SystemExit(f"a rank killed: {process.returncode}\n{out}{err}")
+
+
 TESTS = {"collectives": collectives, "divided": divided, "manifest": manifest, "parallel": parallel, "resume": resume, "disagree": disagree, "kills": kills,
-         "command": command}
+         "command": command, "share": share, "text": text, "signals": signals, "versions": versions}
 
 if __name__ == "__main__":
     TESTS[sys.argv[2]](*filter(None, [sys.argv[1], *sys.argv[3:]]))

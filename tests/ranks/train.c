@@ -7,22 +7,6 @@
 
 enum { IN = 40, HIDDEN = 96, OUT = 5, SAMPLES = 331, HELD = 64 };
 
-static int arguments;
-static char **values;
-
-static const char *given(const char *name) {
-	size_t length = strlen(name);
-	for (int i = 0; i < arguments; i++)
-		if (!strncmp(values[i], name, length) && values[i][length] == '=')
-			return values[i] + length + 1;
-	return NULL;
-}
-
-static int64_t number(const char *name, int64_t fallback) {
-	const char *text = given(name);
-	return text ? atoll(text) : fallback;
-}
-
 /* Whether this rank is the one that does something else than the others. */
 static bool odd(const char *what) {
 	return given("odd") && rank == size - 1 && !strcmp(given("odd"), what);
@@ -187,8 +171,7 @@ static void own_loop(state *s, int64_t batch, int64_t epochs) {
 }
 
 void test_train(int argc, char **argv) {
-	arguments = argc;
-	values = argv;
+	take_arguments(argc, argv);
 	make_samples();
 	int64_t batch = number("batch", 50), epochs = number("epochs", 3);
 	if (number("divide", 0)) {
