@@ -116,13 +116,6 @@ static void check_products(sl_context *context, sl_dtype dtype, int64_t m, int64
 	sl_pattern_release(pattern);
 }
 
-/* On a GPU products take panels of the whole width alone, which is what activations are kept in there. */
-#ifdef SL_TESTS_ON_CUDA_H
-enum { PRODUCT_ORDERS = 2 };
-#else
-enum { PRODUCT_ORDERS = 4 };
-#endif
-
 SL_TEST(ops, products) {
 	sl_context *context = sl_test_context();
 	const int64_t sizes[] = {0, 1, 15, 16, 17, 33};
@@ -130,9 +123,9 @@ SL_TEST(ops, products) {
 	for (int t = 0; t < 2; t++)
 		for (int i = 0; i < 6; i++)
 			for (int j = 0; j < 6; j++)
-				for (int o = 0; o < PRODUCT_ORDERS; o++)
+				for (int o = 0; o < 4; o++)
 					check_products(context, dtypes[t], sizes[i], sizes[(i + j) % 6], sizes[j] < 33 ? sizes[j] : 32,
-								   (sl_order)o, (sl_order)((o + j) % PRODUCT_ORDERS));
+								   (sl_order)o, (sl_order)((o + j) % 4));
 	sl_context_destroy(context);
 }
 

@@ -54,11 +54,19 @@ static void fill_new(const fake_object *o) {
 		memset(at + o->mapped - 2 * PAGE, 0xff, 2 * PAGE);
 }
 
+/* The memory of all objects that live. What was freed is out of reach at all times; walking over it would cost most of
+ * the time of tests that allocate a lot. */
+static void protect_all(int access) {
+	for (fake_object *o = fake_first(); o; o = o->next)
+		if (o->kind == FAKE_DEVICE_MEMORY)
+			protect((void *)o->id, o->mapped, access);
+}
+
 void fake_map(void) {
 	if (memory.mapped)
 		abort(); /* the fake's own fault */
 	memory.mapped = true;
-	protect(memory.region, memory.used, PROT_READ | PROT_WRITE);
+	protect_all(PROT_READ | PROT_WRITE);
 	for (fake_object *o = fake_first(); o; o = o->next)
 		if (o->kind == FAKE_DEVICE_MEMORY) {
 			if (!o->filled) {
@@ -76,14 +84,16 @@ void fake_unmap(void) {
 	for (fake_object *o = fake_first(); o; o = o->next)
 		if (o->kind == FAKE_DEVICE_MEMORY)
 			POISON((void *)o->id, o->bytes);
-	protect(memory.region, memory.used, PROT_NONE);
+	protect_all(PROT_NONE);
 }
 
 /* What lies behind an allocation's end, up to its page's, must be as it was. */
 void fake_unmap_object(const fake_object *o) {
 	unsigned char *from = (unsigned char *)o->id;
-	if (!o->filled)
+	if (!o->filled) {
+		protect(from, o->mapped, PROT_NONE);
 		return;
+	}
 	if (!memory.mapped)
 		protect(from, o->mapped, PROT_READ | PROT_WRITE);
 	UNPOISON(from, o->mapped);
@@ -94,8 +104,7 @@ void fake_unmap_object(const fake_object *o) {
 		}
 	(void)madvise(from, o->mapped, MADV_DONTNEED);
 	POISON(from, o->mapped);
-	if (!memory.mapped)
-		protect(from, o->mapped, PROT_NONE);
+	protect(from, o->mapped, PROT_NONE);
 }
 
 static size_t held(void) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Threads of a block as fibers of Boost.Context, blocks one after another. A fiber runs until it waits at a barrier
- * or a collective, or touches memory by an atomic; which goes on next is drawn from the seed.
+ * Threads of a block as fibers of Boost.Context, blocks one after another. A thread runs until it waits at a barrier
+ * or a collective, or touches memory by an atomic; which goes on next is drawn from the seed. A fiber whose thread has
+ * ended runs the next that has not begun, so that kernels without barriers are plain loops.
  *
  * Shared memory is ordered by two kinds of clocks: the block's epoch, which every __syncthreads() begins anew, and in
  * each thread a vector clock over its warp, which __syncwarp() joins. Shuffles and ballots order nothing, as on a GPU.
@@ -15,7 +16,6 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
-#include <map>
 #include <memory>
 #include <string>
 
@@ -39,38 +39,47 @@ struct abandoned {};
 
 enum state { READY, AT_BLOCK, AT_WARP, DONE };
 
-/* What the lanes of a collective gave. */
+/* What the lanes of a collective gave; kept while one of them has not gone on to its next. */
 struct exchange {
+	unsigned users;
 	unsigned char slots[WARP][SLOT];
 };
 
-struct thread {
-	unsigned number = 0;
-	dim3 index;
-	sl_fibers::state state = DONE;
-	const char *file = "";
-	int line = 0;
-	collective kind = SYNC_WARP;
-	unsigned mask = 0;
-	unsigned char given[SLOT];
-	std::shared_ptr<exchange> got;
-	uint32_t clock[WARP];
+struct worker {
 	boost::context::fiber fiber, back;
 	const void *stack = nullptr;
 	size_t stack_bytes = 0;
 	void *sanitizer = nullptr; /* its fake stack, or ThreadSanitizer's fiber */
 };
 
+struct thread {
+	unsigned number = 0;
+	dim3 index;
+	sl_fibers::state state = DONE;
+	worker *on = nullptr; /* NULL: it has not begun */
+	const char *file = "";
+	int line = 0;
+	collective kind = SYNC_WARP;
+	unsigned mask = 0;
+	size_t bytes = 0;
+	unsigned char given[SLOT];
+	exchange *got = nullptr;
+	uint32_t clock[WARP];
+};
+
 struct running {
 	std::string kernel;
 	const std::function<void()> *body = nullptr;
-	std::vector<std::unique_ptr<thread>> threads; /* kept from launch to launch */
+	std::vector<std::unique_ptr<thread>> threads; /* kept from launch to launch, as are the next two */
+	std::vector<worker *> idle;
+	std::vector<exchange *> exchanges;
 	std::vector<unsigned> ready;
 	unsigned count = 0, at_block = 0, done = 0;
 	uint32_t epoch = 0;
+	uint64_t block = 0; /* counted over all launches */
 	thread *current = nullptr;
+	thread *picked = nullptr, *yielded = nullptr; /* by a fiber that went back to the scheduler */
 	bool abandon = false;
-	std::map<std::pair<std::string, int>, std::unique_ptr<shared_block>> shared;
 	uint64_t random = 0;
 	const void *main_stack = nullptr;
 	size_t main_bytes = 0;
@@ -79,9 +88,10 @@ struct running {
 	std::string fault;
 };
 
-running &all() {
-	static running *r = new running; /* for good: its fibers never end */
-	return *r;
+running *const the_one = new running; /* for good: its fibers never end */
+
+inline running &all() {
+	return *the_one;
 }
 
 uint64_t seed_now;
@@ -110,20 +120,18 @@ void keep_fault(const char *file, int line, const char *text) {
 	r.abandon = true;
 }
 
-/* From the scheduler into a fiber, and back when it yields. */
-void enter(thread *t) {
+/* From the scheduler into a fiber, and back when its thread yields. */
+void enter(worker *w) {
 	running &r = all();
 	r.switches++;
-	r.current = t;
-	thread_index = t->index;
 #if defined(__SANITIZE_ADDRESS__)
 	void *own = nullptr;
-	__sanitizer_start_switch_fiber(&own, t->stack, t->stack_bytes);
+	__sanitizer_start_switch_fiber(&own, w->stack, w->stack_bytes);
 #elif defined(__SANITIZE_THREAD__)
 	r.main_sanitizer = __tsan_get_current_fiber();
-	__tsan_switch_to_fiber(t->sanitizer, 0);
+	__tsan_switch_to_fiber(w->sanitizer, 0);
 #endif
-	t->fiber = std::move(t->fiber).resume();
+	w->fiber = std::move(w->fiber).resume();
 #if defined(__SANITIZE_ADDRESS__)
 	__sanitizer_finish_switch_fiber(own, nullptr, nullptr);
 #endif
@@ -131,41 +139,101 @@ void enter(thread *t) {
 }
 
 /* From a fiber to the scheduler, and back when it is to go on. */
-void leave(thread *t) {
+void leave(worker *w) {
 #if defined(__SANITIZE_ADDRESS__)
 	running &r = all();
-	__sanitizer_start_switch_fiber(&t->sanitizer, r.main_stack, r.main_bytes);
+	__sanitizer_start_switch_fiber(&w->sanitizer, r.main_stack, r.main_bytes);
 #elif defined(__SANITIZE_THREAD__)
 	__tsan_switch_to_fiber(all().main_sanitizer, 0);
 #endif
-	t->back = std::move(t->back).resume();
+	w->back = std::move(w->back).resume();
 #if defined(__SANITIZE_ADDRESS__)
-	__sanitizer_finish_switch_fiber(t->sanitizer, &r.main_stack, &r.main_bytes);
+	__sanitizer_finish_switch_fiber(w->sanitizer, &r.main_stack, &r.main_bytes);
 #endif
 }
 
 void yield() {
-	thread *t = all().current;
-	leave(t);
-	if (all().abandon)
+	running &r = all();
+	r.yielded = r.current;
+	leave(r.current->on);
+	if (r.abandon)
 		throw abandoned();
 }
 
+/* The thread that goes on next; NULL: none can. */
+thread *pick() {
+	running &r = all();
+	if (r.ready.empty())
+		return nullptr;
+	size_t at = seed_now ? draw(uint32_t(r.ready.size())) : r.ready.size() - 1;
+	thread *t = r.threads[r.ready[at]].get();
+	r.ready[at] = r.ready.back();
+	r.ready.pop_back();
+	return t;
+}
+
+void begin(thread *t, worker *w) {
+	t->on = w;
+	all().current = t;
+	thread_index = t->index;
+}
+
 /* A fiber runs one thread after another, launch after launch. */
-boost::context::fiber serve(thread *t, boost::context::fiber &&back) {
-	t->back = std::move(back);
+boost::context::fiber serve(worker *w, boost::context::fiber &&back) {
+	running &r = all();
+	w->back = std::move(back);
 #if defined(__SANITIZE_ADDRESS__)
-	__sanitizer_finish_switch_fiber(nullptr, &all().main_stack, &all().main_bytes);
+	__sanitizer_finish_switch_fiber(nullptr, &r.main_stack, &r.main_bytes);
 #endif
 	for (;;) {
+		thread *t = r.current;
 		try {
-			if (!all().abandon)
-				(*all().body)();
+			(*r.body)();
 		} catch (const abandoned &) {
 		}
 		t->state = DONE;
-		leave(t);
+		t->on = nullptr;
+		r.done++;
+		r.picked = r.abandon ? nullptr : pick();
+		if (r.picked && !r.picked->on) {
+			begin(r.picked, w);
+			r.picked = nullptr;
+			continue;
+		}
+		r.idle.push_back(w);
+		leave(w);
 	}
+}
+
+worker *take_worker() {
+	running &r = all();
+	if (!r.idle.empty()) {
+		worker *w = r.idle.back();
+		r.idle.pop_back();
+		return w;
+	}
+	worker *w = new worker;
+	boost::context::protected_fixedsize_stack stacks(STACK);
+	boost::context::stack_context stack = stacks.allocate();
+	w->stack = static_cast<char *>(stack.sp) - stack.size;
+	w->stack_bytes = stack.size;
+#if defined(__SANITIZE_THREAD__)
+	w->sanitizer = __tsan_create_fiber(0);
+#endif
+	w->fiber = boost::context::fiber(std::allocator_arg, boost::context::preallocated(stack.sp, stack.size, stack),
+									 stacks, [w](boost::context::fiber &&back) { return serve(w, std::move(back)); });
+	return w;
+}
+
+/* Run a thread until it yields; fibers that end on the way run others that were picked. */
+void run_thread(thread *t) {
+	running &r = all();
+	if (!t->on)
+		begin(t, take_worker());
+	r.current = t;
+	thread_index = t->index;
+	r.picked = r.yielded = nullptr;
+	enter(t->on);
 }
 
 void make_thread(unsigned number) {
@@ -173,17 +241,25 @@ void make_thread(unsigned number) {
 	if (number < r.threads.size())
 		return;
 	r.threads.emplace_back(new thread);
-	thread *t = r.threads.back().get();
-	t->number = number;
-	boost::context::protected_fixedsize_stack stacks(STACK);
-	boost::context::stack_context stack = stacks.allocate();
-	t->stack = static_cast<char *>(stack.sp) - stack.size;
-	t->stack_bytes = stack.size;
-#if defined(__SANITIZE_THREAD__)
-	t->sanitizer = __tsan_create_fiber(0);
-#endif
-	t->fiber = boost::context::fiber(std::allocator_arg, boost::context::preallocated(stack.sp, stack.size, stack),
-									 stacks, [t](boost::context::fiber &&back) { return serve(t, std::move(back)); });
+	r.threads.back()->number = number;
+}
+
+void drop(exchange *e) {
+	if (e && --e->users == 0)
+		all().exchanges.push_back(e);
+}
+
+exchange *take_exchange(unsigned users) {
+	running &r = all();
+	exchange *e;
+	if (r.exchanges.empty()) {
+		e = new exchange;
+	} else {
+		e = r.exchanges.back();
+		r.exchanges.pop_back();
+	}
+	e->users = users;
+	return e;
 }
 
 void make_ready(thread *t) {
@@ -263,20 +339,21 @@ void release_warp(thread *t) {
 			return;
 		}
 	}
-	auto all = std::make_shared<exchange>();
-	uint32_t joined[WARP] = {0};
-	for (unsigned l = 0; l < WARP; l++)
-		if (t->mask >> l & 1) {
-			const thread *o = r.threads[base + l].get();
-			std::memcpy(all->slots[l], o->given, SLOT);
-			for (unsigned i = 0; i < WARP; i++)
-				joined[i] = std::max(joined[i], o->clock[i]);
-		}
 	unsigned mask = t->mask;
 	bool orders = t->kind == SYNC_WARP;
+	exchange *all = take_exchange(unsigned(__builtin_popcount(mask)));
+	uint32_t joined[WARP] = {0};
+	for (unsigned l = 0; l < WARP; l++)
+		if (mask >> l & 1) {
+			const thread *o = r.threads[base + l].get();
+			std::memcpy(all->slots[l], o->given, o->bytes);
+			for (unsigned i = 0; i < WARP && orders; i++)
+				joined[i] = std::max(joined[i], o->clock[i]);
+		}
 	for (unsigned l = 0; l < WARP; l++)
 		if (mask >> l & 1) {
 			thread *o = r.threads[base + l].get();
+			drop(o->got);
 			o->got = all;
 			if (orders) {
 				std::memcpy(o->clock, joined, sizeof joined);
@@ -289,51 +366,53 @@ void release_warp(thread *t) {
 void abandon_block() {
 	running &r = all();
 	r.abandon = true;
-	for (unsigned i = 0; i < r.count; i++)
-		if (r.threads[i]->state != DONE)
-			enter(r.threads[i].get());
+	for (unsigned i = 0; i < r.count; i++) {
+		thread *t = r.threads[i].get();
+		if (t->state != DONE && t->on)
+			run_thread(t);
+		t->state = DONE;
+	}
 	r.abandon = false;
+}
+
+/* What a thread that has yielded waits for. */
+void settle(thread *t) {
+	running &r = all();
+	if (t->state == READY)
+		r.ready.push_back(t->number);
+	else if (t->state == AT_WARP)
+		release_warp(t);
+	else if (t->state == AT_BLOCK && ++r.at_block == r.count)
+		release_block();
 }
 
 /* False: a fault. */
 bool run_block() {
 	running &r = all();
 	r.ready.clear();
-	r.shared.clear();
 	r.at_block = r.done = 0;
 	r.epoch = 1;
+	r.block++;
 	for (unsigned i = 0; i < r.count; i++) {
 		thread *t = r.threads[i].get();
 		t->index = dim3(i % block_size.x, i / block_size.x % block_size.y, i / block_size.x / block_size.y);
 		std::memset(t->clock, 0, sizeof t->clock);
 		t->clock[i % WARP] = 1;
-		t->got.reset();
+		drop(t->got);
+		t->got = nullptr;
 	}
 	for (unsigned i = r.count; i-- > 0;)
 		make_ready(r.threads[i].get());
-	while (!r.ready.empty() && !r.abandon) {
-		size_t at = seed_now ? draw(uint32_t(r.ready.size())) : r.ready.size() - 1;
-		thread *t = r.threads[r.ready[at]].get();
-		r.ready[at] = r.ready.back();
-		r.ready.pop_back();
-		enter(t);
-		if (r.abandon)
-			break;
-		if (t->state == READY)
-			r.ready.push_back(t->number);
-		else if (t->state == AT_WARP)
-			release_warp(t);
-		else if (t->state == DONE)
-			r.done++;
-		else if (++r.at_block == r.count)
-			release_block();
+	for (thread *t = pick(); t && !r.abandon; t = r.picked ? r.picked : pick()) {
+		run_thread(t);
+		if (r.yielded && !r.abandon)
+			settle(r.yielded);
 	}
 	if (!r.abandon && r.done < r.count)
 		report_stuck();
 	bool good = !r.abandon;
 	if (!good)
 		abandon_block();
-	r.shared.clear();
 	return good;
 }
 
@@ -380,10 +459,15 @@ bool ordered(const stamp &s) {
 
 } // namespace
 
+/* Readers since the last write, in `read_epoch`: lanes of one warp with their clocks, and whether there were others.
+ * What was touched in an earlier block is as if it never was. */
 struct element {
-	bool written = false;
+	uint64_t block = 0;
+	bool written = false, read_by_others = false;
 	stamp writer = {0, 0, 0};
-	std::vector<stamp> readers; /* since it was written */
+	uint32_t read_epoch = 0, lanes = 0;
+	unsigned read_warp = 0, other_reader = 0;
+	uint32_t read_clock[WARP];
 };
 
 struct shared_block {
@@ -393,6 +477,46 @@ struct shared_block {
 	std::vector<unsigned char> bytes;
 	std::vector<element> elements;
 };
+
+namespace {
+
+/* A thread whose read is not ordered before this thread's write; -1: none. */
+int unordered_reader(const element &e) {
+	const thread *t = all().current;
+	if (e.read_epoch != all().epoch || !e.lanes)
+		return -1;
+	unsigned first = e.read_warp * WARP + unsigned(__builtin_ctz(e.lanes));
+	if (e.read_warp != t->number / WARP)
+		return int(first);
+	if (e.read_by_others)
+		return int(e.other_reader);
+	for (uint32_t rest = e.lanes & ~(1u << t->number % WARP); rest; rest &= rest - 1) {
+		unsigned l = unsigned(__builtin_ctz(rest));
+		if (t->clock[l] < e.read_clock[l])
+			return int(e.read_warp * WARP + l);
+	}
+	return -1;
+}
+
+void note_reader(element *e) {
+	const thread *t = all().current;
+	unsigned warp = t->number / WARP, l = t->number % WARP;
+	if (e->read_epoch != all().epoch || !e->lanes) {
+		e->read_epoch = all().epoch;
+		e->read_warp = warp;
+		e->lanes = 0;
+		e->read_by_others = false;
+	}
+	if (e->read_warp != warp) {
+		e->read_by_others = true;
+		e->other_reader = t->number;
+		return;
+	}
+	e->lanes |= 1u << l;
+	e->read_clock[l] = t->clock[l];
+}
+
+} // namespace
 
 void fault(const char *file, int line, const char *format, ...) {
 	char text[512];
@@ -425,8 +549,8 @@ const unsigned char *collect(collective kind, unsigned mask, const void *given, 
 	t->line = line;
 	t->kind = kind;
 	t->mask = mask;
-	std::memset(t->given, 0xff, sizeof t->given);
 	std::memcpy(t->given, given, bytes);
+	t->bytes = bytes;
 	t->state = AT_WARP;
 	yield();
 	return &t->got->slots[0][0];
@@ -450,46 +574,41 @@ void preempt() {
 	yield();
 }
 
-shared_block *find_shared(size_t elements, size_t size, const char *name, const char *file, int line) {
-	auto &slot = all().shared[{file, line}];
-	if (!slot)
-		slot.reset(new shared_block{name, file, line, size, std::vector<unsigned char>(elements * size, 0xff),
-									std::vector<element>(elements)});
-	return slot.get();
+shared_block *new_shared(size_t elements, size_t size, const char *name, const char *file, int line) {
+	return new shared_block{
+		name, file, line, size, std::vector<unsigned char>(elements * size), std::vector<element>(elements)};
 }
 
-unsigned char *access_shared(shared_block *b, int64_t index, bool write, const char *, int) {
-	const thread *t = all().current;
+unsigned char *access_shared(shared_block *b, int64_t index, bool write) {
+	const running &r = all();
+	const thread *t = r.current;
 	const char *file = b->file.c_str();
 	if (index < 0 || index >= int64_t(b->elements.size()))
 		fault(file, b->line, "shared memory %s[%lld] of %zu elements", b->name.c_str(), (long long)index,
 			  b->elements.size());
 	element &e = b->elements[size_t(index)];
+	if (e.block != r.block) {
+		e.block = r.block;
+		e.written = false;
+		e.lanes = 0;
+	}
 	if (!write && !e.written)
 		fault(file, b->line, "shared memory %s[%lld] is read before it is written", b->name.c_str(), (long long)index);
 	if (e.written && !ordered(e.writer))
 		fault(file, b->line,
 			  "shared memory %s[%lld]: no barrier between the %s of this thread and the write of thread %u",
 			  b->name.c_str(), (long long)index, write ? "write" : "read", e.writer.thread);
-	stamp now = {t->number, all().epoch, t->clock[t->number % WARP]};
 	if (write) {
-		for (const stamp &s : e.readers)
-			if (!ordered(s))
-				fault(file, b->line,
-					  "shared memory %s[%lld]: no barrier between the write of this thread and the read of thread %u",
-					  b->name.c_str(), (long long)index, s.thread);
-		e.readers.clear();
-		e.writer = now;
+		int reader = unordered_reader(e);
+		if (reader >= 0)
+			fault(file, b->line,
+				  "shared memory %s[%lld]: no barrier between the write of this thread and the read of thread %d",
+				  b->name.c_str(), (long long)index, reader);
+		e.lanes = 0;
+		e.writer = {t->number, r.epoch, t->clock[t->number % WARP]};
 		e.written = true;
 	} else {
-		if (!e.readers.empty() && e.readers[0].epoch < now.epoch)
-			e.readers.clear();
-		size_t i = 0;
-		while (i < e.readers.size() && e.readers[i].thread != now.thread)
-			i++;
-		if (i == e.readers.size())
-			e.readers.push_back(now);
-		e.readers[i] = now;
+		note_reader(&e);
 	}
 	return b->bytes.data() + size_t(index) * b->size;
 }

@@ -98,8 +98,8 @@ unsigned ballot(unsigned mask, bool predicate, const char *file, int line);
 /* Shared memory: every access is checked against its bounds, for having been written in this block, and for being
  * ordered by a barrier with the accesses of other threads to the same element. */
 struct shared_block;
-shared_block *find_shared(size_t elements, size_t size, const char *name, const char *file, int line);
-unsigned char *access_shared(shared_block *block, int64_t index, bool write, const char *file, int line);
+shared_block *new_shared(size_t elements, size_t size, const char *name, const char *file, int line);
+unsigned char *access_shared(shared_block *block, int64_t index, bool write);
 
 template <class T> class shared_reference {
   public:
@@ -107,11 +107,11 @@ template <class T> class shared_reference {
 	}
 	operator T() const {
 		T value;
-		std::memcpy(&value, access_shared(block_, index_, false, "", 0), sizeof value);
+		std::memcpy(&value, access_shared(block_, index_, false), sizeof value);
 		return value;
 	}
 	const shared_reference &operator=(const T &value) const {
-		std::memcpy(access_shared(block_, index_, true, "", 0), &value, sizeof value);
+		std::memcpy(access_shared(block_, index_, true), &value, sizeof value);
 		return *this;
 	}
 	const shared_reference &operator=(const shared_reference &other) const {
@@ -141,11 +141,6 @@ template <class T> class shared_array {
 	shared_block *block_;
 	int64_t offset_;
 };
-
-template <class T> shared_array<T> make_shared(size_t elements, const char *name, const char *file, int line) {
-	static_assert(std::is_trivially_copyable<T>::value, "shared memory holds plain data");
-	return shared_array<T>(find_shared(elements, sizeof(T), name, file, line), 0);
-}
 
 /* Another thread may come before and after. */
 void preempt();
@@ -178,12 +173,20 @@ template <class T> T atomicAdd(T *address, T value) {
 template <class T> T atomicMax(T *address, T value) {
 	return ::sl_fibers::atomic(address, [=](T old) { return old > value ? old : value; });
 }
+template <class T> T atomicMin(T *address, T value) {
+	return ::sl_fibers::atomic(address, [=](T old) { return old < value ? old : value; });
+}
 template <class T> T atomicCAS(T *address, T expected, T value) {
 	return ::sl_fibers::atomic(address, [=](T old) { return old == expected ? value : old; });
 }
 
-#define SL_SHARED(type, name, count) auto name = ::sl_fibers::make_shared<type>(count, #name, __FILE__, __LINE__)
-#define SL_SHARED_ARRAY(type)        ::sl_fibers::shared_array<type>
+/* One array for all blocks and launches: they run one after another, and what a block finds there is nobody's. */
+#define SL_SHARED(type, name, count)                                                                                   \
+	static_assert(std::is_trivially_copyable<type>::value, "shared memory holds plain data");                          \
+	static ::sl_fibers::shared_block *const name##_block =                                                             \
+		::sl_fibers::new_shared(count, sizeof(type), #name, __FILE__, __LINE__);                                       \
+	const ::sl_fibers::shared_array<type> name(name##_block, 0)
+#define SL_SHARED_ARRAY(type) ::sl_fibers::shared_array<type>
 
 /* A vector of N elements at an address that must be a multiple of its size. */
 template <class V> static inline void sl_check_alignment(const void *address, const char *file, int line) {
