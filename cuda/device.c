@@ -188,8 +188,10 @@ static sl_status open_handles(sl_cuda *cuda) {
 	sli_cuda_limits(cuda);
 	SL_TRY(sli_cublas_check(cuda, cublasCreate(&cuda->cublas), "cublasCreate"));
 	SL_TRY(sli_cublas_check(cuda, cublasSetStream(cuda->cublas, cuda->stream), "cublasSetStream"));
-	/* Plain float32: TF32 only when it is asked for. */
-	return sli_cublas_check(cuda, cublasSetMathMode(cuda->cublas, CUBLAS_PEDANTIC_MATH), "cublasSetMathMode");
+	/* f32 stays f32: TF32 only when it is asked for. Halves run on tensor cores, but are summed in f32 throughout. */
+	unsigned mode = (cuda->host->tf32 ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_DEFAULT_MATH) |
+					CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
+	return sli_cublas_check(cuda, cublasSetMathMode(cuda->cublas, (cublasMath_t)mode), "cublasSetMathMode");
 }
 
 sl_status sli_cuda_open(const sl_host *host, void **device) {

@@ -112,6 +112,10 @@ sl_status sli_own_plan(sl_cuda *cuda, const sl_op_desc *desc, sl_op_plan *plan);
 sl_status sli_own_execute(sl_cuda *cuda, const sl_op_plan *plan, const sl_op_args *args);
 void sli_own_destroy(sl_cuda *cuda, sl_op_plan *plan);
 
+/* ops_pattern.c: SL_OP_PATTERN. */
+sl_status sli_pattern_plan(sl_cuda *cuda, const sl_op_desc *desc, sl_op_plan *plan);
+sl_status sli_pattern_execute(sl_cuda *cuda, const sl_op_plan *plan, const sl_op_args *args);
+
 /* ops_dense.c: dense products with what cuBLAS does not do. */
 bool sli_dense_runs(const sl_op_desc *desc);
 sl_status sli_dense_supports(sl_cuda *cuda, const sl_op_desc *desc);

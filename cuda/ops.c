@@ -6,6 +6,8 @@ sl_status sli_cuda_supports(void *device, const sl_op_desc *desc) {
 	sl_op_plan plan;
 	if (sli_cuda_is_vector(desc->kind))
 		return sli_cuda_vector_plan(device, desc, &plan);
+	if (desc->kind == SL_OP_PATTERN)
+		return sli_pattern_plan(device, desc, &plan);
 	if (sli_own_runs(desc))
 		return sli_own_supports(device, desc);
 	return sli_dense_runs(desc) ? sli_dense_supports(device, desc) : sli_cuda_product_supports(device, desc);
@@ -14,6 +16,8 @@ sl_status sli_cuda_supports(void *device, const sl_op_desc *desc) {
 sl_status sli_cuda_plan(void *device, const sl_op_desc *desc, sl_op_plan *plan) {
 	if (sli_cuda_is_vector(desc->kind))
 		return sli_cuda_vector_plan(device, desc, plan);
+	if (desc->kind == SL_OP_PATTERN)
+		return sli_pattern_plan(device, desc, plan);
 	if (sli_own_runs(desc))
 		return sli_own_plan(device, desc, plan);
 	return sli_dense_runs(desc) ? sli_dense_plan(device, desc, plan) : sli_cuda_product_plan(device, desc, plan);
@@ -27,6 +31,8 @@ size_t sli_cuda_workspace(void *device, const sl_op_plan *plan) {
 sl_status sli_cuda_execute(void *device, const sl_op_plan *plan, const sl_op_args *args) {
 	if (sli_cuda_is_vector(plan->desc.kind))
 		return sli_cuda_vector_execute(device, plan, args);
+	if (plan->desc.kind == SL_OP_PATTERN)
+		return sli_pattern_execute(device, plan, args);
 	if (sli_own_runs(&plan->desc))
 		return sli_own_execute(device, plan, args);
 	return sli_dense_runs(&plan->desc) ? sli_dense_execute(device, plan, args)
@@ -36,7 +42,7 @@ sl_status sli_cuda_execute(void *device, const sl_op_plan *plan, const sl_op_arg
 void sli_cuda_destroy(void *device, sl_op_plan *plan) {
 	if (sli_own_runs(&plan->desc))
 		sli_own_destroy(device, plan);
-	else if (!sli_cuda_is_vector(plan->desc.kind) && !sli_dense_runs(&plan->desc))
+	else if (plan->desc.kind != SL_OP_PATTERN && !sli_cuda_is_vector(plan->desc.kind) && !sli_dense_runs(&plan->desc))
 		sli_cuda_product_destroy(device, plan);
 }
 

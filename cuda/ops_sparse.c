@@ -3,18 +3,12 @@
 #include "own.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-/* Rows of more entries than this, and than a few mean ones, are walked through in parts. */
-enum { LEAST_PART = 512, MEANS = 4 };
-
-/* What a plan keeps: how rows are shared out, on the GPU. */
+/* What a plan keeps: the order of rows, its own or (`borrowed`) the pattern's. */
 typedef struct own_state {
-	sl_row_task *tasks;
-	sl_row_fold *folds;
-	size_t task_bytes, fold_bytes;
-	int64_t task_count, fold_count, slots;
+	sl_row_order *order;
+	bool borrowed;
 } own_state;
 
 static bool laid_out(const sl_matrix_desc *m) {
@@ -62,7 +56,7 @@ static places place(const sl_op_desc *desc, const own_state *state) {
 		p.d = sli_place(&desc->c, true, &p.end);
 	p.partials = p.end;
 	if (state)
-		p.end += sli_align256((size_t)state->slots * (size_t)desc->c.cols * (desc->c.dtype == SL_F64 ? 8 : 4));
+		p.end += sli_align256((size_t)state->order->slots * (size_t)desc->c.cols * (desc->c.dtype == SL_F64 ? 8 : 4));
 	return p;
 }
 
@@ -77,110 +71,37 @@ sl_status sli_own_supports(sl_cuda *cuda, const sl_op_desc *desc) {
 	return SL_OK;
 }
 
-static int64_t offset(const sl_pattern_arrays *s, int64_t row) {
-	return s->offset_dtype == SL_I64 ? ((const int64_t *)s->row_offsets)[row] : ((const int32_t *)s->row_offsets)[row];
-}
-
-/* Long ones first, so that none is left over at the end; equal ones as they come. */
-static int longer(const void *left, const void *right) {
-	const sl_row_task *a = left, *b = right;
-	int64_t x = a->end - a->begin, y = b->end - b->begin;
-	if (x != y)
-		return x > y ? -1 : 1;
-	return a->row != b->row ? (a->row > b->row) - (a->row < b->row) : (a->begin > b->begin) - (a->begin < b->begin);
-}
-
-typedef struct sharing {
-	sl_row_task *tasks;
-	sl_row_fold *folds;
-	int64_t task_count, fold_count, slots;
-} sharing;
-
-/* Parts of a row of `length` entries. */
-static int64_t parts_of(int64_t length, int64_t most) {
-	return length > most ? (length + most - 1) / most : 1;
-}
-
-/* `plan` with NULL lists counts; else fills. */
-static void share(const sl_pattern_arrays *s, int64_t most, sharing *plan) {
-	plan->task_count = plan->fold_count = plan->slots = 0;
-	for (int64_t r = 0; r < s->rows; r++) {
-		int64_t begin = offset(s, r), end = offset(s, r + 1), parts = parts_of(end - begin, most);
-		if (parts > 1) {
-			if (plan->folds)
-				plan->folds[plan->fold_count] = (sl_row_fold){(int32_t)r, (int32_t)plan->slots, (int32_t)parts, 0};
-			plan->fold_count++;
-		}
-		for (int64_t i = 0; i < parts; i++) {
-			int64_t to = i + 1 < parts ? begin + most : end;
-			if (plan->tasks)
-				plan->tasks[plan->task_count] =
-					(sl_row_task){begin, to, (int32_t)r, parts > 1 ? (int32_t)plan->slots : -1};
-			plan->task_count++;
-			plan->slots += parts > 1;
-			begin = to;
-		}
-	}
-}
-
-static sl_status upload(sl_cuda *cuda, const void *from, size_t bytes, void **to) {
-	SL_TRY(sli_cuda_allocate(cuda, bytes, SL_MEMORY_DEVICE, to));
-	return sli_cuda_copy(cuda, *to, SL_MEMORY_DEVICE, from, SL_MEMORY_HOST, bytes);
-}
-
-static sl_status fill_state(sl_cuda *cuda, const sl_pattern_arrays *s, int64_t most, own_state *state) {
-	const sl_host *h = cuda->host;
-	sharing plan = {0};
-	share(s, most, &plan);
-	if (plan.slots > INT32_MAX)
-		return h->fail(h->user, SL_ERR_UNSUPPORTED, "cuda: a matrix in %lld parts of rows", (long long)plan.slots);
-	state->task_bytes = (size_t)plan.task_count * sizeof *plan.tasks;
-	state->fold_bytes = (size_t)plan.fold_count * sizeof *plan.folds;
-	plan.tasks = h->allocate(h->user, state->task_bytes + state->fold_bytes);
-	if (!plan.tasks)
-		return h->fail(h->user, SL_ERR_MEMORY, "no host memory to share out %lld rows", (long long)s->rows);
-	plan.folds = (sl_row_fold *)(plan.tasks + plan.task_count);
-	share(s, most, &plan);
-	qsort(plan.tasks, (size_t)plan.task_count, sizeof *plan.tasks, longer);
-	void *tasks = NULL, *folds = NULL;
-	sl_status status = upload(cuda, plan.tasks, state->task_bytes, &tasks);
-	state->tasks = tasks;
-	if (status == SL_OK && plan.fold_count)
-		status = upload(cuda, plan.folds, state->fold_bytes, &folds);
-	state->folds = folds;
-	if (status == SL_OK) /* the lists may be read until then */
-		status = sli_cuda_synchronize(cuda);
-	state->task_count = plan.task_count, state->fold_count = plan.fold_count, state->slots = plan.slots;
-	h->release(h->user, plan.tasks, state->task_bytes + state->fold_bytes);
-	return status;
-}
-
-static void free_state(sl_cuda *cuda, own_state *state) {
-	if (state->tasks)
-		sli_cuda_release(cuda, state->tasks, state->task_bytes, SL_MEMORY_DEVICE);
-	if (state->folds)
-		sli_cuda_release(cuda, state->folds, state->fold_bytes, SL_MEMORY_DEVICE);
-	cuda->host->release(cuda->host->user, state, sizeof *state);
-}
-
-/* A plan that is kept shares rows out; one that runs once takes them as they come. */
+/* A plan that is kept shares rows out, once for all plans of a pattern in a context where it keeps what is derived
+ * from it; a plan that runs once takes rows as they come, unless that was done before. */
 static sl_status make_state(sl_cuda *cuda, sl_op_plan *plan) {
 	const sl_op_desc *desc = &plan->desc;
-	const sl_pattern_arrays *s = desc->transpose ? &desc->sparse.host_transposed : &desc->sparse.host;
-	if (desc->once || !s->row_offsets || !s->nnz || sli_cuda_capturing(cuda))
+	const sl_pattern_arrays *s = structure(desc);
+	sl_derived *derived = desc->sparse.derived;
+	sl_row_order *order = derived ? derived->data[desc->transpose] : NULL;
+	if (!order && (desc->once || !s->row_offsets || !s->nnz || sli_cuda_capturing(cuda)))
 		return SL_OK;
-	int64_t most = s->nnz / s->rows * MEANS;
-	most = ((most > LEAST_PART ? most : LEAST_PART) + 3) / 4 * 4;
 	own_state *state = cuda->host->allocate(cuda->host->user, sizeof *state);
 	if (!state)
 		return cuda->host->fail(cuda->host->user, SL_ERR_MEMORY, "no host memory for a plan");
-	*state = (own_state){0};
-	sl_status status = fill_state(cuda, s, most, state);
-	if (status == SL_OK)
-		plan->state = state;
-	else
-		free_state(cuda, state);
-	return status;
+	sl_status status = order ? SL_OK : sli_row_order_create(cuda, s, &order);
+	if (status != SL_OK) {
+		cuda->host->release(cuda->host->user, state, sizeof *state);
+		return status;
+	}
+	*state = (own_state){order, derived != NULL};
+	if (derived) {
+		derived->data[desc->transpose] = order;
+		derived->bytes[desc->transpose] = order->task_bytes + order->fold_bytes;
+		derived->destroy = sli_row_order_destroy;
+	}
+	plan->state = state;
+	return SL_OK;
+}
+
+static void free_state(sl_cuda *cuda, own_state *state) {
+	if (!state->borrowed)
+		sli_row_order_destroy(cuda, state->order);
+	cuda->host->release(cuda->host->user, state, sizeof *state);
 }
 
 sl_status sli_own_plan(sl_cuda *cuda, const sl_op_desc *desc, sl_op_plan *plan) {
@@ -194,7 +115,7 @@ sl_status sli_own_plan(sl_cuda *cuda, const sl_op_desc *desc, sl_op_plan *plan) 
 				 sli_name_of(desc->c.dtype), desc->transpose ? ", cached transpose" : "");
 	if (state && n > 0 && (size_t)n < sizeof plan->text)
 		snprintf(plan->text + n, sizeof plan->text - (size_t)n, ", %lld tasks, %lld rows in parts",
-				 (long long)state->task_count, (long long)state->fold_count);
+				 (long long)state->order->task_count, (long long)state->order->fold_count);
 	return SL_OK;
 }
 
@@ -205,17 +126,7 @@ void sli_own_destroy(sl_cuda *cuda, sl_op_plan *plan) {
 }
 
 static sl_rows rows_of(const sl_op_desc *desc, const own_state *state) {
-	const sl_pattern_arrays *s = structure(desc);
-	sl_rows rows = {.rows = s->rows,
-					.nnz = s->nnz,
-					.offsets = s->row_offsets,
-					.offset_dtype = s->offset_dtype,
-					.columns = s->col_indices};
-	if (state) {
-		rows.tasks = state->tasks, rows.task_count = state->task_count;
-		rows.folds = state->folds, rows.fold_count = state->fold_count, rows.slots = state->slots;
-	}
-	return rows;
+	return sli_rows(structure(desc), state ? state->order : NULL);
 }
 
 /* A copy in the place, of what is read. */

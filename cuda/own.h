@@ -6,6 +6,18 @@
 #include "kernels/kernels.h"
 #include "products.h"
 
+/* rows.c: how a pattern's rows are shared out. */
+typedef struct sl_row_order {
+	sl_row_task *tasks;
+	sl_row_fold *folds;
+	size_t task_bytes, fold_bytes;
+	int64_t task_count, fold_count, slots;
+} sl_row_order;
+sl_status sli_row_order_create(sl_cuda *cuda, const sl_pattern_arrays *pattern, sl_row_order **order);
+void sli_row_order_destroy(void *device, void *order);
+/* A pattern as kernels take it; `order` NULL: a row is a task. */
+sl_rows sli_rows(const sl_pattern_arrays *pattern, const sl_row_order *order);
+
 /* A matrix as kernels and cuBLAS take it: row by row. In place where it lies so, else in the workspace. */
 typedef struct sl_place {
 	bool moved;

@@ -15,9 +15,18 @@ void sli_cuda_limits(sl_cuda *cuda) {
 	cuda->most_entries = INT32_MAX;
 }
 
-static const char *const op_names[SL_OP_COUNT] = {
-	"convert",   "spmm",        "sddmm", "gemm",  "gather", "activation", "activation gradient",
-	"reduction", "elementwise", "loss",  "update"};
+static const char *const op_names[SL_OP_COUNT] = {"convert",
+												  "spmm",
+												  "sddmm",
+												  "gemm",
+												  "gather",
+												  "activation",
+												  "activation gradient",
+												  "reduction",
+												  "elementwise",
+												  "loss",
+												  "update",
+												  [SL_OP_PATTERN] = "pattern"};
 
 sl_status sli_cuda_refuse(const sl_cuda *cuda, const sl_op_desc *desc, const char *why) {
 	const char *name = (unsigned)desc->kind < SL_OP_COUNT && op_names[desc->kind] ? op_names[desc->kind] : "this op";
@@ -184,6 +193,12 @@ static sl_matrix_desc describe(const sl_dense *m) {
 	return (sl_matrix_desc){m->rows, m->cols, m->ld, m->dtype, m->order};
 }
 
+static cublasComputeType_t compute_type(const sl_cuda *cuda, sl_dtype operands) {
+	if (operands == SL_F64)
+		return CUBLAS_COMPUTE_64F;
+	return operands == SL_F32 && cuda->host->tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+}
+
 /* cuBLAS is column-major: a row-major C is computed as its transpose, C' = B' A'. */
 sl_status sli_cublas_product(sl_cuda *cuda, const sl_op_desc *desc, const sl_dense *a, const sl_dense *b,
 							 const sl_op_args *args) {
@@ -197,12 +212,12 @@ sl_status sli_cublas_product(sl_cuda *cuda, const sl_op_desc *desc, const sl_den
 	sl_dtype dtype = desc->c.dtype;
 	cudaDataType type = sli_data_type(dtype), of_operands = sli_data_type(a->dtype); /* 16 bits may be summed in f32 */
 	sl_factor alpha = sli_factor(args->alpha), beta = sli_factor(args->beta);
-	return sli_cublas_check(
-		cuda,
-		cublasGemmEx_64(cuda->cublas, left_op, right_op, m, n, k, sli_factor_of(&alpha, dtype), left_data, of_operands,
-						left->ld, right_data, of_operands, right->ld, sli_factor_of(&beta, dtype), args->c.data, type,
-						desc->c.ld, dtype == SL_F64 ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
-		"cublasGemmEx");
+	return sli_cublas_check(cuda,
+							cublasGemmEx_64(cuda->cublas, left_op, right_op, m, n, k, sli_factor_of(&alpha, dtype),
+											left_data, of_operands, left->ld, right_data, of_operands, right->ld,
+											sli_factor_of(&beta, dtype), args->c.data, type, desc->c.ld,
+											compute_type(cuda, a->dtype), CUBLAS_GEMM_DEFAULT),
+							"cublasGemmEx");
 }
 
 static sl_status run_gemm(sl_cuda *cuda, const sl_op_desc *desc, const sl_op_args *args) {

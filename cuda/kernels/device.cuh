@@ -71,6 +71,24 @@ static inline unsigned sl_strided_blocks(int64_t count, int64_t each) {
 	return (unsigned)(blocks < 1 ? 1 : blocks > 2048 ? 2048 : blocks);
 }
 
+/* How many bits are set. */
+SL_DEVICE int sl_ones(unsigned bits) {
+#ifdef __CUDACC__
+	return __popc(bits);
+#else
+	return __builtin_popcount(bits);
+#endif
+}
+
+/* *address = min(*address, value): the same whoever comes first. */
+SL_DEVICE void sl_atomic_least(int64_t *address, int64_t value) {
+#ifdef __CUDACC__
+	atomicMin((long long *)address, (long long)value);
+#else
+	atomicMin(address, value);
+#endif
+}
+
 /* The sum over a block of 256 threads, in a fixed order, in thread 0. */
 template <class A> SL_DEVICE A sl_block_sum(A value) {
 	SL_SHARED(A, warps, 8);

@@ -94,6 +94,30 @@ typedef struct sl_sddmm_call {
 } sl_sddmm_call;
 int sl_kernel_sddmm(const sl_sddmm_call *call, void *stream);
 
+/* sort.cuh, pattern.cuh. Counts below 2^31. */
+
+/* A stable sort of keys in [0, bound): order[i] is where the i-th came from. `room`: sl_kernel_sort_bytes(). */
+size_t sl_kernel_sort_bytes(int64_t count);
+int sl_kernel_sort(const int32_t *keys, int64_t count, int64_t bound, int32_t *sorted, int32_t *order, void *room,
+				   void *stream);
+/* *result = the first row offset, the first entry, that may not be so; INT64_MAX: all may. The columns are looked at
+ * where the offsets are good. */
+int sl_kernel_check_offsets(const sl_rows *s, int64_t *result, void *stream);
+int sl_kernel_check_columns(const sl_rows *s, int64_t cols, int64_t *result, void *stream);
+int sl_kernel_narrow(const int64_t *from, int32_t *to, int64_t count, void *stream);
+/* The transpose: cols + 1 offsets, its columns, and permutation[k], the entry that its entry k is. */
+size_t sl_kernel_transpose_bytes(int64_t nnz);
+int sl_kernel_transpose(const sl_rows *s, int64_t cols, int32_t *offsets, int32_t *columns, int32_t *permutation,
+						void *room, void *stream);
+/* Rows of more than `most` entries in parts. count_parts(): **total becomes their number in the upper half, that of
+ * their parts in the lower; `room` is what list_tasks() takes as `counted`. There are rows - their number + their parts
+ * tasks, which list_tasks() lists long ones first, equal ones as they come. */
+size_t sl_kernel_count_bytes(int64_t rows);
+int sl_kernel_count_parts(const sl_rows *s, int64_t most, void *room, int64_t **total, void *stream);
+size_t sl_kernel_tasks_bytes(int64_t tasks);
+int sl_kernel_list_tasks(const sl_rows *s, int64_t most, const void *counted, int64_t count, sl_row_task *tasks,
+						 sl_row_fold *folds, void *room, void *stream);
+
 /* dense.cuh */
 
 /* z = product + bias; d = z; c = activation(z): what is behind a dense product. product [rows, cols] is of f64 for f64,

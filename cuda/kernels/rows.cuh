@@ -10,6 +10,19 @@ SL_DEVICE int64_t sl_offset(const sl_rows &s, int64_t row) {
 	return s.offset_dtype == SL_I64 ? ((const int64_t *)s.offsets)[row] : ((const int32_t *)s.offsets)[row];
 }
 
+/* The row that entry k lies in; k < nnz. */
+SL_DEVICE int64_t sl_row_of(const sl_rows &s, int64_t k) {
+	int64_t low = 0, high = s.rows;
+	while (low < high) { /* the first row that ends behind k */
+		int64_t middle = low + (high - low) / 2;
+		if (sl_offset(s, middle + 1) <= k)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
 SL_DEVICE sl_row_task sl_task(const sl_rows &s, int64_t i) {
 	if (s.tasks)
 		return s.tasks[i];

@@ -132,6 +132,8 @@ typedef struct sl_context_options {
 											 where the driver has no pools */
 	size_t pool_keep;                     /**< bytes that the pool keeps when they are not in use; default: all, until
 											 sl_context_trim() */
+	bool tf32; /**< on a GPU let products of f32 round their operands to TF32's 10 bits of fraction, where that is
+				  faster; default: they keep f32's 23. Ignored on the CPU */
 } sl_context_options;
 
 /** Begins an initializer of #sl_context_options. */

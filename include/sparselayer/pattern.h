@@ -51,6 +51,19 @@ SL_API sl_status sl_pattern_wrap(sl_pattern **pattern, sl_context *context, int6
 								 const void *row_offsets, sl_dtype offset_dtype, const int32_t *col_indices,
 								 sl_release_callback release, void *user);
 /**
+ * The same over arrays in memory of the context's device, which the host does not read: the check and the transpose are
+ * made there, and products run without a copy on the host. One is made, and kept, for calls that read the structure on
+ * the host: sl_pattern_get(), files, layers. In a context on the CPU this is sl_pattern_wrap().
+ * @param trusted true: the arrays are known to be good and are not looked at; columns out of range are then read and
+ *        written out of bounds
+ * @return as sl_pattern_wrap(), #SL_ERR_DEVICE (memory of another device), #SL_ERR_LAYOUT (alignment), #SL_ERR_STATE
+ * (the stream captures a graph), #SL_ERR_UNSUPPORTED (more than 2^31 - 1 rows on a GPU)
+ */
+SL_API sl_status sl_pattern_wrap_device(sl_pattern **pattern, sl_context *context, int64_t rows, int64_t cols,
+										int64_t nnz, const void *row_offsets, sl_dtype offset_dtype,
+										const int32_t *col_indices, bool trusted, sl_release_callback release,
+										void *user);
+/**
  * round(density * rows * cols) entries drawn uniformly without replacement (an Erdős–Rényi graph
  * with a fixed number of edges), from the context's seed and `stream`. The same arguments give the
  * same pattern.
@@ -93,7 +106,7 @@ SL_API sl_status sl_density_distribute(sl_context *context, sl_distribution dist
 SL_API sl_pattern *sl_pattern_retain(sl_pattern *pattern);
 /** Drop a reference. NULL is allowed. Thread-safe. */
 SL_API void sl_pattern_release(sl_pattern *pattern);
-/** The arrays. */
+/** The arrays, on the host; of a pattern over a device's memory a copy, made once and kept by the pattern. */
 SL_API sl_status sl_pattern_get(sl_context *context, const sl_pattern *pattern, sl_pattern_arrays *arrays);
 /**
  * The transpose's structure and where each of its entries comes from: entry k of the transpose is

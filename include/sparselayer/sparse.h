@@ -41,7 +41,8 @@ typedef struct sl_sparse {
 	sl_dtype dtype;          /**< of `values`: #SL_F32 or #SL_F64; unread where they are NULL */
 } sl_sparse;
 
-/** A view of a matrix; valid while the matrix is. Zero for NULL. */
+/** A view of a matrix; valid while the matrix is. Zero for NULL, and for a pattern over a device's memory that
+ * sl_pattern_get() was never called for. */
 SL_API sl_sparse sl_sparse_from_csr(const sl_csr *matrix);
 /** Rows [first, first + count) of a CSR view, without copying; a view of 0 x 0 for another format or rows that are not
  * there. */

@@ -102,6 +102,7 @@ sl_status sl_csr_to_dense(sl_context *context, const sl_csr *matrix, sl_dense *d
 	if (dense->device == SL_DEVICE_CUDA)
 		return sli_fail(context, SL_ERR_UNSUPPORTED, "a matrix is written out into host memory");
 	sl_csr host;
+	SL_TRY(sli_pattern_make_host(context, matrix->pattern));
 	SL_TRY(sli_csr_on_host(context, matrix, &host));
 	sli_csr_to_dense(&host, dense);
 	sli_csr_release_host(context, &host);
@@ -289,6 +290,7 @@ sl_status sl_csr_check_finite(sl_context *context, const sl_csr *matrix) {
 	sl_csr host;
 	if (!matrix)
 		return sli_fail(context, SL_ERR_NULL, "matrix is null");
+	SL_TRY(sli_pattern_make_host(context, matrix->pattern));
 	SL_TRY(sli_csr_on_host(context, matrix, &host));
 	sl_status status = check_finite(context, &host);
 	sli_csr_release_host(context, &host);
@@ -301,6 +303,7 @@ static sl_status check_out(sl_context *context, const sl_csr *matrix, const void
 						   int64_t largest) {
 	if (!matrix)
 		return sli_fail(context, SL_ERR_NULL, "matrix is null");
+	SL_TRY(sli_pattern_make_host(context, matrix->pattern));
 	int64_t nnz = sli_pattern_arrays(matrix->pattern).nnz;
 	SL_TRY(check_index_dtype(context, offset_dtype, first_name));
 	SL_TRY(check_index_dtype(context, index_dtype, second_name));
@@ -355,6 +358,7 @@ sl_status sl_csr_to_coo(sl_context *context, const sl_csr *matrix, void *row_ind
 						sl_dtype index_dtype, void *values) {
 	if (!matrix)
 		return sli_fail(context, SL_ERR_NULL, "matrix is null");
+	SL_TRY(sli_pattern_make_host(context, matrix->pattern));
 	sl_pattern_arrays a = sli_pattern_arrays(matrix->pattern);
 	SL_TRY(check_index_dtype(context, index_dtype, "indices"));
 	if (a.nnz && (!row_indices || !col_indices))

@@ -110,7 +110,9 @@ sl_status sl_svmlight_write(sl_context *context, const sl_csr *inputs, const dou
 		return sli_fail(context, SL_ERR_DTYPE, "inputs are %s; f32 and f64 are written", sl_dtype_name(inputs->dtype));
 	if (labels && targets)
 		return sli_fail(context, SL_ERR_ARGUMENT, "labels and targets are both given; a line has room for one");
+	SL_TRY(sli_pattern_make_host(context, inputs->pattern));
 	if (targets) {
+		SL_TRY(sli_pattern_make_host(context, targets->pattern));
 		int64_t rows = sli_pattern_arrays(inputs->pattern).rows, sets = sli_pattern_arrays(targets->pattern).rows;
 		if (rows != sets)
 			return sli_fail(context, SL_ERR_SHAPE, "targets have %lld rows, inputs %lld", (long long)sets,

@@ -176,6 +176,8 @@ static sl_status resolve(sl_context *context, const sl_model *model, const sl_li
 	const sl_pattern *pattern = pattern_of(o);
 	sl_pattern_arrays a =
 		pattern ? sli_pattern_arrays(pattern) : (sl_pattern_arrays){.rows = o->out_features, .cols = o->in_features};
+	if (pattern)
+		SL_TRY(sli_pattern_make_host(context, pattern));
 	if (a.rows != o->out_features || a.cols != o->in_features)
 		return sli_fail(context, SL_ERR_SHAPE, "%s is %lldx%lld; the layer needs %lldx%lld",
 						o->weights ? "weights" : "pattern", (long long)a.rows, (long long)a.cols,

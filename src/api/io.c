@@ -73,6 +73,7 @@ sl_status sl_csr_write(sl_context *context, const sl_csr *matrix, const char *pa
 	if (!matrix || !path)
 		return sli_fail(context, SL_ERR_NULL, "%s is null", matrix ? "path" : "matrix");
 	sl_csr host;
+	SL_TRY(sli_pattern_make_host(context, matrix->pattern));
 	SL_TRY(sli_csr_on_host(context, matrix, &host));
 	sl_status status = sli_csr_write(context, &host, path, format);
 	sli_csr_release_host(context, &host);

@@ -5,6 +5,7 @@
 
 static sl_status check_shape(sl_context *context, const sl_linear_options *o, const sl_pattern *pattern,
 							 const char *name) {
+	SL_TRY(sli_pattern_make_host(context, pattern)); /* for initial weights, edits and files */
 	sl_pattern_arrays arrays = sli_pattern_arrays(pattern);
 	int64_t rows = o->sparse_inputs ? o->in_features : o->out_features;
 	int64_t cols = o->sparse_inputs ? o->out_features : o->in_features;

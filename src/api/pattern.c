@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "core/checked.h"
+#include "core/host.h"
 #include "sparse/build.h"
 #include "sparse/density.h"
 #include "sparse/pattern.h"
@@ -44,6 +45,27 @@ sl_status sl_pattern_wrap(sl_pattern **pattern, sl_context *context, int64_t row
 	SL_TRY(check_arrays(context, &arrays, SL_I32, col_indices));
 	SL_TRY(sli_pattern_validate(context, &arrays));
 	SL_TRY(sli_pattern_new(pattern, context, &arrays));
+	(*pattern)->release = release;
+	(*pattern)->release_user = user;
+	return SL_OK;
+}
+
+sl_status sl_pattern_wrap_device(sl_pattern **pattern, sl_context *context, int64_t rows, int64_t cols, int64_t nnz,
+								 const void *row_offsets, sl_dtype offset_dtype, const int32_t *col_indices,
+								 bool trusted, sl_release_callback release, void *user) {
+	int64_t total = 0;
+	sl_pattern_arrays arrays = {rows, cols, nnz, row_offsets, offset_dtype, col_indices};
+	if (pattern)
+		*pattern = NULL;
+	SL_TRY(check_shape(context, pattern, rows, cols, &total));
+	SL_TRY(check_arrays(context, &arrays, SL_I32, col_indices));
+	if (sli_on_host(sli_device(context))) {
+		if (!trusted)
+			SL_TRY(sli_pattern_validate(context, &arrays));
+		SL_TRY(sli_pattern_new(pattern, context, &arrays));
+	} else {
+		SL_TRY(sli_pattern_new_device(pattern, context, &arrays, trusted));
+	}
 	(*pattern)->release = release;
 	(*pattern)->release_user = user;
 	return SL_OK;
@@ -112,6 +134,7 @@ sl_status sl_density_distribute(sl_context *context, sl_distribution distributio
 sl_status sl_pattern_hash(sl_context *context, const sl_pattern *pattern, uint64_t *hash) {
 	if (!pattern || !hash)
 		return sli_fail(context, SL_ERR_NULL, "%s is null", pattern ? "hash" : "pattern");
+	SL_TRY(sli_pattern_make_host(context, pattern));
 	*hash = sli_pattern_hash(pattern);
 	return SL_OK;
 }
@@ -123,7 +146,8 @@ sl_status sl_pattern_full(sl_pattern **pattern, sl_context *context, int64_t row
 sl_status sl_pattern_get(sl_context *context, const sl_pattern *pattern, sl_pattern_arrays *arrays) {
 	if (!pattern || !arrays)
 		return sli_fail(context, SL_ERR_NULL, "%s is null", pattern ? "arrays" : "pattern");
-	*arrays = pattern->arrays;
+	SL_TRY(sli_pattern_make_host(context, pattern));
+	*arrays = sli_pattern_arrays(pattern);
 	return SL_OK;
 }
 

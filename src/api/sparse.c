@@ -6,6 +6,8 @@ SL_API sl_sparse sl_sparse_from_csr(const sl_csr *matrix) {
 	if (!matrix)
 		return (sl_sparse){0};
 	sl_pattern_arrays a = sli_pattern_arrays(matrix->pattern);
+	if (!a.row_offsets) /* on a device, and there is no context to copy with */
+		return (sl_sparse){0};
 	return (sl_sparse){.format = SL_SPARSE_CSR,
 					   .rows = a.rows,
 					   .cols = a.cols,

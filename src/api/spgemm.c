@@ -17,6 +17,8 @@ static sl_status check_factors(sl_context *context, const sl_csr *A, const sl_cs
 		return sli_fail(context, SL_ERR_NULL, "%s is null", A ? "B" : "A");
 	if (sl_context_device(context) != SL_DEVICE_CPU)
 		return sli_fail(context, SL_ERR_UNSUPPORTED, "spgemm runs on the cpu so far");
+	SL_TRY(sli_pattern_make_host(context, A->pattern));
+	SL_TRY(sli_pattern_make_host(context, B->pattern));
 	sl_pattern_arrays a = sli_pattern_arrays(A->pattern), b = sli_pattern_arrays(B->pattern);
 	if (a.cols != b.rows)
 		return sli_fail(context, SL_ERR_SHAPE, "A is %lldx%lld, so B must have %lld rows, not %lld", (long long)a.rows,
@@ -38,6 +40,7 @@ static sl_status check_matrix(sl_context *context, const sl_csr *A, const sl_csr
 							  const char *name) {
 	if (!C)
 		return sli_fail(context, SL_ERR_NULL, "%s is null", name);
+	SL_TRY(sli_pattern_make_host(context, C->pattern));
 	sl_pattern_arrays c = sli_pattern_arrays(C->pattern);
 	SL_TRY(check_shape(context, A, B, c.rows, c.cols, name));
 	return check_dtype(context, C, name, A->dtype);

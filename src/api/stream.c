@@ -63,6 +63,7 @@ sl_status sl_source_create_csr(sl_source **source, sl_context *context, sl_csr *
 		return sli_fail(context, SL_ERR_NULL, "%s is null", source ? "matrix" : "source");
 	*source = NULL;
 	SL_TRY(check_dtype(context, matrix->dtype, "matrix"));
+	SL_TRY(sli_pattern_make_host(context, matrix->pattern));
 	SL_TRY(sli_source_new(source, context, NULL));
 	sl_source *s = *source;
 	sl_pattern_arrays a = sli_pattern_arrays(matrix->pattern);

@@ -95,6 +95,8 @@ static sl_status fill_store(sl_context *context, const sl_linear_options *o, con
 		return status;
 	}
 	if (o->pattern)
+		SL_TRY(sli_pattern_make_host(context, o->pattern));
+	if (o->pattern)
 		pattern = sl_pattern_retain(o->pattern);
 	else if (o->density == 0 || o->density == 1)
 		SL_TRY(sl_pattern_full(&pattern, context, o->out_features, o->in_features));

@@ -18,7 +18,7 @@
 
 #include <sparselayer/sparselayer.h>
 
-#define SL_BACKEND_ABI 4u
+#define SL_BACKEND_ABI 5u
 
 /* What a backend may ask of its host. `user` is the host's. All host calls are thread-safe but
  * parallel() and fail(), which belong to the thread that uses the context. */
@@ -42,6 +42,7 @@ typedef struct sl_host {
 	int device_index;
 	sl_device_allocator device_allocator; /* the caller's, or NULLs */
 	size_t pool_keep;                     /* 0: all */
+	bool tf32;                            /* operands of f32 products may be rounded to TF32 */
 } sl_host;
 
 typedef enum sl_op_kind {
@@ -100,6 +101,8 @@ typedef enum sl_op_kind {
 	SL_OP_CHUNK_BACKWARD,
 	/* args.step: make the numbers of an optimizer's next step, and count it (src/backend/step.h). */
 	SL_OP_ADVANCE,
+	/* desc.variant is an sl_pattern_step, desc.sparse.arrays the pattern. Not in a backend of host memory. */
+	SL_OP_PATTERN,
 	SL_OP_COUNT
 } sl_op_kind;
 
@@ -126,6 +129,13 @@ typedef enum sl_spgemm_step {
 							offsets */
 	SL_SPGEMM_GRAD_B     /* values = alpha * (A^T dC at B's pattern) + beta * values */
 } sl_spgemm_step;
+
+typedef enum sl_pattern_step {
+	SL_PATTERN_OFFSETS = 0, /* *(int64_t *)result = the first row offset that may not be so; INT64_MAX: all may */
+	SL_PATTERN_COLUMNS,     /* the same of entries, where the offsets are good */
+	SL_PATTERN_TRANSPOSE,   /* vector = {offsets, columns, permutation} of the transpose, int32, nnz below 2^31 */
+	SL_PATTERN_NARROW       /* vector[0] = the row offsets, of int64, as int32 */
+} sl_pattern_step;
 
 enum { SL_SPGEMM_TASKS = 32 };
 
@@ -199,13 +209,23 @@ typedef struct sl_matrix_desc {
 	sl_order order;
 } sl_matrix_desc;
 
+/* What a backend derives from a pattern and wants kept with it, one of each for a context; it outlives plans. */
+typedef struct sl_derived {
+	void *data[2]; /* backend's: of the pattern, of its transpose */
+	size_t bytes[2];
+	void (*destroy)(void *device, void *data); /* any thread */
+} sl_derived;
+
 /* A pattern as a backend sees it. Pointers stay valid while the plan lives. */
 typedef struct sl_sparse_view {
 	sl_pattern_arrays arrays;     /* in backend memory */
 	sl_pattern_arrays transposed; /* in backend memory; only when desc.transpose, else zero */
 	const void *permutation;      /* transposed entry k is entry permutation[k]; as `transposed` */
 	sl_dtype permutation_dtype;
-	sl_pattern_arrays host, host_transposed; /* the same as `arrays` and `transposed`, readable by the host */
+	/* The same as `arrays` and `transposed`, readable by the host; without pointers where only the backend's memory has
+	 * them. */
+	sl_pattern_arrays host, host_transposed;
+	sl_derived *derived; /* NULL: nothing is kept */
 } sl_sparse_view;
 
 /* A range of rows of a streamed matrix, or of the entries of one row. */

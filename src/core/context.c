@@ -254,7 +254,8 @@ static sl_status open_device(sl_context *context, sl_device device) {
 								   .stream = context->options.stream,
 								   .device_index = context->options.device_index,
 								   .device_allocator = context->options.device_allocator,
-								   .pool_keep = context->options.pool_keep};
+								   .pool_keep = context->options.pool_keep,
+								   .tf32 = context->options.tf32};
 	sl_status status = SL_OK;
 	if (!record->state.backend)
 		status = sli_fail(context, SL_ERR_DEVICE, "%s is not available: %s", sl_device_name(device), why);

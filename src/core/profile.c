@@ -66,6 +66,8 @@ const char *sli_profile_name(int row) {
 		return "spgemm";
 	case SL_OP_ADVANCE:
 		return "advance";
+	case SL_OP_PATTERN:
+		return "pattern";
 	case SL_PROFILE_TRANSPOSED:
 		return "spmm transposed";
 	case SL_PROFILE_EDIT:

@@ -111,6 +111,9 @@ static sl_status plan_op(void *device, const sl_op_desc *desc, sl_op_plan *plan)
 	plan->desc.device = device;
 	if (desc->kind == SL_OP_ADVANCE)
 		return SL_OK;
+	if (desc->kind == SL_OP_PATTERN)
+		return ((sl_cpu *)device)
+			->host->fail(((sl_cpu *)device)->host->user, SL_ERR_UNSUPPORTED, "cpu: patterns are the host's own");
 	if (desc->kind >= SL_OP_CHUNK_SPMM)
 		return sli_cpu_chunk_plan(device, desc, plan);
 	if (desc->kind == SL_OP_SPGEMM)

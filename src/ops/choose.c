@@ -4,6 +4,7 @@
 
 #include "core/profile.h"
 #include "ops/ops.h"
+#include "sparse/choices.h"
 
 /* What a candidate has to be better by: one that takes dense memory must be so by more than predictions err. */
 static double cost(const sl_candidate *c, bool once, bool measured) {
@@ -35,7 +36,23 @@ static int offers(sl_context *context, const sl_op_desc *desc, sl_choice *choice
 	return count < SL_MOST_CANDIDATES ? count : SL_MOST_CANDIDATES;
 }
 
-void sli_choose(sl_context *context, const sl_op_desc *desc, bool once, sl_choice *choice) {
+/* By the clock, or what the clock said when the same was asked before. */
+static void measure(sl_context *context, sl_pattern *pattern, const sl_op_desc *desc, bool once, sl_choice *choice) {
+	bool sparse_only = sli_plan_mode(context) == SL_PLAN_SPARSE;
+	sl_candidate kept[SL_MOST_CANDIDATES];
+	int count = sli_pattern_find_choice(context, pattern, desc, sparse_only, kept, SL_MOST_CANDIDATES);
+	if (count) {
+		memcpy(choice->list, kept, (size_t)count * sizeof *kept);
+		choice->count = count;
+		choice->measured = true;
+	} else if (!once) {
+		sli_measure(context, desc, choice);
+		if (choice->measured)
+			sli_pattern_keep_choice(context, pattern, desc, sparse_only, choice->list, choice->count);
+	}
+}
+
+void sli_choose(sl_context *context, sl_pattern *pattern, const sl_op_desc *desc, bool once, sl_choice *choice) {
 	sl_plan_mode mode = sli_plan_mode(context);
 	*choice = (sl_choice){0};
 	choice->count = offers(context, desc, choice);
@@ -51,10 +68,10 @@ void sli_choose(sl_context *context, const sl_op_desc *desc, bool once, sl_choic
 		choice->count = kept;
 	}
 	sort(choice, mode, once);
-	bool measures =
-		mode == SL_PLAN_MEASURE || (mode != SL_PLAN_DENSE && sli_device(context)->backend->flags & SL_BACKEND_MEASURES);
-	if (measures && choice->count > 1 && !once && !sli_deterministic(context))
-		sli_measure(context, desc, choice);
+	/* Calls that plan for themselves use what a plan has measured, where nothing is predicted. */
+	bool by_clock = mode != SL_PLAN_DENSE && sli_device(context)->backend->flags & SL_BACKEND_MEASURES;
+	if ((by_clock || (mode == SL_PLAN_MEASURE && !once)) && choice->count > 1 && !sli_deterministic(context))
+		measure(context, pattern, desc, once, choice);
 }
 
 void sli_choice_text(const sl_choice *choice, const char *chosen, char *text, size_t size) {

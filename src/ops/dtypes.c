@@ -29,6 +29,7 @@ static const struct {
 	[SL_OP_CHUNK_SPMM] = {"streamed spmm", FLOATS, A | B | C}, /* a: the sparse values */
 	[SL_OP_CHUNK_BACKWARD] = {"streamed backward", FLOATS, A | B},
 	[SL_OP_ADVANCE] = {"advance", FLOATS, A},
+	[SL_OP_PATTERN] = {"pattern", FLOATS, A}, /* a stands for itself: indices have no dtype of values */
 };
 
 static unsigned bit(sl_dtype dtype) {

@@ -36,7 +36,7 @@ typedef struct sl_choice {
 	int count;
 	bool measured;
 } sl_choice;
-void sli_choose(sl_context *context, const sl_op_desc *desc, bool once, sl_choice *choice);
+void sli_choose(sl_context *context, sl_pattern *pattern, const sl_op_desc *desc, bool once, sl_choice *choice);
 /* Time each candidate on scratch operands and put the fastest first. Where that cannot be done the order stays, with
  * a line in the log. */
 void sli_measure(sl_context *context, const sl_op_desc *desc, sl_choice *choice);

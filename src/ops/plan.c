@@ -43,13 +43,14 @@ static void prefer(sl_context *context, const char *name, sl_choice *choice) {
 
 /* The best candidate that there is memory for; `wanted` (may be NULL) before all others, where the mode leaves it to
  * us. */
-static sl_status plan_best(sl_context *context, const sl_op_desc *desc, const char *wanted, sl_plan *plan) {
+static sl_status plan_best(sl_context *context, sl_pattern *pattern, const sl_op_desc *desc, const char *wanted,
+						   sl_plan *plan) {
 	if (desc->kernel || (desc->kind != SL_OP_SPMM && desc->kind != SL_OP_SDDMM))
 		return plan_candidate(context, desc, NULL, plan);
 	sl_choice choice;
 	sl_plan_mode mode = sli_plan_mode(context);
 	bool pinned = wanted && (mode == SL_PLAN_AUTO || mode == SL_PLAN_MEASURE);
-	sli_choose(context, desc, pinned, &choice);
+	sli_choose(context, pattern, desc, pinned, &choice);
 	if (pinned)
 		prefer(context, wanted, &choice);
 	sl_status status = SL_ERR_INTERNAL;
@@ -74,7 +75,7 @@ sl_status sli_plan_create(sl_plan **result, sl_context *context, const sl_op_des
 	void *memory;
 	SL_TRY(sli_allocate_zeroed(context, sizeof(sl_plan), "a plan", &memory));
 	sl_plan *plan = memory;
-	sl_status status = plan_best(context, &full, desc->candidate, plan);
+	sl_status status = plan_best(context, pattern, &full, desc->candidate, plan);
 	if (status != SL_OK) {
 		sli_heap_free(sli_heap(context), plan, sizeof *plan);
 		return status;
@@ -157,7 +158,7 @@ sl_status sli_run_sparse(sl_context *context, const sl_plan *plan, sl_op_desc *d
 	if (!pattern || desc->kernel || desc->candidate)
 		return plan_and_run(context, desc, args);
 	sl_choice choice;
-	sli_choose(context, desc, true, &choice);
+	sli_choose(context, pattern, desc, true, &choice);
 	sl_status status = SL_ERR_INTERNAL;
 	for (int i = 0; i < choice.count; i++) {
 		desc->candidate = choice.list[i].name;

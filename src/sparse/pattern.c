@@ -3,6 +3,8 @@
 #include "sparse/pattern.h"
 
 #include "core/checked.h"
+#include "core/host.h"
+#include "sparse/device.h"
 
 static size_t offset_bytes(int64_t rows, sl_dtype dtype) {
 	return (size_t)(rows + 1) * sl_dtype_size(dtype);
@@ -17,6 +19,22 @@ sl_status sli_pattern_new(sl_pattern **pattern, sl_context *context, const sl_pa
 	p->heap = sli_heap_retain(sli_heap(context));
 	pthread_mutex_init(&p->lock, NULL);
 	*pattern = p;
+	return SL_OK;
+}
+
+sl_status sli_pattern_new_device(sl_pattern **pattern, sl_context *context, const sl_pattern_arrays *given,
+								 bool trusted) {
+	sl_device_state *state = sli_device(context);
+	const sl_backend *b = state->backend;
+	sl_pattern_arrays hidden = {given->rows, given->cols, given->nnz, NULL, given->offset_dtype, NULL};
+	SL_TRY(b->check(state->device, given->row_offsets, sl_dtype_size(given->offset_dtype), "row_offsets"));
+	if (given->nnz)
+		SL_TRY(b->check(state->device, given->col_indices, sizeof(int32_t), "col_indices"));
+	if (!trusted)
+		SL_TRY(sli_pattern_validate_device(context, given));
+	SL_TRY(sli_pattern_new(pattern, context, &hidden));
+	(*pattern)->device = sli_device_retain(state);
+	(*pattern)->given = *given;
 	return SL_OK;
 }
 
@@ -49,13 +67,16 @@ void sl_pattern_release(sl_pattern *p) {
 		return;
 	sl_heap *heap = p->heap;
 	sli_pattern_drop_mirrors(p);
+	sli_pattern_drop_choices(p);
 	if (p->has_transpose) {
 		free_arrays(heap, &p->transposed);
 		sli_heap_free(heap, p->permutation, (size_t)p->arrays.nnz * sl_dtype_size(p->permutation_dtype));
 	}
-	if (p->owned)
+	if (p->owned || (p->device && p->arrays.row_offsets))
 		free_arrays(heap, &p->arrays);
-	else if (p->release)
+	if (p->device)
+		sli_device_release(p->device);
+	if (!p->owned && p->release)
 		p->release(p->release_user);
 	pthread_mutex_destroy(&p->lock);
 	sli_heap_free(heap, p, sizeof *p);
@@ -63,7 +84,41 @@ void sl_pattern_release(sl_pattern *p) {
 }
 
 sl_pattern_arrays sli_pattern_arrays(const sl_pattern *pattern) {
-	return pattern->arrays;
+	sl_pattern *p = (sl_pattern *)(uintptr_t)pattern;
+	if (!p->device)
+		return p->arrays;
+	pthread_mutex_lock(&p->lock);
+	sl_pattern_arrays arrays = p->arrays;
+	pthread_mutex_unlock(&p->lock);
+	return arrays;
+}
+
+static sl_status fetch_arrays(sl_context *context, sl_pattern *p) {
+	const sl_pattern_arrays *a = &p->given;
+	size_t nob = offset_bytes(a->rows, a->offset_dtype), nib = (size_t)a->nnz * 4;
+	void *offsets = sli_heap_allocate(p->heap, nob), *columns = sli_heap_allocate(p->heap, nib);
+	sl_status status = offsets && columns ? sli_fetch(p->device, offsets, a->row_offsets, nob)
+										  : sli_fail_memory(context, nob + nib, "a pattern on the host");
+	if (status == SL_OK)
+		status = sli_fetch(p->device, columns, a->col_indices, nib);
+	if (status != SL_OK) {
+		sli_heap_free(p->heap, offsets, nob);
+		sli_heap_free(p->heap, columns, nib);
+		return status;
+	}
+	p->arrays.row_offsets = offsets;
+	p->arrays.col_indices = columns;
+	return SL_OK;
+}
+
+sl_status sli_pattern_make_host(sl_context *context, const sl_pattern *pattern) {
+	sl_pattern *p = (sl_pattern *)(uintptr_t)pattern;
+	if (!p->device)
+		return SL_OK;
+	pthread_mutex_lock(&p->lock);
+	sl_status status = p->arrays.row_offsets ? SL_OK : fetch_arrays(context, p);
+	pthread_mutex_unlock(&p->lock);
+	return status;
 }
 
 size_t sl_pattern_bytes(const sl_pattern *pattern) {
@@ -72,7 +127,7 @@ size_t sl_pattern_bytes(const sl_pattern *pattern) {
 	sl_pattern *p = (sl_pattern *)(uintptr_t)pattern;
 	const sl_pattern_arrays *a = &p->arrays;
 	pthread_mutex_lock(&p->lock);
-	size_t bytes = offset_bytes(a->rows, a->offset_dtype) + (size_t)a->nnz * 4;
+	size_t bytes = a->row_offsets ? offset_bytes(a->rows, a->offset_dtype) + (size_t)a->nnz * 4 : 0;
 	if (p->has_transpose)
 		bytes += offset_bytes(a->cols, p->transposed.offset_dtype) + (size_t)a->nnz * 4 +
 				 (size_t)a->nnz * sl_dtype_size(p->permutation_dtype);
@@ -141,6 +196,7 @@ static sl_status make_transpose(sl_context *context, sl_pattern *p) {
 }
 
 sl_status sli_pattern_make_transpose(sl_context *context, sl_pattern *p) {
+	SL_TRY(sli_pattern_make_host(context, p));
 	pthread_mutex_lock(&p->lock);
 	sl_status status = p->has_transpose ? SL_OK : make_transpose(context, p);
 	pthread_mutex_unlock(&p->lock);
@@ -156,7 +212,7 @@ static uint64_t mix(uint64_t hash, uint64_t value) {
 }
 
 uint64_t sli_pattern_hash(const sl_pattern *pattern) {
-	const sl_pattern_arrays *a = &pattern->arrays;
+	const sl_pattern_arrays own = sli_pattern_arrays(pattern), *a = &own;
 	uint64_t hash = mix(mix(mix(0, (uint64_t)a->rows), (uint64_t)a->cols), (uint64_t)a->nnz);
 	for (int64_t r = 1; r < a->rows; r++)
 		hash = mix(hash, (uint64_t)sli_index(a->row_offsets, a->offset_dtype, r));

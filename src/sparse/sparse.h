@@ -52,8 +52,10 @@ void sli_csr_release_host(sl_context *context, sl_csr *host);
 /* The pattern as the context's backend wants it: on the CPU the host arrays; on another device a
  * mirror that is made once and kept in the pattern. With `transpose` also the transpose. Thread-safe. */
 sl_status sli_pattern_view(sl_context *context, sl_pattern *pattern, bool transpose, sl_sparse_view *view);
-/* Host arrays, no context needed. */
+/* Host arrays, no context needed; without pointers where they are on a device and nobody has called make_host(). */
 sl_pattern_arrays sli_pattern_arrays(const sl_pattern *pattern);
+/* For who reads the arrays on the host: a copy of those that are on a device, made once. Thread-safe. */
+sl_status sli_pattern_make_host(sl_context *context, const sl_pattern *pattern);
 /* A pattern over arrays allocated from the context's heap, which it takes over (also on failure).
  * Offsets are of sli_offset_dtype(nnz); the structure is trusted: the caller built it valid. */
 sl_status sli_pattern_adopt(sl_pattern **pattern, sl_context *context, int64_t rows, int64_t cols, int64_t nnz,
@@ -61,6 +63,11 @@ sl_status sli_pattern_adopt(sl_pattern **pattern, sl_context *context, int64_t r
 /* count + 1 offsets that begin at 0, do not decrease and end at nnz; `name` goes into the message. */
 sl_status sli_check_offsets(sl_context *context, const char *name, const void *offsets, sl_dtype dtype, int64_t count,
 							int64_t nnz);
+/* What is wrong with offset `i` of `count` + 1, `before` being the one before it; with the column of an entry, `last`
+ * being the one before it in its row, or -1. */
+sl_status sli_fail_offset(sl_context *context, const char *name, int64_t i, int64_t before, int64_t now, int64_t count,
+						  int64_t nnz);
+sl_status sli_fail_column(sl_context *context, int64_t row, int64_t entry, int64_t column, int64_t last, int64_t cols);
 /* Find the first fault of a structure whose columns must increase within each row. */
 sl_status sli_pattern_validate(sl_context *context, const sl_pattern_arrays *arrays);
 /* The value that the k-th largest (from 0) of `keys` has. Reorders them; O(n) on average. */

@@ -444,8 +444,10 @@ SL_TEST(own_products, every_call_may_fail) {
 		snprintf(name, sizeof name, "%s", fake_cuda_failed());
 		fake_cuda_fail_at(-1);
 		bool done = !*name;
-		/* A question about captures that fails is answered by no; the caller's GPU is given back as well as may be. */
-		bool tolerated = strstr(name, "Capturing") || strstr(name, "cudaSetDevice");
+		/* A question about captures that fails is answered by no; the caller's GPU is given back as well as may be, and
+		 * memory that cannot be freed is freed later. */
+		bool tolerated = strstr(name, "Capturing") || strstr(name, "cudaSetDevice") || strstr(name, "cudaGetDevice") ||
+						 strstr(name, "cudaFree");
 		if ((status == SL_OK) != done && !tolerated)
 			sl_test_fail(__FILE__, __LINE__, "%s failed, status %s", name, sl_status_name(status));
 		failed += status != SL_OK;

@@ -2,6 +2,16 @@
 /* cuBLAS: dense products, and sums of two matrices. All is column-major. */
 #include "state.h"
 
+static int math_mode = -1, computed_in = -1;
+
+int fake_cuda_math_mode(void) {
+	return math_mode;
+}
+
+int fake_cuda_compute_type(void) {
+	return computed_in;
+}
+
 const char *CUBLASWINAPI cublasGetStatusString(cublasStatus_t status) {
 	return status == CUBLAS_STATUS_ALLOC_FAILED ? "resource allocation failed" : "an error of the fake cuBLAS";
 }
@@ -36,7 +46,11 @@ cublasStatus_t CUBLASWINAPI cublasSetStream(cublasHandle_t handle, cudaStream_t 
 cublasStatus_t CUBLASWINAPI cublasSetMathMode(cublasHandle_t handle, cublasMath_t mode) {
 	TAKE("cublasSetMathMode", CUBLAS_STATUS_INTERNAL_ERROR);
 	REFUSE_IF(!fake_find(FAKE_CUBLAS, handle), "cublasSetMathMode", CUBLAS_STATUS_NOT_INITIALIZED);
-	REFUSE_IF(mode == CUBLAS_TF32_TENSOR_OP_MATH, "cublasSetMathMode", CUBLAS_STATUS_INVALID_VALUE);
+	/* Flags go with a mode; sums of halves in 16 bits are nothing to ask for. */
+	unsigned plain = (unsigned)mode & ~(unsigned)CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
+	REFUSE_IF(plain != CUBLAS_DEFAULT_MATH && plain != CUBLAS_TF32_TENSOR_OP_MATH && plain != CUBLAS_PEDANTIC_MATH,
+			  "cublasSetMathMode", CUBLAS_STATUS_INVALID_VALUE);
+	math_mode = (int)mode;
 	return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -156,6 +170,7 @@ cublasStatus_t CUBLASWINAPI cublasGemmEx_64(cublasHandle_t handle, cublasOperati
 				  !(a_type == CUDA_R_32F && compute == CUBLAS_COMPUTE_32F_FAST_TF32),
 			  call, CUBLAS_STATUS_NOT_SUPPORTED);
 	REFUSE_IF(algorithm != CUBLAS_GEMM_DEFAULT, call, CUBLAS_STATUS_NOT_SUPPORTED);
+	computed_in = (int)compute;
 	return gemm(call, a_type, c_type, handle, make_operand(a, op_a, m, k, lda), make_operand(b, op_b, k, n, ldb),
 				make_operand(c, CUBLAS_OP_N, m, n, ldc), alpha, beta);
 }

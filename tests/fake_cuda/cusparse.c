@@ -6,6 +6,7 @@
 #include <string.h>
 
 static long long widest;
+static int computed_in = -1;
 static bool falling;
 static int version = 120603;
 static long long entries = INT32_MAX;
@@ -25,6 +26,10 @@ static bool too_many(const fake_object *a) {
 
 void fake_cuda_falling_buffers(bool on) {
 	falling = on;
+}
+
+int fake_cuda_sparse_compute_type(void) {
+	return computed_in;
 }
 
 long long fake_cuda_widest(void) {
@@ -178,6 +183,7 @@ static cusparseStatus_t take_factors(const char *call, const void *alpha, const 
 	p->alpha = fake_load(alpha, compute, 0);
 	p->beta = fake_load(beta, compute, 0);
 	p->compute = compute;
+	computed_in = (int)compute;
 	return CUSPARSE_STATUS_SUCCESS;
 }
 

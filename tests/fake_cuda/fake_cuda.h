@@ -38,6 +38,11 @@ FAKE_API void fake_cuda_falling_buffers(bool on);
  * entries than the next call's limit (2^31 - 1 at first) fails inside, as the real one did. */
 FAKE_API void fake_cuda_cusparse_version(int version);
 FAKE_API void fake_cuda_cusparse_entries(long long most);
+/* What cublasSetMathMode() was told last, and what cublasGemmEx() was last asked to compute in; cusparseSpMM() and
+ * cusparseSDDMM() likewise. -1: nothing yet. */
+FAKE_API int fake_cuda_math_mode(void);
+FAKE_API int fake_cuda_compute_type(void);
+FAKE_API int fake_cuda_sparse_compute_type(void);
 /* Whether there are memory pools (there are at first). */
 FAKE_API void fake_cuda_pools(bool on);
 /* What a call or kernel takes on the fake GPU's clock, which events read; 1 us unless told. NULL: all as at first. */

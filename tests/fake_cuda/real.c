@@ -85,3 +85,15 @@ long fake_cuda_count(const char *call) {
 	(void)call;
 	return 0;
 }
+
+int fake_cuda_math_mode(void) {
+	return -1;
+}
+
+int fake_cuda_compute_type(void) {
+	return -1;
+}
+
+int fake_cuda_sparse_compute_type(void) {
+	return -1;
+}

@@ -248,6 +248,11 @@ static sl_status pattern_wrap(things *t, void **left) {
 	MAKES(sl_pattern, sl_pattern_release,
 		  sl_pattern_wrap(&made, t->context, SIDE, SIDE, 5, offsets, SL_I32, sorted, NULL, NULL));
 }
+static sl_status pattern_wrap_device(things *t, void **left) {
+	static const int32_t sorted[] = {5, 11, 0, 2, 1};
+	MAKES(sl_pattern, sl_pattern_release,
+		  sl_pattern_wrap_device(&made, t->context, SIDE, SIDE, 5, offsets, SL_I32, sorted, false, NULL, NULL));
+}
 static sl_status pattern_random(things *t, void **left) {
 	MAKES(sl_pattern, sl_pattern_release, sl_pattern_random(&made, t->context, SIDE, SIDE, 0.3, 2));
 }
@@ -1133,6 +1138,7 @@ static const struct {
 			 CALL(store_open),
 			 CALL(pattern_create),
 			 CALL(pattern_wrap),
+			 CALL(pattern_wrap_device),
 			 CALL(pattern_random),
 			 CALL(pattern_n_m),
 			 CALL(pattern_full),

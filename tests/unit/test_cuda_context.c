@@ -1,64 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Contexts, matrices, plans and layers on the (fake) GPU, through the public interface. */
-#include <cuda_runtime_api.h>
+#include <cublas_v2.h>
 
-#include "core/context.h"
-#include "fake_cuda.h"
-#include "support/views.h"
-
-static sl_context *open_with(sl_context_options *options) {
-	sl_context *context = NULL;
-	char error[256] = "";
-	options->device = SL_DEVICE_CUDA;
-	options->error = error;
-	options->error_size = sizeof error;
-	if (sl_context_create(&context, options) != SL_OK)
-		sl_test_fail(__FILE__, __LINE__, "no context: %s", error);
-	return context;
-}
-
-static sl_context *open_context(void) {
-	sl_context_options options;
-	fake_cuda_discard();
-	SL_OPTIONS_INIT(options);
-	options.seed = 1;
-	return open_with(&options);
-}
-
-static void close_context(sl_context *context) {
-	sl_context_destroy(context);
-	CHECK(!*fake_cuda_fault());
-	CHECK_EQ(fake_cuda_live(), 0);
-}
-
-/* Memory of the context's GPU with a copy of `from` (NULL: zero). */
-static void *device_copy(sl_context *context, const void *from, size_t bytes) {
-	sl_device_state *state = sli_device(context);
-	void *to;
-	CHECK_OK(context, state->backend->allocate(state->device, bytes, SL_MEMORY_DEVICE, &to));
-	if (from)
-		CHECK_OK(context, state->backend->copy(state->device, to, SL_MEMORY_DEVICE, from, SL_MEMORY_HOST, bytes));
-	else
-		CHECK_OK(context, state->backend->fill(state->device, to, 0, bytes));
-	return to;
-}
-
-static void device_free(sl_context *context, void *pointer, size_t bytes) {
-	sl_device_state *state = sli_device(context);
-	state->backend->release(state->device, pointer, bytes, SL_MEMORY_DEVICE);
-}
-
-static void read_back(sl_context *context, void *to, const void *from, size_t bytes) {
-	sl_device_state *state = sli_device(context);
-	CHECK_OK(context, state->backend->copy(state->device, to, SL_MEMORY_HOST, from, SL_MEMORY_DEVICE, bytes));
-	CHECK_OK(context, sl_context_synchronize(context));
-}
-
-static sl_dense on_device(void *data, int64_t rows, int64_t cols) {
-	sl_dense v = sl_dense_view(data, SL_F32, rows, cols);
-	v.device = SL_DEVICE_CUDA;
-	return v;
-}
+#include "support/gpu_context.h"
 
 SL_TEST(cuda_context, is_described_and_falls_back) {
 	sl_context *context = open_context();
@@ -138,11 +82,11 @@ SL_TEST(cuda_context, plans_are_measured) {
 	sl_pattern *pattern;
 	sl_csr *a;
 	char text[300];
-	CHECK_OK(gpu, sl_pattern_random(&pattern, gpu, 30, 20, 0.3, 3));
-	CHECK_OK(gpu, sl_csr_create_pattern(&a, gpu, pattern, SL_F32));
 	sl_dense X = on_device(NULL, 20, 8), Y = on_device(NULL, 30, 8);
 	for (int i = 0; i < 3; i++) {
 		sl_plan *plan;
+		CHECK_OK(gpu, sl_pattern_random(&pattern, gpu, 30, 20, 0.3, 3)); /* which keeps what was measured */
+		CHECK_OK(gpu, sl_csr_create_pattern(&a, gpu, pattern, SL_F32));
 		fake_cuda_cost("(spmm_wide<T, VEC, LANES, TILES>)", 1000); /* own kernels are slow here */
 		fake_cuda_cost("(spmm_narrow<T, N, true>)", 1000);
 		fake_cuda_cost("(spmm_narrow<T, N, false>)", 1000);
@@ -156,6 +100,10 @@ SL_TEST(cuda_context, plans_are_measured) {
 			sl_test_fail(__FILE__, __LINE__, "\"%s\" lacks \"%s\" or \"measured\"", text, cases[i].chosen);
 		CHECK_EQ(sl_plan_is_dense(plan), cases[i].dense);
 		sl_plan_destroy(plan);
+		if (i == 2)
+			break;
+		sl_csr_destroy(a);
+		sl_pattern_release(pattern);
 	}
 	CHECK_OK(gpu, sl_context_set_plan_mode(gpu, SL_PLAN_SPARSE));
 	sl_plan *plan;
@@ -165,6 +113,125 @@ SL_TEST(cuda_context, plans_are_measured) {
 	sl_csr_destroy(a);
 	sl_pattern_release(pattern);
 	close_context(gpu);
+}
+
+/* What was measured is not measured again: for plans of the same description, and for calls without a plan. */
+SL_TEST(cuda_context, measurements_are_kept_with_the_pattern) {
+	sl_context *gpu = open_context();
+	sl_pattern *pattern;
+	sl_csr *a, *half;
+	sl_plan *plan;
+	char first[300], text[300];
+	CHECK_OK(gpu, sl_pattern_random(&pattern, gpu, 30, 20, 0.3, 3));
+	CHECK_OK(gpu, sl_csr_create_pattern(&a, gpu, pattern, SL_F32));
+	CHECK_OK(gpu, sl_csr_create_pattern(&half, gpu, pattern, SL_F16));
+	float x[20 * 9], y[30 * 9];
+	void *px = device_copy(gpu, x, sizeof x), *py = device_copy(gpu, y, sizeof y);
+	long runs[8];
+	for (int k = 0; k < 8; k++) {
+		/* The same twice; another batch, dtype, direction, layout and epilogue; the first once more. */
+		sl_dense X = on_device(px, 20, k == 2 ? 4 : 8), Y = on_device(py, 30, X.cols);
+		sl_epilogue relu = {SL_EPILOGUE_DEFAULTS, .activation = SL_RELU};
+		if (k == 3)
+			X.dtype = Y.dtype = SL_F16;
+		if (k == 4) {
+			sl_dense swapped = X;
+			X = Y, Y = swapped;
+		}
+		if (k == 5)
+			X.ld = 9;
+		long before = fake_cuda_count("cudaEventRecord");
+		CHECK_OK(gpu, sl_plan_spmm(&plan, gpu, k == 4 ? SL_TRANSPOSE : SL_NO_TRANSPOSE, k == 3 ? half : a, &X, &Y,
+								   k == 6 ? &relu : NULL));
+		runs[k] = fake_cuda_count("cudaEventRecord") - before;
+		CHECK_OK(gpu, sl_plan_describe(gpu, plan, k ? text : first, sizeof text));
+		CHECK(strstr(k ? text : first, "measured"));
+		CHECK(k != 1 || !strcmp(text, first));
+		sl_plan_destroy(plan);
+		if (k == 0) { /* no plan of its own: by what was measured */
+			before = fake_cuda_count("cudaEventRecord");
+			CHECK_OK(gpu, sl_spmm(gpu, SL_NO_TRANSPOSE, 1, a, &X, 0, &Y, NULL));
+			CHECK_EQ(fake_cuda_count("cudaEventRecord"), before);
+		}
+	}
+	CHECK(runs[0] > 0 && runs[1] == 0 && runs[7] == 0);
+	for (int k = 2; k < 7; k++)
+		CHECK(runs[k] > 0);
+	/* Another context measures for itself: it may be another GPU. */
+	sl_context *other;
+	sl_context_options options;
+	SL_OPTIONS_INIT(options);
+	other = open_with(&options);
+	sl_dense X = on_device(NULL, 20, 8), Y = on_device(NULL, 30, 8);
+	long before = fake_cuda_count("cudaEventRecord");
+	CHECK_OK(other, sl_plan_spmm(&plan, other, SL_NO_TRANSPOSE, a, &X, &Y, NULL));
+	CHECK(fake_cuda_count("cudaEventRecord") > before);
+	sl_plan_destroy(plan);
+	/* With more descriptions than are kept the oldest are forgotten, and nothing else happens. */
+	for (int64_t n = 1; n < 70; n++) {
+		X = on_device(NULL, 20, n), Y = on_device(NULL, 30, n);
+		CHECK_OK(other, sl_plan_spmm(&plan, other, SL_NO_TRANSPOSE, a, &X, &Y, NULL));
+		sl_plan_destroy(plan);
+	}
+	X = on_device(NULL, 20, 1), Y = on_device(NULL, 30, 1);
+	before = fake_cuda_count("cudaEventRecord");
+	CHECK_OK(other, sl_plan_spmm(&plan, other, SL_NO_TRANSPOSE, a, &X, &Y, NULL));
+	CHECK(fake_cuda_count("cudaEventRecord") > before);
+	sl_plan_destroy(plan);
+	device_free(gpu, px, sizeof x);
+	device_free(gpu, py, sizeof y);
+	sl_csr_destroy(a);
+	sl_csr_destroy(half);
+	sl_pattern_release(pattern);
+	sl_context_destroy(other);
+	close_context(gpu);
+}
+
+/* cuBLAS rounds operands to TF32 only where it is asked for, and of f32 alone; cuSPARSE never does. */
+SL_TEST(cuda_context, tf32_only_when_asked) {
+	for (int asked = 0; asked < 2; asked++) {
+		sl_context_options options;
+		fake_cuda_discard();
+		SL_OPTIONS_INIT(options);
+		options.tf32 = asked;
+		options.plan_mode = SL_PLAN_DENSE;
+		sl_context *gpu = open_with(&options);
+		int mode = (asked ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_DEFAULT_MATH) |
+				   CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
+		CHECK_EQ(fake_cuda_math_mode(), mode);
+		static const sl_dtype dtypes[] = {SL_F32, SL_F64, SL_F16, SL_BF16};
+		for (int t = 0; t < 4; t++) {
+			size_t size = sl_dtype_size(dtypes[t]);
+			void *a = device_copy(gpu, NULL, 12 * size), *b = device_copy(gpu, NULL, 20 * size);
+			void *c = device_copy(gpu, NULL, 15 * size);
+			sl_dense A = on_device(a, 3, 4), B = on_device(b, 4, 5), C = on_device(c, 3, 5);
+			A.dtype = B.dtype = C.dtype = dtypes[t];
+			int wanted = dtypes[t] == SL_F64            ? CUBLAS_COMPUTE_64F
+						 : dtypes[t] == SL_F32 && asked ? CUBLAS_COMPUTE_32F_FAST_TF32
+														: CUBLAS_COMPUTE_32F;
+			CHECK_OK(gpu, sl_gemm(gpu, 1, &A, &B, 0, &C, NULL));
+			CHECK_EQ(fake_cuda_compute_type(), wanted);
+			/* A sparse matrix written out, and one that is not. */
+			sl_pattern *pattern;
+			sl_csr *s;
+			CHECK_OK(gpu, sl_pattern_random(&pattern, gpu, 3, 4, 0.5, 1));
+			CHECK_OK(gpu, sl_csr_create_pattern(&s, gpu, pattern, dtypes[t]));
+			CHECK_OK(gpu, sl_context_set_plan_mode(gpu, SL_PLAN_DENSE));
+			long before = fake_cuda_count("cublasGemmEx");
+			CHECK_OK(gpu, sl_spmm(gpu, SL_NO_TRANSPOSE, 1, s, &B, 0, &C, NULL));
+			CHECK_EQ(fake_cuda_count("cublasGemmEx"), before + 1);
+			CHECK_EQ(fake_cuda_compute_type(), wanted);
+			CHECK_OK(gpu, sl_context_set_plan_mode(gpu, SL_PLAN_SPARSE));
+			CHECK_OK(gpu, sl_spmm(gpu, SL_NO_TRANSPOSE, 1, s, &B, 0, &C, NULL));
+			CHECK_EQ(fake_cuda_sparse_compute_type(), dtypes[t] == SL_F64 ? CUDA_R_64F : CUDA_R_32F);
+			sl_csr_destroy(s);
+			sl_pattern_release(pattern);
+			device_free(gpu, a, 12 * size);
+			device_free(gpu, b, 20 * size);
+			device_free(gpu, c, 15 * size);
+		}
+		close_context(gpu);
+	}
 }
 
 /* A layer on the GPU beside the same one on the CPU: forward, dX, dW, db. */
