@@ -12,6 +12,7 @@ typedef struct nccl_link {
 	ncclComm_t comm;
 	cudaStream_t stream;
 	cudaEvent_t done;
+	void *word; /* what a barrier sums */
 	bool own_comm, own_stream;
 	int rank, size, device;
 	double timeout;
@@ -68,6 +69,8 @@ static void nccl_close(void *opaque, bool failed) {
 	}
 	if (link->done)
 		cudaEventDestroy(link->done);
+	if (link->word && (!failed || link->own_comm || !link->comm)) /* freeing waits for the GPU, which may be stuck */
+		cudaFree(link->word);
 	if (link->own_stream)
 		cudaStreamDestroy(link->stream);
 	if (entered)
@@ -81,6 +84,7 @@ static sl_status open_streams(nccl_link *link) {
 		SL_TRY(fail_cuda(h, cudaStreamCreateWithFlags(&link->stream, cudaStreamNonBlocking), "cudaStreamCreate"));
 		link->own_stream = true;
 	}
+	SL_TRY(fail_cuda(h, cudaMalloc(&link->word, sizeof(int32_t)), "cudaMalloc"));
 	return fail_cuda(h, cudaEventCreateWithFlags(&link->done, cudaEventDisableTiming), "cudaEventCreate");
 }
 
@@ -111,7 +115,8 @@ static sl_status hand_over(nccl_link *link, sl_status status, void **result, sl_
 							  .size = link->size,
 							  .device_buffers = true,
 							  .sixteen_bits = true,
-							  .unordered = link->own_stream};
+							  .unordered = link->own_stream,
+							  .stops = link->own_comm};
 	snprintf(info->text, sizeof info->text, "NCCL %d, GPU %d", version, link->device);
 	*result = link;
 	return SL_OK;
@@ -214,20 +219,11 @@ static ncclResult_t launch(nccl_link *link, const sl_comm_call *c) {
 		return exchange(link, c);
 	case SL_CALL_BROADCAST:
 		return ncclBroadcast(c->recv, c->recv, n, type, c->root, link->comm, link->stream);
+	case SL_CALL_BARRIER: /* NCCL has none: a sum of nothing much is one */
+		return ncclAllReduce(link->word, link->word, 1, ncclInt32, ncclMax, link->comm, link->stream);
 	default:
 		return ncclInvalidArgument;
 	}
-}
-
-/* NCCL has no barrier: a sum of nothing much is one. */
-static sl_status barrier(nccl_link *link) {
-	void *word = NULL;
-	SL_TRY(fail_cuda(&link->host, cudaMalloc(&word, 4), "cudaMalloc"));
-	ncclResult_t error = ncclAllReduce(word, word, 1, ncclInt32, ncclMax, link->comm, link->stream);
-	cudaError_t waited = cudaStreamSynchronize(link->stream);
-	cudaFree(word);
-	SL_TRY(fail_nccl(&link->host, error, "ncclAllReduce"));
-	return fail_cuda(&link->host, waited, "cudaStreamSynchronize");
 }
 
 static sl_status nccl_start(void *opaque, const sl_comm_call *call, int64_t number, void **ticket) {
@@ -235,12 +231,11 @@ static sl_status nccl_start(void *opaque, const sl_comm_call *call, int64_t numb
 	int previous;
 	(void)number;
 	*ticket = NULL;
-	SL_TRY(fail_cuda(&link->host, cudaGetDevice(&previous), "cudaGetDevice"));
-	SL_TRY(fail_cuda(&link->host, cudaSetDevice(link->device), "cudaSetDevice"));
-	sl_status status = call->kind == SL_CALL_BARRIER
-						   ? barrier(link)
-						   : fail_nccl(&link->host, launch(link, call), "an NCCL call could not be started");
+	SL_TRY(enter(link, &previous));
+	sl_status status = fail_nccl(&link->host, launch(link, call), "an NCCL call could not be started");
 	cudaSetDevice(previous);
+	if (link->own_stream || call->host_waits || call->kind == SL_CALL_BARRIER)
+		*ticket = link;
 	return status;
 }
 
@@ -250,30 +245,43 @@ static double now(void) {
 	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* On the caller's stream what follows waits by itself. On an own one the host does. */
-static sl_status nccl_finish(void *opaque, void *ticket) {
-	nccl_link *link = opaque;
+/* The host waits, on the communicator's GPU. */
+static sl_status await(const nccl_link *link) {
+	const sl_carrier_options *h = &link->host;
 	ncclResult_t error = ncclSuccess;
-	(void)ticket;
-	SL_TRY(fail_nccl(&link->host, ncclCommGetAsyncError(link->comm, &error), "ncclCommGetAsyncError"));
-	SL_TRY(fail_nccl(&link->host, error, "an NCCL call failed"));
-	if (!link->own_stream)
-		return SL_OK;
-	SL_TRY(fail_cuda(&link->host, cudaEventRecord(link->done, link->stream), "cudaEventRecord"));
+	SL_TRY(fail_cuda(h, cudaEventRecord(link->done, link->stream), "cudaEventRecord"));
 	double began = now();
-	for (cudaError_t state = cudaErrorNotReady; state == cudaErrorNotReady;) {
-		state = cudaEventQuery(link->done);
+	for (;;) {
+		cudaError_t state = cudaEventQuery(link->done);
 		if (state != cudaErrorNotReady)
-			return fail_cuda(&link->host, state, "an NCCL call failed");
+			return fail_cuda(h, state, "an NCCL call failed");
 		cudaGetLastError();
-		SL_TRY(fail_nccl(&link->host, ncclCommGetAsyncError(link->comm, &error), "ncclCommGetAsyncError"));
-		SL_TRY(fail_nccl(&link->host, error, "an NCCL call failed"));
+		SL_TRY(fail_nccl(h, ncclCommGetAsyncError(link->comm, &error), "ncclCommGetAsyncError"));
+		SL_TRY(fail_nccl(h, error, "an NCCL call failed"));
 		if (now() - began > link->timeout)
-			return link->host.fail(link->host.user, SL_ERR_COMM, "rank %d of %d waited %g s for the others in vain",
-								   link->rank, link->size, link->timeout);
+			return h->fail(h->user, SL_ERR_COMM, "rank %d of %d waited %g s for the others in vain", link->rank,
+						   link->size, link->timeout);
 		nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
 	}
-	return SL_OK;
+}
+
+/* On the caller's stream what follows waits by itself, unless the host has to. */
+static sl_status nccl_finish(void *opaque, void *ticket) {
+	const nccl_link *link = opaque;
+	const sl_carrier_options *h = &link->host;
+	ncclResult_t error = ncclSuccess;
+	int previous;
+	SL_TRY(fail_nccl(h, ncclCommGetAsyncError(link->comm, &error), "ncclCommGetAsyncError"));
+	SL_TRY(fail_nccl(h, error, "an NCCL call failed"));
+	if (!ticket)
+		return SL_OK;
+	SL_TRY(enter(link, &previous));
+	sl_status status = await(link);
+	cudaSetDevice(previous);
+	if (status != SL_OK)
+		return status;
+	SL_TRY(fail_nccl(h, ncclCommGetAsyncError(link->comm, &error), "ncclCommGetAsyncError"));
+	return fail_nccl(h, error, "an NCCL call failed");
 }
 
 /* NCCL knows of no job: the launcher sees this process fail. */

@@ -151,37 +151,41 @@ static sl_status call(sl_context *context, sl_comm *comm, sl_comm_call c, sl_com
 
 sl_status sl_comm_all_reduce(sl_context *context, sl_comm *comm, const void *send, void *recv, int64_t count,
 							 sl_dtype dtype, sl_comm_op op, sl_comm_memory memory, sl_comm_request *request) {
-	return call(context, comm, (sl_comm_call){SL_CALL_ALL_REDUCE, send, recv, count, dtype, op, 0, false}, memory,
-				request);
+	return call(context, comm, (sl_comm_call){SL_CALL_ALL_REDUCE, send, recv, count, dtype, op, 0, false, false},
+				memory, request);
 }
 
 sl_status sl_comm_all_gather(sl_context *context, sl_comm *comm, const void *send, void *recv, int64_t count,
 							 sl_dtype dtype, sl_comm_memory memory, sl_comm_request *request) {
-	return call(context, comm, (sl_comm_call){SL_CALL_ALL_GATHER, send, recv, count, dtype, SL_COMM_SUM, 0, false},
-				memory, request);
+	return call(context, comm,
+				(sl_comm_call){SL_CALL_ALL_GATHER, send, recv, count, dtype, SL_COMM_SUM, 0, false, false}, memory,
+				request);
 }
 
 sl_status sl_comm_reduce_scatter(sl_context *context, sl_comm *comm, const void *send, void *recv, int64_t count,
 								 sl_dtype dtype, sl_comm_op op, sl_comm_memory memory, sl_comm_request *request) {
-	return call(context, comm, (sl_comm_call){SL_CALL_REDUCE_SCATTER, send, recv, count, dtype, op, 0, false}, memory,
-				request);
+	return call(context, comm, (sl_comm_call){SL_CALL_REDUCE_SCATTER, send, recv, count, dtype, op, 0, false, false},
+				memory, request);
 }
 
 sl_status sl_comm_all_to_all(sl_context *context, sl_comm *comm, const void *send, void *recv, int64_t count,
 							 sl_dtype dtype, sl_comm_memory memory, sl_comm_request *request) {
-	return call(context, comm, (sl_comm_call){SL_CALL_ALL_TO_ALL, send, recv, count, dtype, SL_COMM_SUM, 0, false},
-				memory, request);
+	return call(context, comm,
+				(sl_comm_call){SL_CALL_ALL_TO_ALL, send, recv, count, dtype, SL_COMM_SUM, 0, false, false}, memory,
+				request);
 }
 
 sl_status sl_comm_broadcast(sl_context *context, sl_comm *comm, void *buffer, int64_t count, sl_dtype dtype, int root,
 							sl_comm_memory memory, sl_comm_request *request) {
-	return call(context, comm, (sl_comm_call){SL_CALL_BROADCAST, NULL, buffer, count, dtype, SL_COMM_SUM, root, false},
-				memory, request);
+	return call(context, comm,
+				(sl_comm_call){SL_CALL_BROADCAST, NULL, buffer, count, dtype, SL_COMM_SUM, root, false, false}, memory,
+				request);
 }
 
 sl_status sl_comm_barrier(sl_context *context, sl_comm *comm) {
 	int32_t nothing = 0;
-	return call(context, comm, (sl_comm_call){SL_CALL_BARRIER, &nothing, &nothing, 1, SL_I32, SL_COMM_SUM, 0, false},
+	return call(context, comm,
+				(sl_comm_call){SL_CALL_BARRIER, &nothing, &nothing, 1, SL_I32, SL_COMM_SUM, 0, false, false},
 				SL_COMM_ON_HOST, NULL);
 }
 

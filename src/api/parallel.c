@@ -18,17 +18,13 @@ static sl_status check_sparse(sl_context *context, const sl_model *model, const 
 					model->layers[0]->name);
 }
 
-static sl_status check_divided(sl_context *context, const sl_model *model, const sl_optimizer *optimizer,
-							   const sl_parallel_options *o, const sl_comm *comm) {
+static sl_status check_divided(sl_context *context, const sl_model *model, const sl_comm *comm) {
 	if (!model->divided)
 		return SL_OK;
 	if (model->divided->comm == comm)
 		return sli_fail(context, SL_ERR_ARGUMENT,
 						"comm's ranks hold the model together: the ranks that hold the same blocks are wanted, see "
 						"sl_comm_split()");
-	if (o->shard_state && optimizer->options.clip_norm > 0)
-		return sli_fail(context, SL_ERR_UNSUPPORTED,
-						"clip_norm with moments spread over the ranks of a model whose layers are divided too");
 	return SL_OK;
 }
 
@@ -70,7 +66,7 @@ sl_status sl_parallel_create(sl_parallel **parallel, sl_context *context, sl_com
 	if (status == SL_OK)
 		status = check_model(context, model, optimizer);
 	if (status == SL_OK)
-		status = check_divided(context, model, optimizer, &o, comm);
+		status = check_divided(context, model, comm);
 	if (status == SL_OK)
 		status = check_sparse(context, model, &o);
 	SL_TRY(sli_comm_settle(context, comm, status));

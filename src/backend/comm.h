@@ -8,7 +8,7 @@
 
 #include <sparselayer/comm.h>
 
-#define SL_CARRIER_ABI 2u
+#define SL_CARRIER_ABI 3u
 
 typedef enum sl_comm_call_kind {
 	SL_CALL_ALL_REDUCE = 0,
@@ -28,7 +28,8 @@ typedef struct sl_comm_call {
 	sl_dtype dtype;
 	sl_comm_op op;
 	int root;
-	bool on_host; /* host memory, of a context whose device has memory of its own; else the device's */
+	bool on_host;    /* host memory, of a context whose device has memory of its own; else the device's */
+	bool host_waits; /* finish() is to return when the result is there, not when what follows on a stream will wait */
 } sl_comm_call;
 
 /* What a carrier is opened with. */
@@ -49,6 +50,7 @@ typedef struct sl_carrier_info {
 	bool device_buffers, host_buffers; /* what start() takes; the rest is staged above */
 	bool sixteen_bits;                 /* reduces bf16 and f16 */
 	bool unordered;                    /* calls are not ordered by the context's stream: it must be idle first */
+	bool stops;                        /* behind close() nothing of calls that failed writes any more */
 	char text[128];
 } sl_carrier_info;
 

@@ -30,7 +30,9 @@ static void *open_module(const char *name, const char *symbol_name, void **symbo
 		snprintf(why, why_size, "the library's own folder is not known");
 		return NULL;
 	}
-	void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	/* MPI cannot be initialised twice, and would forget that it was, were it unloaded. */
+	bool stays = !strcmp(symbol_name, SL_CARRIER_SYMBOL);
+	void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL | (stays ? RTLD_NODELETE : 0));
 	if (!module) {
 		const char *reason = dlerror();
 		snprintf(why, why_size, "the module could not be loaded: %s", reason ? reason : path);

@@ -63,6 +63,7 @@ static sl_status stage(sl_context *context, sl_comm *comm, sl_comm_slot *slot, s
 	c->send = c->send ? to : NULL;
 	c->recv = to + (size_t)send * size;
 	c->on_host = !c->on_host;
+	c->host_waits = true;
 	return status;
 }
 
@@ -70,6 +71,11 @@ static void unstage(sl_comm *comm, sl_comm_slot *slot) {
 	if (slot->staged)
 		comm->device->backend->release(comm->device->device, slot->staged, slot->staged_bytes, slot->staged_kind);
 	*slot = (sl_comm_slot){0};
+}
+
+void sli_comm_drop(sl_comm *comm) {
+	for (int i = 0; i < SL_REQUESTS; i++)
+		unstage(comm, &comm->slots[i]);
 }
 
 static sl_status fail_for_good(sl_context *context, sl_comm *comm, sl_status status) {
@@ -93,14 +99,13 @@ sl_status sli_comm_call(sl_context *context, sl_comm *comm, const sl_comm_call *
 	if (slot == comm->slots + SL_REQUESTS)
 		return sli_fail(context, SL_ERR_STATE, "%d calls are on their way: wait for some", SL_REQUESTS);
 	sl_status status = stage(context, comm, slot, &call);
-	if (status != SL_OK) {
+	if (status == SL_OK && comm->info.unordered)
+		status = comm->device->backend->synchronize(comm->device->device);
+	if (status != SL_OK) { /* the message is the device's */
 		unstage(comm, slot);
 		return status;
 	}
-	if (comm->info.unordered)
-		status = comm->device->backend->synchronize(comm->device->device);
-	if (status == SL_OK)
-		status = comm->carrier->start(comm->link, &call, comm->calls, &slot->ticket);
+	status = comm->carrier->start(comm->link, &call, comm->calls, &slot->ticket);
 	if (status != SL_OK) {
 		unstage(comm, slot);
 		return fail_for_good(context, comm, status);
@@ -139,13 +144,13 @@ sl_status sli_comm_wait(sl_context *context, sl_comm *comm, sl_comm_request *req
 
 sl_status sli_comm_sum(sl_context *context, sl_comm *comm, void *data, int64_t count, sl_dtype dtype,
 					   sl_comm_request *request) {
-	sl_comm_call call = {SL_CALL_ALL_REDUCE, data, data, count, dtype, SL_COMM_SUM, 0, true};
+	sl_comm_call call = {SL_CALL_ALL_REDUCE, data, data, count, dtype, SL_COMM_SUM, 0, true, false};
 	return sli_comm_call(context, comm, &call, request);
 }
 
 sl_status sli_comm_vote(sl_context *context, sl_comm *comm, bool *flag) {
 	int32_t any = *flag;
-	sl_comm_call call = {SL_CALL_ALL_REDUCE, &any, &any, 1, SL_I32, SL_COMM_MAX, 0, true};
+	sl_comm_call call = {SL_CALL_ALL_REDUCE, &any, &any, 1, SL_I32, SL_COMM_MAX, 0, true, false};
 	SL_TRY(sli_comm_call(context, comm, &call, NULL));
 	*flag = any != 0;
 	return SL_OK;
@@ -153,7 +158,7 @@ sl_status sli_comm_vote(sl_context *context, sl_comm *comm, bool *flag) {
 
 sl_status sli_comm_gather(sl_context *context, sl_comm *comm, const void *send, void *recv, int64_t count,
 						  sl_dtype dtype) {
-	sl_comm_call call = {SL_CALL_ALL_GATHER, send, recv, count, dtype, SL_COMM_SUM, 0, true};
+	sl_comm_call call = {SL_CALL_ALL_GATHER, send, recv, count, dtype, SL_COMM_SUM, 0, true, false};
 	return sli_comm_call(context, comm, &call, NULL);
 }
 

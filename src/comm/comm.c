@@ -176,6 +176,8 @@ void sli_comm_close(sl_comm *comm) {
 				comm->failed = comm->carrier->finish(comm->link, ticket);
 		}
 		comm->carrier->close(comm->link, comm->failed != SL_OK);
+		if (comm->failed != SL_OK && comm->info.stops)
+			sli_comm_drop(comm);
 	}
 	/* A module whose link has failed keeps its memory, and code. */
 	if (comm->failed == SL_OK)

@@ -42,6 +42,8 @@ extern const sl_carrier sli_carrier_self;
 
 /* Checked by the caller; request NULL: wait. */
 sl_status sli_comm_call(sl_context *context, sl_comm *comm, const sl_comm_call *call, sl_comm_request *request);
+/* Give back what calls on their way were staged in; nothing writes there any more. */
+void sli_comm_drop(sl_comm *comm);
 sl_status sli_comm_wait(sl_context *context, sl_comm *comm, sl_comm_request *request);
 sl_status sli_comm_agree(sl_context *context, sl_comm *comm, const char *what, uint64_t value);
 /* The others fail as well: one status for all ranks after what each did alone. The message tells the rank. */

@@ -16,7 +16,7 @@ void sli_share_take(sl_share *share, int64_t total) {
 }
 
 sl_status sli_share_max(sl_context *context, sl_comm *comm, int64_t *values, int64_t count) {
-	sl_comm_call call = {SL_CALL_ALL_REDUCE, values, values, count, SL_I64, SL_COMM_MAX, 0, true};
+	sl_comm_call call = {SL_CALL_ALL_REDUCE, values, values, count, SL_I64, SL_COMM_MAX, 0, true, false};
 	return sli_comm_call(context, comm, &call, NULL);
 }
 

@@ -204,7 +204,7 @@ static sl_status all_rows(sl_context *context, sl_parallel *p) {
 	int64_t size = p->tree.size, count;
 	sl_status status = own_rows(context, p, &count);
 	int64_t longest[2] = {count, status != SL_OK};
-	sl_comm_call call = {SL_CALL_ALL_REDUCE, longest, longest, 2, SL_I64, SL_COMM_MAX, 0, true};
+	sl_comm_call call = {SL_CALL_ALL_REDUCE, longest, longest, 2, SL_I64, SL_COMM_MAX, 0, true, false};
 	SL_TRY(sli_comm_call(context, p->comm, &call, NULL));
 	if (longest[1])
 		return sli_comm_settle(context, p->comm, status);

@@ -4,6 +4,7 @@
 
 #include "backend/step.h"
 #include "core/checked.h"
+#include "layers/divided.h"
 #include "train/parallel.h"
 
 /* A run of elements that are one parameter's and lie in this rank's part of a bucket. */
@@ -119,12 +120,22 @@ static char *gradient_at(const sl_parallel *p, const sl_bucket *b, int64_t in_pa
 	return segment + (size_t)in_part * size;
 }
 
+static bool is_block(const sl_model *model, const sl_layer *layer) {
+	const struct sl_divided *d = model->divided;
+	for (int i = 0; d && i < d->count; i++)
+		for (int k = 0; k < d->stages[i].count; k++)
+			if (model->layers[d->stages[i].first + k] == layer)
+				return d->stages[i].divided;
+	return false;
+}
+
+/* Of what every rank has, and of divided layers' blocks. */
 static sl_status add_squares(sl_context *context, sl_parallel *p, sl_bucket *b, const piece *one, void *argument) {
 	sl_op_desc desc = {.kind = SL_OP_REDUCE, .variant = SL_REDUCE_SUM_SQUARES, .count = one->count};
 	sl_op_args args = {.beta = p->optimizer->options.clip_value,
 					   .vector = {gradient_at(p, b, one->in_part)},
 					   .count = one->count,
-					   .result = argument};
+					   .result = (double *)argument + is_block(p->model, one->entry->layer)};
 	desc.a.dtype = p->dtype;
 	return sli_run(context, &desc, &args);
 }
@@ -188,10 +199,12 @@ sl_status sli_shard_step(sl_context *context, sl_parallel *p) {
 	sl_update numbers;
 	sl_step_numbers(o, optimizer->steps, &numbers);
 	if (o->clip_norm > 0) {
-		double sum = 0;
-		SL_TRY(each_own_piece(context, p, add_squares, &sum));
-		SL_TRY(sli_comm_sum(context, p->comm, &sum, 1, SL_F64, NULL));
-		norm = sqrt(sum);
+		double sums[2] = {0, 0};
+		SL_TRY(each_own_piece(context, p, add_squares, sums));
+		SL_TRY(sli_comm_sum(context, p->comm, sums, 2, SL_F64, NULL));
+		if (p->model->divided) /* blocks of the ranks that hold the model together */
+			SL_TRY(sli_comm_sum(context, p->model->divided->comm, &sums[1], 1, SL_F64, NULL));
+		norm = sqrt(sums[0] + sums[1]);
 		if (!isfinite(norm))
 			return sli_fail(context, SL_ERR_NONFINITE, "the gradients' norm is not finite; nothing was updated");
 		if (norm > o->clip_norm)

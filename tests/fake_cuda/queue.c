@@ -2,6 +2,7 @@
 /* Streams as queues, events, and graphs of captured work. */
 #include "state.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -133,8 +134,14 @@ static cudaError_t push(void *stream, const fake_task *task) {
 }
 
 cudaError_t fake_enqueue(const char *call, void *stream, void (*run)(void *), const void *argument, size_t bytes) {
+	return fake_enqueue_when(call, stream, NULL, run, argument, bytes);
+}
+
+cudaError_t fake_enqueue_when(const char *call, void *stream, bool (*ready)(void *), void (*run)(void *),
+							  const void *argument, size_t bytes) {
 	fake_task task = {.call = call,
 					  .run = run,
+					  .ready = ready,
 					  .argument = (void *)(uintptr_t)argument,
 					  .bytes = bytes,
 					  .device = fake_current_device()};
@@ -150,6 +157,8 @@ int fake_cuda_launch(const char *name, void *stream, void (*run)(void *argument)
 
 /* A wait for what was not recorded yet, or whose event is gone, is none. */
 static bool blocked(const fake_task *task) {
+	if (task->ready && !fake_lost())
+		return !task->ready(task->argument);
 	if (task->kind != FAKE_WAIT)
 		return false;
 	const fake_object *event = fake_find(FAKE_EVENT, (void *)task->event);
@@ -202,12 +211,24 @@ static bool any_left(void) {
 	return false;
 }
 
+/* Whether a stream waits for another process, after a moment for that. */
+static bool others_may_come(void) {
+	bool any = false;
+	for (int i = 0; i < GPUS; i++)
+		any = any || (gpu.defaults[i].queue.head && gpu.defaults[i].queue.head->ready);
+	for (fake_object *o = fake_first(); o; o = o->next)
+		any = any || (o->kind == FAKE_STREAM && o->queue.head && o->queue.head->ready);
+	if (any)
+		sched_yield();
+	return any;
+}
+
 static void run_until(const fake_queue *queue, const fake_object *event, uint64_t version) {
 	if (gpu.running || !any_left())
 		return;
 	fake_map();
 	gpu.running = true;
-	while ((event ? event->passed < version : queue ? queue->head != NULL : true) && run_one())
+	while ((event ? event->passed < version : queue ? queue->head != NULL : true) && (run_one() || others_may_come()))
 		continue;
 	gpu.running = false;
 	fake_unmap();
@@ -308,6 +329,23 @@ cudaError_t CUDARTAPI cudaEventSynchronize(cudaEvent_t event) {
 		return fake_report(cudaErrorInvalidResourceHandle);
 	run_until(NULL, o, o->recorded);
 	return cudaSuccess;
+}
+
+/* Whatever can run without waiting for other processes has run when this is asked. */
+cudaError_t CUDARTAPI cudaEventQuery(cudaEvent_t event) {
+	TAKE_RUNTIME("cudaEventQuery");
+	fake_object *o = find_event("cudaEventQuery", event);
+	if (!o)
+		return fake_report(cudaErrorInvalidResourceHandle);
+	if (!gpu.running && o->passed < o->recorded) {
+		fake_map();
+		gpu.running = true;
+		while (o->passed < o->recorded && run_one())
+			continue;
+		gpu.running = false;
+		fake_unmap();
+	}
+	return o->passed < o->recorded ? fake_report(cudaErrorNotReady) : cudaSuccess;
 }
 
 cudaError_t CUDARTAPI cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end) {

@@ -35,7 +35,8 @@ typedef struct fake_task {
 	struct fake_task *next;
 	const char *call; /* static */
 	void (*run)(void *argument);
-	void *argument; /* own copy */
+	bool (*ready)(void *argument); /* not NULL: other processes are waited for until it says so */
+	void *argument;                /* own copy */
 	size_t bytes;
 	int device;
 	enum { FAKE_RUN, FAKE_RECORD, FAKE_WAIT } kind;
@@ -122,6 +123,9 @@ void fake_unmap(void);
 bool fake_stream(const char *call, const void *stream);
 /* Queue work on a stream that is one, copying the argument. */
 cudaError_t fake_enqueue(const char *call, void *stream, void (*run)(void *), const void *argument, size_t bytes);
+/* The same of work that holds its stream up until it is ready. */
+cudaError_t fake_enqueue_when(const char *call, void *stream, bool (*ready)(void *), void (*run)(void *),
+							  const void *argument, size_t bytes);
 /* Run until a stream, or (NULL) all of them, have nothing left to do. */
 void fake_drain_stream(void *stream);
 void fake_drain_all(void);

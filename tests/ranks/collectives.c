@@ -53,7 +53,9 @@ static void reductions(sl_dtype dtype, int64_t n, void *send, void *recv) {
 		}
 		for (int64_t i = 0; i < n * size; i++)
 			put(send, dtype, i, value_of(rank, i));
-		OK(sl_comm_reduce_scatter(context, comm, send, recv, n, dtype, op, SL_COMM_ON_DEVICE, NULL));
+		OK(sl_comm_reduce_scatter(context, comm, send, recv, n, dtype, op,
+								  sl_context_device(context) == SL_DEVICE_CPU ? SL_COMM_ON_DEVICE : SL_COMM_ON_HOST,
+								  NULL));
 		for (int64_t i = 0; i < n; i++)
 			CHECK(get(recv, dtype, i) == combined(op, rank * n + i));
 	}
@@ -128,7 +130,8 @@ void test_collectives(int argc, char **argv) {
 	}
 	/* A second communicator lives beside the first. */
 	sl_comm *other = NULL;
-	OK(sl_comm_create(&other, context, &(sl_comm_options){SL_COMM_DEFAULTS, .no_thread = true}));
+	OK(sl_comm_create(&other, context,
+					  &(sl_comm_options){SL_COMM_DEFAULTS, .kind = sl_comm_get_kind(comm), .no_thread = true}));
 	CHECK(sl_comm_rank(other) == rank && sl_comm_size(other) == size);
 	OK(sl_comm_barrier(context, other));
 	sl_comm_destroy(other);

@@ -76,6 +76,12 @@ def divided(program):
             many = must(4, program, "train", "60", *arguments, f"divide={divide}")
             if many != one:
                 raise SystemExit(f"{arguments}, divide={divide}: 4 ranks gave\n{many}and not\n{one}")
+    # The norm of moments that are spread is summed by shares: equal but for its rounding.
+    clipped = ["shards=4", "sharded=1", "clip=30", "tail=1"]
+    one = alone(program, *clipped, "divide=1")
+    near(one, alone(program, "shards=4", "clip=30", "tail=1", "divide=1"), 1e-5)
+    for divide in (1, 2, 4):
+        near(must(4, program, "train", "60", *clipped, f"divide={divide}"), one, 1e-5)
     near(must(3, program, "train", "60", "plain=1", "divide=3", "whole=1"), alone(program, "plain=1"), 1e-5)
     code, out, err = run(3, program, "train", "10", "plain=1", "divide=3", "tail=1", "odd=weights", timeout=30)
     if code == 0 or "rank 2" not in err or "which every rank has" not in err:
@@ -318,6 +324,25 @@ def versions(program, other, module):
         must(2, f"{folder}/{os.path.basename(other)}", "collectives", "20")
 
 
+def nccl(program, module):
+    """The NCCL module on a fake NCCL: every call on 1 to 4 ranks, ids and communicators of the caller's, each call failing
+    in turn, a rank that goes."""
+    with tempfile.TemporaryDirectory() as folder:
+        for file in (program, module):
+            os.symlink(file, f"{folder}/{os.path.basename(file)}")
+        program = f"{folder}/{os.path.basename(program)}"
+        for ranks in (1, 2, 3, 4):
+            must(ranks, program, "calls")
+            must(ranks, program, "given", folder)
+            os.remove(f"{folder}/id")
+        must(2, program, "again")
+        for test in ("calls", "failing"):  # not started by mpirun
+            subprocess.run([program, test], check=True, env=ENVIRONMENT)
+        code, out, err = run(3, "--mca", "orte_abort_on_non_zero_status", "1", program, "gone", timeout=60)
+        if code == 0 or "noticed" not in err:
+            raise SystemExit(f"a rank that goes: {code}\n{out}{err}")
+
+
 def kills(program):
     """A rank killed, or stopped, at a random moment: the job ends in time, names it, and the checkpoint loads."""
     count, seed = int(os.environ.get("KILLS", "3")), int(os.environ.get("SEED", time.time()))
@@ -478,7 +503,7 @@ def signals(_, program):
 
 
 TESTS = {"collectives": collectives, "divided": divided, "manifest": manifest, "parallel": parallel, "resume": resume, "disagree": disagree, "kills": kills,
-         "command": command, "share": share, "text": text, "signals": signals, "versions": versions}
+         "command": command, "share": share, "text": text, "signals": signals, "versions": versions, "nccl": nccl}
 
 if __name__ == "__main__":
     TESTS[sys.argv[2]](*filter(None, [sys.argv[1], *sys.argv[3:]]))
