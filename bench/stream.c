@@ -90,10 +90,18 @@ static uint32_t draw(void) {
 	return (uint32_t)(state >> 33);
 }
 
+/* Entries of a row: `each` on average, up to a sixteenth more or less. Rows of one length, a power of two, would begin
+ * at lines of the cache in memory and not in the file. */
+static int64_t entries_of(int64_t row, int64_t each) {
+	return each + (row * 7 % 129 - 64) * each / 1024;
+}
+
 /* Each row has one entry at random in each of as many equal stretches of its columns. */
 static int make(const char *path, int64_t rows, int64_t cols, int64_t each) {
 	char header[512];
-	int64_t nnz = rows * each, stretch = cols / each;
+	int64_t nnz = 0;
+	for (int64_t r = 0; r < rows; r++)
+		nnz += entries_of(r, each);
 	long long offsets = 8 * (rows + 1), columns = 4 * nnz;
 	int n = snprintf(
 		header, sizeof header,
@@ -107,24 +115,24 @@ static int make(const char *path, int64_t rows, int64_t cols, int64_t each) {
 		header[n++] = ' ';
 	FILE *f = fopen(path, "wb");
 	uint64_t length = (uint64_t)n;
-	uint32_t *row = need(malloc((size_t)each * 4));
-	if (!f || stretch < 1)
+	uint32_t *row = need(malloc((size_t)each * 5));
+	if (!f || cols < 2 * each)
 		return 1;
 	fwrite(&length, 8, 1, f);
 	fwrite(header, 1, (size_t)n, f);
-	for (int64_t r = 0; r <= rows; r++) {
-		int64_t at = r * each;
+	for (int64_t r = 0, at = 0; r <= rows; at += entries_of(r++, each))
 		fwrite(&at, 8, 1, f);
-	}
 	for (int64_t r = 0; r < rows; r++) {
-		for (int64_t k = 0; k < each; k++)
+		int64_t own = entries_of(r, each), stretch = cols / own;
+		for (int64_t k = 0; k < own; k++)
 			row[k] = (uint32_t)(k * stretch + draw() % stretch);
-		fwrite(row, 4, (size_t)each, f);
+		fwrite(row, 4, (size_t)own, f);
 	}
 	for (int64_t r = 0; r < rows; r++) {
-		for (int64_t k = 0; k < each; k++)
+		int64_t own = entries_of(r, each);
+		for (int64_t k = 0; k < own; k++)
 			((float *)(void *)row)[k] = (float)draw() * 0x1p-30f - 1;
-		fwrite(row, 4, (size_t)each, f);
+		fwrite(row, 4, (size_t)own, f);
 	}
 	free(row);
 	int bad = fflush(f) || fsync(fileno(f));
@@ -143,8 +151,9 @@ static sl_context *open_context(size_t budget) {
 	return context;
 }
 
+/* As the library's own activations lie: at a line. */
 static float *fill(int64_t count) {
-	float *p = need(malloc((size_t)count * sizeof *p));
+	float *p = need(aligned_alloc(64, ((size_t)count * sizeof *p + 63) / 64 * 64));
 	for (int64_t i = 0; i < count; i++)
 		p[i] = (float)draw() * 0x1p-30f - 1;
 	return p;

@@ -108,9 +108,10 @@ typedef struct sl_stream_event {
 typedef struct sl_stream_options {
 	size_t struct_size; /**< sizeof(sl_stream_options) */
 	size_t host_budget; /**< most bytes of slots and read-ahead in host memory; default: what memory_budget leaves */
-	int slots;          /**< chunks in flight, 2 to 16; default 3, or 4 where values are written back */
-	size_t slot_bytes;  /**< most bytes of a slot; default 64 MiB; 32 for a product with a batch of at most
-						   128. The budget may make it less */
+	int slots;          /**< chunks in flight, 2 to 16; default 3; 2 for a product with a batch above 512, 4 where
+						   values are written back */
+	size_t slot_bytes;  /**< most bytes of a slot; default 64 MiB; for a product 32 with a batch of at most 128,
+						   128 with one above 512. The budget may make it less */
 	bool buffered;      /**< read and write through the page cache, for file systems where direct I/O is slow */
 	sl_stream_event *events; /**< receives what each stage did; NULL: not kept */
 	int64_t event_capacity;  /**< elements at `events` */

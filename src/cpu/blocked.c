@@ -129,8 +129,11 @@ static void run_cell(const sl_blocked_job *j, int64_t group, int64_t block, floa
 	if (b->first_row[cell] == b->first_row[cell + 1])
 		return;
 	sl_block_task task = {.x = (const char *)copy,
-						  .offsets = (const char *)b->offsets + (size_t)b->first_offset[cell] * size,
+						  .offsets =
+							  (const char *)b->offsets + (b->by_start ? 0 : (size_t)b->first_offset[cell] * size),
 						  .wide = b->wide,
+						  .by_start = b->by_start,
+						  .skew = b->skew,
 						  .values = values,
 						  .rows = b->row + b->first_row[cell],
 						  .classes = b->classes + b->first_class[cell],

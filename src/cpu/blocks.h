@@ -35,6 +35,8 @@ struct sl_block_task {
 	int64_t stride;      /* of its rows, in vectors */
 	const void *offsets; /* bytes, uint16_t or (wide) uint32_t, entry after entry in the order of `rows` */
 	bool wide;
+	bool by_start; /* else: a row's from the element on that its `start` says, and `skew` times its number */
+	int64_t skew;
 	float *values;            /* spmm only reads them */
 	const sl_block_row *rows; /* in the order of the classes */
 	const sl_row_class *classes, *classes_end;
@@ -51,7 +53,8 @@ typedef struct sl_blocks {
 	int64_t rows, nnz, columns;        /* `columns` a block */
 	int64_t groups, blocks, row_count; /* of `row` */
 	int vectors;                       /* of a tile, and of the stride of a block's rows */
-	bool wide;
+	bool wide, by_start;               /* as in the task */
+	int64_t skew;
 	int64_t *group; /* first row of each group, and the end */
 	/* By group and block, and the end: where offsets, rows and classes begin. */
 	int64_t *first_offset, *first_row, *first_class;

@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-enum { GROUPS = 32, GROUP_ROWS = 128, PARTS = 16, SLICES = 8 };
+enum { GROUPS = 32, GROUP_ROWS = 128, PARTS = 16, SLICES = 8, FEW_TILES = 2 };
 
 typedef struct chunk_job {
 	sl_cpu *cpu;
@@ -94,8 +94,9 @@ static bool find_way(const sl_cpu *cpu, const sl_op_desc *desc, sl_chunk_way *wa
 		way->width = sli_cpu_blocked_width(&whole);
 		if (!forward && !way->sampled && way->width != desc->a.ld) /* no bits of another product to keep */
 			way->width = desc->a.cols <= 16 ? 16 : desc->a.cols <= 32 ? 32 : 64;
-		sli_blocks_shape(&way->shape, &all, way->width, forward ? desc->c.cols : desc->a.cols, blocked->kind,
-						 blocked->isa);
+		int64_t batch = forward ? desc->c.cols : desc->a.cols;
+		sli_blocks_shape(&way->shape, &all, way->width, batch, blocked->kind, blocked->isa);
+		way->ordered = (forward || way->sampled) && batch > FEW_TILES * way->shape.vectors * SL_VECTOR;
 	} else {
 		int64_t cut_width;
 		way->kernel = sli_cpu_choose(cpu, whole.kind, desc->b.dtype, desc->kernel);

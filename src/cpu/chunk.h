@@ -23,6 +23,7 @@ typedef struct sl_chunk_way {
 	bool cut;               /* ... and whether the product runs block by block, or only the transposed one */
 	bool unpadded;          /* ROWS: a last panel that is not full is computed without its padding */
 	bool sampled;           /* BACKWARD: values are wanted */
+	bool ordered;           /* BLOCKS: offsets are put in the order of the rows, which pays where tiles share them */
 } sl_chunk_way;
 
 /* Rows of a chunk, cut into blocks for blocked.c. */
@@ -33,9 +34,9 @@ typedef struct sl_chunk_group {
 } sl_chunk_group;
 
 /* A row's entries in a block. */
-struct sl_chunk_record {
+typedef struct sl_chunk_record {
 	int32_t row, begin, end;
-};
+} sl_chunk_record;
 
 typedef struct sl_chunk_blocks {
 	const sl_chunk_way *way;
@@ -45,7 +46,10 @@ typedef struct sl_chunk_blocks {
 	sl_chunk_group *group;
 	sl_chunk_record *record; /* block by block, and within one row after row */
 	int64_t *bases;          /* by group, and the end: where its records may begin */
-	char *offsets, *unsorted;
+	char *
+		offsets; /* entry after entry as in the chunk; rows are moved apart by `skew` elements, groups by SL_CUT_MORE */
+	char *ordered; /* the same in the order of the blocks' rows; or NULL */
+	int64_t skew;
 	int32_t *runs; /* a group's blocks, and where each run begins; later its rows of the blocks */
 	sl_row_class *classes;
 	char *scratch;
@@ -54,11 +58,13 @@ typedef struct sl_chunk_blocks {
 	atomic_llong bad_row; /* first row that is not valid, or -1 */
 } sl_chunk_blocks;
 
-/* Rows that are cut into blocks of `width` columns. The functions below may write up to SL_CUT_MORE elements beyond
- * what they say. */
+/* Rows that are cut into blocks of `width` columns. sl_cut_row may write up to SL_CUT_MORE elements beyond what it
+ * says.
+ */
 enum { SL_CUT_MORE = 16 };
 struct sl_cut_task {
 	const int32_t *columns;
+	int64_t cols; /* of the matrix */
 	int32_t width;
 	int64_t blocks;
 	int32_t stride; /* an entry's offset is its column, counted from the block's first, times this */

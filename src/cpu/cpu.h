@@ -87,15 +87,11 @@ typedef struct sl_scatter_task {
 } sl_scatter_task;
 typedef void (*sl_scatter_kernel)(const sl_scatter_task *task);
 
-/* chunk.h: the runs of a row's entries that lie in one block, which and where they begin, and how many there are; the
- * offsets of a run's entries in the block that begins with column `base`; and offsets that are in the order of the
- * records to where records of their length go: places[length], which moves on. */
+/* chunk.h: check a row's columns, write each entry's offset in its block, and find the runs of entries that lie in one
+ * block, which and where they begin; how many there are, or -1: the columns are not valid. */
 typedef struct sl_cut_task sl_cut_task;
-typedef struct sl_chunk_record sl_chunk_record;
-typedef int64_t (*sl_cut_runs)(const sl_cut_task *task, int32_t from, int32_t to, int32_t *block, int32_t *begin);
-typedef void (*sl_cut_offsets)(const sl_cut_task *task, int32_t base, const int32_t *columns, int32_t length, void *to);
-typedef void (*sl_cut_sort)(const sl_cut_task *task, const sl_chunk_record *record, int64_t count, const void *from,
-							void *to, int64_t *places);
+typedef int64_t (*sl_cut_row)(const sl_cut_task *task, int32_t from, int32_t to, int32_t *block, int32_t *begin,
+							  void *offsets);
 
 /*
  * Rows [begin, end) with few columns, in one panel of exactly the kernel's tile, padding included. By the kernel:
@@ -210,9 +206,7 @@ struct sl_kernel {
 	sl_to_f32_kernel to_f32;
 	sl_from_f32_kernel from_f32;
 	sl_scatter_kernel scatter;
-	sl_cut_runs cut_runs;
-	sl_cut_offsets cut_offsets;
-	sl_cut_sort cut_sort;
+	sl_cut_row cut_row;
 };
 const sl_kernel *sli_cpu_kernels(int *count);
 /* The best kernel for an op and dtype; `name` (may be NULL) asks for one. NULL: there is none. */
@@ -240,11 +234,8 @@ const sl_kernel *sli_cpu_choose(const sl_cpu *cpu, sl_op_kind kind, sl_dtype dty
 #define KERNEL_BLOCKED(kind, dtype, isa, function) void function(const sl_block_task *task);
 #define KERNEL_SCATTER(dtype, isa, function)       void function(const sl_scatter_task *task);
 #define KERNEL_CUT(isa, suffix)                                                                                        \
-	int64_t sli_cut_runs_##suffix(const sl_cut_task *task, int32_t from, int32_t to, int32_t *block, int32_t *begin);  \
-	void sli_cut_offsets_##suffix(const sl_cut_task *task, int32_t base, const int32_t *columns, int32_t length,       \
-								  void *to);                                                                           \
-	void sli_cut_sort_##suffix(const sl_cut_task *task, const sl_chunk_record *record, int64_t count,                  \
-							   const void *from, void *to, int64_t *places);
+	int64_t sli_cut_row_##suffix(const sl_cut_task *task, int32_t from, int32_t to, int32_t *block, int32_t *begin,    \
+								 void *offsets);
 #include "cpu/kernels.def"
 
 /* small.c: the same for products of at most 16 columns; NULL: there is none, or it is not worth it. */

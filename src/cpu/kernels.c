@@ -56,13 +56,7 @@ static const sl_kernel kernels[] = {
 #define KERNEL_SCATTER(dtype_, isa_, function)                                                                         \
 	{.kind = SL_OP_CHUNK_BACKWARD, .dtype = dtype_, .isa = isa_, .name = &#function[4], .scatter = function},
 #define KERNEL_CUT(set, suffix)                                                                                        \
-	{.kind = SL_OP_CHUNK_SPMM,                                                                                         \
-	 .dtype = SL_F32,                                                                                                  \
-	 .isa = set,                                                                                                       \
-	 .name = "cut_" #suffix,                                                                                           \
-	 .cut_runs = sli_cut_runs_##suffix,                                                                                \
-	 .cut_offsets = sli_cut_offsets_##suffix,                                                                          \
-	 .cut_sort = sli_cut_sort_##suffix},
+	{.kind = SL_OP_CHUNK_SPMM, .dtype = SL_F32, .isa = set, .name = "cut_" #suffix, .cut_row = sli_cut_row_##suffix},
 #include "cpu/kernels.def"
 };
 enum { KERNELS = sizeof kernels / sizeof *kernels };

@@ -87,6 +87,8 @@ static sl_status convert_rows(job *j, const sl_dense *whole, int64_t first, sl_d
 
 static sl_stream_demand demand_of(const sl_source *source, const sl_stream_options *options, bool host, int64_t batch,
 								  int arrays, size_t entry_bytes, bool writes) {
+	/* A larger batch keeps a chunk busy for several times as long as the next one takes to read. */
+	enum { FEW = 512 };
 	sl_stream_demand d = {.rows = source->rows,
 						  .cols = source->cols,
 						  .nnz = source->nnz,
@@ -94,10 +96,14 @@ static sl_stream_demand demand_of(const sl_source *source, const sl_stream_optio
 						  .arrays = arrays,
 						  .slots = options->slots ? options->slots
 								   : writes       ? 4
+								   : batch > FEW  ? 2
 												  : 3};
 	/* A chunk reads the whole dense operand, so with a large batch, which keeps a chunk busy, large ones pay; with a
 	 * small one the first and the last, which nothing overlaps, should be short. Four arrays share a step's slot. */
-	size_t most = options->slot_bytes ? options->slot_bytes : (size_t)(batch <= 128 && !writes ? 32 : 64) << 20;
+	size_t most = options->slot_bytes       ? options->slot_bytes
+				  : batch <= 128 && !writes ? (size_t)32 << 20
+				  : batch > FEW && !writes  ? (size_t)128 << 20
+											: (size_t)64 << 20;
 	bool memory = source->offsets.memory && !writes;
 	d.most_entries = (int64_t)(most / entry_bytes) + 1;
 	d.entry_bytes = memory && host ? 0 : entry_bytes;
