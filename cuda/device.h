@@ -107,6 +107,7 @@ sl_status sli_cuda_vector_execute(sl_cuda *cuda, const sl_op_plan *plan, const s
 /* ops_sparse.c: SpMM and SDDMM by own kernels: where "own" is asked for, or cuSPARSE does not take the product. */
 bool sli_libraries_take(const sl_op_desc *desc);
 bool sli_own_runs(const sl_op_desc *desc);
+bool sli_tensor_offered(const sl_cuda *cuda, const sl_op_desc *desc);
 sl_status sli_own_supports(sl_cuda *cuda, const sl_op_desc *desc);
 sl_status sli_own_plan(sl_cuda *cuda, const sl_op_desc *desc, sl_op_plan *plan);
 sl_status sli_own_execute(sl_cuda *cuda, const sl_op_plan *plan, const sl_op_args *args);

@@ -54,5 +54,11 @@ int sli_cuda_candidates(void *device, const sl_op_desc *desc, sl_candidate *out,
 		count = sli_cuda_product_candidates(device, desc, out, capacity);
 	if (count < capacity)
 		out[count] = (sl_candidate){.name = sparse ? "own" : "default"};
+	count++;
+	/* Its sums are rounded by rules that are not written down: a deterministic context leaves it out. */
+	if (!sparse || ((sl_cuda *)device)->host->deterministic || !sli_tensor_offered(device, desc))
+		return count;
+	if (count < capacity)
+		out[count] = (sl_candidate){.name = "own-tensor"};
 	return count + 1;
 }

@@ -11,6 +11,10 @@ typedef struct own_state {
 	bool borrowed;
 } own_state;
 
+static const sl_pattern_arrays *structure(const sl_op_desc *desc) {
+	return desc->transpose ? &desc->sparse.transposed : &desc->sparse.arrays;
+}
+
 static bool laid_out(const sl_matrix_desc *m) {
 	return sli_row_major(m) || sli_col_major(m);
 }
@@ -23,14 +27,21 @@ bool sli_libraries_take(const sl_op_desc *desc) {
 	return laid_out(desc->kind == SL_OP_SPMM ? &desc->c : &desc->a) && laid_out(&desc->b);
 }
 
+static bool tensor(const sl_op_desc *desc) {
+	return desc->candidate && !strcmp(desc->candidate, "own-tensor");
+}
+
 bool sli_own_runs(const sl_op_desc *desc) {
 	if (desc->kind != SL_OP_SPMM && desc->kind != SL_OP_SDDMM)
 		return false;
-	return desc->candidate ? !strcmp(desc->candidate, "own") : !sli_libraries_take(desc);
+	return desc->candidate ? !strcmp(desc->candidate, "own") || tensor(desc) : !sli_libraries_take(desc);
 }
 
-static const sl_pattern_arrays *structure(const sl_op_desc *desc) {
-	return desc->transpose ? &desc->sparse.transposed : &desc->sparse.arrays;
+/* Worth timing where a tile of 64 x 16 or 32 is not mostly zeros, and a fragment's 8 columns not mostly padding. */
+bool sli_tensor_offered(const sl_cuda *cuda, const sl_op_desc *desc) {
+	const sl_pattern_arrays *s = structure(desc);
+	return desc->kind == SL_OP_SPMM && desc->c.dtype != SL_F64 && cuda->major >= 8 && desc->c.cols >= 8 &&
+		   (double)s->nnz >= 0.05 * (double)s->rows * (double)s->cols && s->nnz;
 }
 
 /* SpMM: the permuted values of a transpose, B, C and D, sums of parts. SDDMM: A and B. */
@@ -64,6 +75,10 @@ sl_status sli_own_supports(sl_cuda *cuda, const sl_op_desc *desc) {
 	const sl_pattern_arrays *s = structure(desc);
 	if (desc->kernel)
 		return sli_cuda_refuse(cuda, desc, "has no kernels to choose by name on CUDA");
+	if (tensor(desc) && (desc->kind != SL_OP_SPMM || desc->c.dtype == SL_F64))
+		return sli_cuda_refuse(cuda, desc, "runs on tensor cores as a product with a dense matrix, not in f64");
+	if (tensor(desc) && cuda->major < 8)
+		return sli_cuda_refuse(cuda, desc, "runs on tensor cores from compute capability 8.0 on");
 	if (desc->b.dtype != desc->c.dtype || desc->a.dtype != desc->c.dtype)
 		return sli_cuda_refuse(cuda, desc, "needs one dtype for all its matrices");
 	if (s->rows > INT32_MAX || s->cols > INT32_MAX)
@@ -78,7 +93,7 @@ static sl_status make_state(sl_cuda *cuda, sl_op_plan *plan) {
 	const sl_pattern_arrays *s = structure(desc);
 	sl_derived *derived = desc->sparse.derived;
 	sl_row_order *order = derived ? derived->data[desc->transpose] : NULL;
-	if (!order && (desc->once || !s->row_offsets || !s->nnz || sli_cuda_capturing(cuda)))
+	if (tensor(desc) || (!order && (desc->once || !s->row_offsets || !s->nnz || sli_cuda_capturing(cuda))))
 		return SL_OK;
 	own_state *state = cuda->host->allocate(cuda->host->user, sizeof *state);
 	if (!state)
@@ -110,9 +125,9 @@ sl_status sli_own_plan(sl_cuda *cuda, const sl_op_desc *desc, sl_op_plan *plan) 
 	SL_TRY(make_state(cuda, plan));
 	const own_state *state = plan->state;
 	plan->workspace = place(desc, state).end;
-	int n =
-		snprintf(plan->text, sizeof plan->text, "%s of %s: own kernel%s", desc->kind == SL_OP_SPMM ? "spmm" : "sddmm",
-				 sli_name_of(desc->c.dtype), desc->transpose ? ", cached transpose" : "");
+	int n = snprintf(plan->text, sizeof plan->text, "%s of %s: own kernel%s%s",
+					 desc->kind == SL_OP_SPMM ? "spmm" : "sddmm", sli_name_of(desc->c.dtype),
+					 tensor(desc) ? " on tensor cores" : "", desc->transpose ? ", cached transpose" : "");
 	if (state && n > 0 && (size_t)n < sizeof plan->text)
 		snprintf(plan->text + n, sizeof plan->text - (size_t)n, ", %lld tasks, %lld rows in parts",
 				 (long long)state->order->task_count, (long long)state->order->fold_count);
@@ -153,7 +168,8 @@ static int run_spmm(const sl_cuda *cuda, const sl_op_plan *plan, const sl_op_arg
 						 .alpha = args->alpha,
 						 .beta = args->beta,
 						 .parameter = desc->activation_parameter,
-						 .activation = desc->activation};
+						 .activation = desc->activation,
+						 .tf32 = cuda->host->tf32};
 	int error = bring(cuda, &p.b, &args->b, &b);
 	if (!error && args->beta != 0)
 		error = bring(cuda, &p.c, &args->c, &c);
@@ -169,7 +185,8 @@ static int run_spmm(const sl_cuda *cuda, const sl_op_plan *plan, const sl_op_arg
 		call.values = (char *)args->workspace + p.values;
 	}
 	if (!error)
-		error = sl_kernel_spmm(&call, cuda->stream);
+		error = tensor(desc) ? sl_kernel_spmm_tensor(&call, structure(desc)->cols, cuda->stream)
+							 : sl_kernel_spmm(&call, cuda->stream);
 	if (!error && p.c.moved)
 		error = sl_kernel_convert(&c, &args->c, cuda->stream);
 	if (!error && desc->pre_activation && p.d.moved)

@@ -19,7 +19,7 @@
 
 SL_API const sl_backend *sl_backend_module(uint32_t abi);
 
-enum { SETS = 8, REPLAYS = 7, CANDIDATES = 16, CASES = 512 };
+enum { SETS = 8, REPLAYS = 7, CANDIDATES = 16, CASES = 1024 };
 
 static const sl_backend *module;
 static void *device;
@@ -223,7 +223,7 @@ static double time_candidate(work *w, const char *candidate, double *measured) {
 static struct {
 	double log_sum;
 	int count;
-} own_spmm, own_sddmm;
+} own_spmm, own_sddmm, own_tensor;
 static double autos[CASES];
 static int auto_count;
 
@@ -239,7 +239,7 @@ static bool is_vendor(const char *name) {
 static void report(const char *op, const matrix *m, int64_t batch, double density, work *w, double dense) {
 	sl_candidate list[CANDIDATES];
 	int count = module->candidates(device, &w->desc, list, CANDIDATES);
-	double vendor = INFINITY, own = INFINITY, best = INFINITY, chosen = INFINITY, least = INFINITY;
+	double vendor = INFINITY, own = INFINITY, tensor = INFINITY, best = INFINITY, chosen = INFINITY, least = INFINITY;
 	double flops = 2.0 * (double)m->nnz * (double)batch;
 	printf("%-6s %-4s %6lldx%-6lld d %.3g batch %5lld:", op, dtype_name(w->desc.b.dtype), (long long)m->rows,
 		   (long long)m->cols, density, (long long)batch);
@@ -253,6 +253,8 @@ static void report(const char *op, const matrix *m, int64_t batch, double densit
 		bool cublas = !strcmp(list[i].name, "cublas");
 		if (is_vendor(list[i].name))
 			vendor = fmin(vendor, seconds);
+		else if (!strcmp(list[i].name, "own-tensor"))
+			tensor = fmin(tensor, seconds);
 		else if (!cublas)
 			own = fmin(own, seconds);
 		best = fmin(best, seconds);
@@ -269,6 +271,15 @@ static void report(const char *op, const matrix *m, int64_t batch, double densit
 		if (large) {
 			(w->desc.kind == SL_OP_SPMM ? &own_spmm : &own_sddmm)->log_sum += log(vendor / own);
 			(w->desc.kind == SL_OP_SPMM ? &own_spmm : &own_sddmm)->count++;
+		}
+	}
+	if (tensor < INFINITY && vendor < INFINITY) {
+		printf("  tensor/cusparse %.2fx", vendor / tensor);
+		if (dense > 0)
+			printf("  tensor/dense %.2fx", dense / tensor);
+		if (large) {
+			own_tensor.log_sum += log(vendor / tensor);
+			own_tensor.count++;
 		}
 	}
 	if (dense > 0)
@@ -339,6 +350,8 @@ static void results(void) {
 		printf("RESULT gpu.sddmm.vs_cusparse %.3f\n", exp(own_sddmm.log_sum / own_sddmm.count));
 	else
 		printf("# no own kernels for sddmm, or no case that counts: gpu.sddmm.vs_cusparse is not there\n");
+	if (own_tensor.count)
+		printf("RESULT gpu.spmm.tensor_vs_cusparse %.3f\n", exp(own_tensor.log_sum / own_tensor.count));
 	qsort(autos, (size_t)auto_count, sizeof *autos, by_size);
 	if (auto_count)
 		printf("RESULT gpu.auto.p95 %.3f\n", autos[(int)((auto_count - 1) * 0.95 + 0.5)]);
@@ -353,6 +366,10 @@ static void bench_all(bool full) {
 			for (int b = 0; b < (full ? 4 : 2); b++)
 				for (int d = 0; d < 5; d += full ? 1 : 2)
 					bench_case(sides[s], sides[s], densities[d], batches[b], dtypes[t]);
+	/* Where the tensor cores' kernels are to have their place. */
+	for (int t = 0; t < 3; t++)
+		for (int d = 0; d < (full ? 2 : 1); d++)
+			bench_case(2048, 2048, d ? 0.7 : 0.5, 1024, dtypes[t]);
 	for (int d = 2; d < 4 && full; d++)
 		for (int64_t batch = 1; batch <= 8; batch *= 8)
 			bench_case(16384, 16384, densities[d], batch, SL_F32);

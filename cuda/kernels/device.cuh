@@ -17,10 +17,13 @@
 #include <cuda_runtime.h>
 /* Shared memory of a block. On the host every access to it is checked, so it is passed on as SL_SHARED_ARRAY(type)
  * and read and written by [] alone. */
-#define SL_SHARED(type, name, count) __shared__ type name[count]
+#define SL_SHARED(type, name, count) __shared__ __align__(16) type name[count]
 #define SL_SHARED_ARRAY(type)        type *
 #define SL_CHECK_ALIGNMENT(V, address)
+/* Before loops over arrays that are to stay in registers. */
+#define SL_UNROLL _Pragma("unroll")
 #else
+#define SL_UNROLL
 #include "fibers.hpp"
 #endif
 
@@ -59,6 +62,17 @@ template <int N, class T> SL_DEVICE void sl_store_vector(T *to, const sl_vector<
 	typedef sl_vector<T, N> vector;
 	SL_CHECK_ALIGNMENT(vector, to);
 	*(vector *)to = value;
+}
+
+/* N neighbours to shared memory; the address is a multiple of their bytes. */
+template <int N, class T>
+SL_DEVICE void sl_store_shared(SL_SHARED_ARRAY(T) to, int64_t index, const sl_vector<T, N> &value) {
+#ifdef __CUDACC__
+	sl_store_vector<N>(to + index, value);
+#else
+	for (int i = 0; i < N; i++)
+		to[index + i] = value.at[i];
+#endif
 }
 
 static inline unsigned sl_blocks(int64_t count, int64_t each) {

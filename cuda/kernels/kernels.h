@@ -79,8 +79,12 @@ typedef struct sl_spmm_call {
 	int64_t n, padded, ldb, ldc, ldd;
 	double alpha, beta, parameter;
 	sl_activation activation;
+	bool tf32; /* tensor cores may round f32 operands */
 } sl_spmm_call;
 int sl_kernel_spmm(const sl_spmm_call *call, void *stream);
+/* The same on tensor cores (tensor.cuh), f32, f16 and bf16; S has `inner` columns, and its order of rows is not read.
+ */
+int sl_kernel_spmm_tensor(const sl_spmm_call *call, int64_t inner, void *stream);
 
 /* values[e] = alpha * sum over k of a(row, .) * b(column, .) + beta * values[e]; a [rows, k] and b [cols, k] row by
  * row. */

@@ -19,7 +19,6 @@ static double least(sl_dtype dtype) {
 /* A sparse matrix and its transpose, in exact blocks of memory. */
 typedef struct matrix {
 	int64_t rows, cols, nnz;
-	sl_pattern *pattern;
 	sl_sparse_view view;
 	view_block values;
 } matrix;
@@ -37,6 +36,27 @@ static void fill(view_block *b, uint64_t seed, bool exact) {
 		}
 }
 
+/* The transpose, by counting. */
+static void turn(sl_sparse_view *v) {
+	const sl_pattern_arrays *a = &v->arrays;
+	const int32_t *offsets = a->row_offsets;
+	int32_t *begins = calloc((size_t)a->cols + 2, 4), *rows = malloc((size_t)a->nnz * 4 + 4);
+	int32_t *from = malloc((size_t)a->nnz * 4 + 4);
+	for (int64_t e = 0; e < a->nnz; e++)
+		begins[a->col_indices[e] + 2]++;
+	for (int64_t c = 0; c < a->cols; c++)
+		begins[c + 2] += begins[c + 1];
+	for (int32_t r = 0; r < a->rows; r++)
+		for (int32_t e = offsets[r]; e < offsets[r + 1]; e++) {
+			int32_t to = begins[a->col_indices[e] + 1]++;
+			rows[to] = r;
+			from[to] = e;
+		}
+	v->transposed = v->host_transposed = (sl_pattern_arrays){a->cols, a->rows, a->nnz, begins, SL_I32, rows};
+	v->permutation = from;
+	v->permutation_dtype = SL_I32;
+}
+
 /* Rows of all lengths: row r has about density * (2 r / rows) of the columns; every fifth is empty. */
 static matrix make_matrix(both *t, sl_dtype dtype, int64_t rows, int64_t cols, double density, bool exact) {
 	matrix m = {.rows = rows, .cols = cols};
@@ -52,17 +72,21 @@ static matrix make_matrix(both *t, sl_dtype dtype, int64_t rows, int64_t cols, d
 		}
 		offsets[r + 1] = (int32_t)m.nnz;
 	}
-	CHECK_OK(t->context,
-			 sl_pattern_create(&m.pattern, t->context, rows, cols, m.nnz, offsets, SL_I32, columns, SL_I32));
-	CHECK_OK(t->context, sli_pattern_view(t->context, m.pattern, true, &m.view));
+	(void)t;
+	m.view.arrays = m.view.host = (sl_pattern_arrays){rows, cols, m.nnz, offsets, SL_I32, columns};
+	turn(&m.view);
 	m.values = view_create(dtype, SL_ROW_MAJOR, 1, m.nnz, 0);
 	fill(&m.values, 17, exact);
-	free(columns), free(offsets);
 	return m;
 }
 
 static void free_matrix(matrix *m) {
-	sl_pattern_release(m->pattern);
+	const sl_pattern_arrays *all[] = {&m->view.arrays, &m->view.transposed};
+	for (int i = 0; i < 2; i++) {
+		free((void *)(uintptr_t)all[i]->row_offsets);
+		free((void *)(uintptr_t)all[i]->col_indices);
+	}
+	free((void *)(uintptr_t)m->view.permutation);
 	view_free(&m->values);
 }
 
@@ -229,6 +253,142 @@ SL_TEST(own_products, spmm_of_every_order_with_epilogues) {
 				p.bias = p.exact = true, p.activation = SL_RELU, p.beta = 0.5;
 				check_product(t, p);
 			}
+	both_close(t);
+}
+
+/* On tensor cores: around a tile of 64 rows, of 64 and 128 columns, of 16 (f32) and 32 of what is summed over. */
+static const sl_dtype tensor_dtypes[] = {SL_F32, SL_BF16, SL_F16};
+
+SL_TEST(own_products, tensor_cores_at_every_edge) {
+	static const int64_t rows[] = {1, 63, 64, 65}, inner[] = {0, 1, 15, 16, 17, 31, 32, 33, 70},
+						 batches[] = {0, 1, 7, 8, 63, 64, 65, 127, 128, 129, 200};
+	both *t = both_open();
+	for (int d = 0; d < 3; d++)
+		for (int i = 0; i < 22; i++)
+			check_product(t, (product_case){.m = rows[i % 4],
+											.k = inner[i % 9],
+											.n = batches[i % 11],
+											.density = i % 3 ? 0.5 : 1,
+											.kind = i & 1,
+											.dtype = tensor_dtypes[d],
+											.a = i,
+											.b = i & 3,
+											.c = i >> 2 & 3,
+											.beta = i & 2 ? 0.5 : 0,
+											.bias = i & 4,
+											.pre = i & 8,
+											.activation = i % 5 ? SL_IDENTITY : SL_TANH,
+											.exact = i % 5 && d && i & 1,
+											.candidate = "own-tensor"});
+	both_close(t);
+}
+
+/* What is not stored is absent, though the tile is written out: infinities and NaNs of the dense matrix, and stored
+ * ones of the sparse, reach what the sparse product takes them to. */
+SL_TEST(own_products, tensor_cores_keep_what_is_absent_absent) {
+	static const double strange[] = {INFINITY, -INFINITY, NAN, 3.4e38};
+	both *t = both_open();
+	for (int d = 0; d < 3; d++)
+		for (int k = 0; k < 4; k++)
+			for (int stored = 0; stored < 2; stored++) {
+				sl_dtype dtype = tensor_dtypes[d];
+				matrix s = make_matrix(t, dtype, 70, 50, 0.4, false);
+				view_block b = view_create(dtype, SL_ROW_MAJOR, 50, 20, 0),
+						   c = view_create(dtype, SL_ROW_MAJOR, 70, 20, 0);
+				view_fill(&b, 1, 1);
+				if (stored)
+					view_set(s.values.view.data, dtype, s.nnz / 2, view_round(dtype, strange[k]));
+				else
+					view_set(b.view.data, dtype, view_at(&b.view, 33, 7), view_round(dtype, strange[k]));
+				add_matrix(t, &s);
+				both_view(t, &b), both_view(t, &c);
+				sl_op_desc desc = {.kind = SL_OP_SPMM,
+								   .a = {.dtype = dtype},
+								   .b = both_desc(&b.view),
+								   .c = both_desc(&c.view),
+								   .sparse = s.view,
+								   .candidate = "own-tensor"};
+				desc.sparse.transposed = (sl_pattern_arrays){0};
+				sl_op_args args = {.alpha = 1, .b = b.view, .c = c.view, .values = s.values.view.data};
+				both_run(t, &desc, &args);
+				both_compare(t, &c, 4 * view_eps(dtype) + 1e-5, 1e-5);
+				both_forget(t);
+				free_matrix(&s);
+				view_free(&b), view_free(&c);
+			}
+	both_close(t);
+}
+
+/* TF32 by one product where it is allowed, by three where not: the bound of f32 tells them apart. */
+SL_TEST(own_products, tensor_cores_in_tf32_only_when_asked) {
+	for (int asked = 0; asked < 2; asked++) {
+		both *t = both_open();
+		matrix s = make_matrix(t, SL_F32, 40, 60, 0.5, false);
+		view_block b = view_create(SL_F32, SL_ROW_MAJOR, 60, 24, 0), c = view_create(SL_F32, SL_ROW_MAJOR, 40, 24, 0);
+		view_fill(&b, 1, 1);
+		add_matrix(t, &s);
+		both_view(t, &b), both_view(t, &c);
+		t->host.tf32 = asked;
+		sl_op_desc desc = {.kind = SL_OP_SPMM,
+						   .a = {.dtype = SL_F32},
+						   .b = both_desc(&b.view),
+						   .c = both_desc(&c.view),
+						   .sparse = s.view,
+						   .candidate = "own-tensor"};
+		desc.sparse.transposed = (sl_pattern_arrays){0};
+		sl_op_args args = {.alpha = 1, .b = b.view, .c = c.view, .values = s.values.view.data};
+		both_run_gpu(t, &desc, &args);
+		view_block got = c;
+		got.bytes = both_gpu(t, c.bytes), got.view.data = both_gpu(t, c.view.data);
+		double worst = 0;
+		for (int64_t r = 0; r < 40; r++)
+			for (int64_t j = 0; j < 24; j++) {
+				double z = 0, size = 0;
+				for (int64_t e = ((const int32_t *)s.view.arrays.row_offsets)[r];
+					 e < ((const int32_t *)s.view.arrays.row_offsets)[r + 1]; e++) {
+					double x = view_load(&s.values.view, 0, e) * view_load(&b.view, s.view.arrays.col_indices[e], j);
+					z += x, size += fabs(x);
+				}
+				if (size > 0)
+					worst = fmax(worst, fabs(view_load(&got.view, r, j) - z) / size);
+			}
+		CHECK(asked ? worst > 0x1p-16 && worst < 0x1p-9 : worst < 0x1p-21);
+		both_forget(t);
+		free_matrix(&s);
+		view_free(&b), view_free(&c);
+		both_close(t);
+	}
+}
+
+/* SL_OP_PATTERN: the transpose that the device makes, and that it finds nothing wrong with a sound pattern. */
+SL_TEST(own_products, patterns_are_transposed_and_checked) {
+	static const int64_t sizes[][2] = {{1, 1}, {7, 300}, {300, 7}, {40, 257}, {9, 70000}};
+	both *t = both_open();
+	for (int k = 0; k < 5; k++) {
+		matrix s = make_matrix(t, SL_F32, sizes[k][0], sizes[k][1], k == 4 ? 0.005 : 0.4, false);
+		size_t entries = (size_t)s.nnz * 4, lines = (size_t)(s.cols + 1) * 4;
+		int32_t *out[3] = {calloc(1, lines), calloc(1, entries + 4), calloc(1, entries + 4)};
+		int64_t found[2] = {0};
+		for (int step = SL_PATTERN_OFFSETS; step <= SL_PATTERN_TRANSPOSE; step++) {
+			add_matrix(t, &s);
+			both_block(t, out[0], lines), both_block(t, out[1], entries + 4), both_block(t, out[2], entries + 4);
+			both_block(t, found, sizeof found);
+			sl_op_desc desc = {.kind = SL_OP_PATTERN, .variant = step, .sparse = s.view};
+			sl_op_args args = {.vector = {out[0], out[1], out[2]}, .result = found};
+			both_run_gpu(t, &desc, &args);
+			if (step == SL_PATTERN_TRANSPOSE) {
+				CHECK(!memcmp(both_gpu(t, out[0]), s.view.transposed.row_offsets, lines));
+				CHECK(!memcmp(both_gpu(t, out[1]), s.view.transposed.col_indices, entries));
+				CHECK(!memcmp(both_gpu(t, out[2]), s.view.permutation, entries));
+			} else {
+				CHECK(*(int64_t *)both_gpu(t, found) == INT64_MAX);
+			}
+			both_forget(t);
+		}
+		for (int i = 0; i < 3; i++)
+			free(out[i]);
+		free_matrix(&s);
+	}
 	both_close(t);
 }
 

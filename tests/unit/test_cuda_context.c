@@ -73,23 +73,26 @@ SL_TEST(cuda_context, matrices_live_on_it_and_travel) {
 /* The candidate that is fastest on the device's clock runs, and the plan says so. */
 SL_TEST(cuda_context, plans_are_measured) {
 	static const struct {
-		double alg2, alg3, write_out, gemm;
+		double alg2, alg3, write_out, gemm, tensor;
 		const char *chosen;
 		bool dense;
-	} cases[] = {
-		{50, 90, 90, 90, "CSR_ALG2", false}, {90, 40, 90, 90, "CSR_ALG3", false}, {90, 90, 5, 5, "cuBLAS", true}};
+	} cases[] = {{50, 90, 90, 90, 99, "CSR_ALG2", false},
+				 {90, 40, 90, 90, 99, "CSR_ALG3", false},
+				 {90, 90, 90, 90, 7, "tensor cores", false},
+				 {90, 90, 5, 5, 99, "cuBLAS", true}};
 	sl_context *gpu = open_context();
 	sl_pattern *pattern;
 	sl_csr *a;
 	char text[300];
 	sl_dense X = on_device(NULL, 20, 8), Y = on_device(NULL, 30, 8);
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < 4; i++) {
 		sl_plan *plan;
 		CHECK_OK(gpu, sl_pattern_random(&pattern, gpu, 30, 20, 0.3, 3)); /* which keeps what was measured */
 		CHECK_OK(gpu, sl_csr_create_pattern(&a, gpu, pattern, SL_F32));
 		fake_cuda_cost("(spmm_wide<T, VEC, LANES, TILES>)", 1000); /* own kernels are slow here */
 		fake_cuda_cost("(spmm_narrow<T, N, true>)", 1000);
 		fake_cuda_cost("(spmm_narrow<T, N, false>)", 1000);
+		fake_cuda_cost("(spmm_tensor<T, TN>)", cases[i].tensor);
 		fake_cuda_cost("cusparseSpMM ALG2", cases[i].alg2);
 		fake_cuda_cost("cusparseSpMM ALG3", cases[i].alg3);
 		fake_cuda_cost("cusparseSparseToDense", cases[i].write_out);
@@ -100,7 +103,7 @@ SL_TEST(cuda_context, plans_are_measured) {
 			sl_test_fail(__FILE__, __LINE__, "\"%s\" lacks \"%s\" or \"measured\"", text, cases[i].chosen);
 		CHECK_EQ(sl_plan_is_dense(plan), cases[i].dense);
 		sl_plan_destroy(plan);
-		if (i == 2)
+		if (i == 3)
 			break;
 		sl_csr_destroy(a);
 		sl_pattern_release(pattern);
