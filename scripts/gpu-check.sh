@@ -17,7 +17,7 @@ stage tests 90 "$tests"
 sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
 if [ -x "$sanitizer" ]; then
 	for tool in memcheck racecheck; do
-		for list in cuda_products/sddmm cuda_vector cuda_guest/captures; do
+		for list in cuda_ptx own_products/tensor_cores_in own_products/patterns cuda_products/sddmm cuda_guest/captures; do
 			stage "$tool $list" 25 "$sanitizer" --tool "$tool" --error-exitcode 9 "$tests" "$list"
 		done
 	done
