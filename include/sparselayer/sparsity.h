@@ -72,8 +72,8 @@ typedef struct sl_sparsity_options {
 #define SL_SPARSITY_DEFAULTS .struct_size = sizeof(sl_sparsity_options)
 
 /**
- * Give a model a schedule, from step 0 on. SET governs the layers that are sparse now, RigL those of them that
- * take dense inputs; GMP and L1 all layers, dense ones too, which become sparse. Layers that are added later are not
+ * Give a model a schedule, from step 0 on. SET and RigL govern the layers that are sparse now (RigL with `n`
+ * those of them that take dense inputs); GMP and L1 all layers, dense ones too, which become sparse. Layers that are added later are not
  * governed.
  * @param options copied; NULL: take the schedule away
  * @return #SL_ERR_ARGUMENT (an option out of range, which the message names), #SL_ERR_STATE (no layers, or none that
@@ -93,7 +93,8 @@ typedef struct sl_sparsity_edit {
 /**
  * Count a step of the optimizer and, where an edit is due after it, edit. Call it after each sl_optimizer_step();
  * sl_model_fit() does so itself. RigL takes the gradients of the last sl_model_train_batch() or sl_model_backward(),
- * which collects them on the way; nothing is computed twice, and the dense gradient does not exist. Moments and
+ * which collects them on the way; nothing is computed twice, and the dense gradient does not exist. In a layer of sparse
+ * inputs the candidates are of the features that the batch has. Moments and
  * gradients of what stays come along, and the memory stays where it is while the number of weights does.
  * Plans are made anew by the next forward, or by sl_model_prepare().
  * @param optimizer that has the layers; NULL: none

@@ -41,7 +41,8 @@ typedef struct sl_regrow_options {
 /**
  * Drop the weights of smallest magnitude (ties: higher row, then column) and grow as many where there were none. New
  * weights are 0, and so are their gradients and moments; those of the weights that stay come along in place. The
- * missing gradients are computed a tile of rows at a time and the best kept: O(drop * nnz) memory, no dense gradient.
+ * missing gradients are computed a tile of rows at a time and the best kept: O(drop * nnz) memory, no dense gradient. In a
+ * layer of sparse inputs those of features that the batch does not have are 0, and do not grow.
  * Saved forwards and plans of the layer become stale. On failure nothing has changed.
  * @param options NULL: all defaults
  * @param optimizer whose moments are to come along; NULL: none
@@ -49,7 +50,7 @@ typedef struct sl_regrow_options {
  * @return #SL_ERR_ARGUMENT (drop, an optimizer that does not have the layer), #SL_ERR_STATE (a dense layer; `saved`
  *         holds no forward of this layer; the layer was edited since, or without the optimizer), #SL_ERR_SHAPE,
  *         #SL_ERR_DTYPE or #SL_ERR_LAYOUT (dY), #SL_ERR_NONFINITE (a weight or gradient is NaN), #SL_ERR_UNSUPPORTED
- *         (not on the CPU; a layer of sparse inputs with `saved`), #SL_ERR_MEMORY, #SL_ERR_BUDGET
+ *         (a layer of sparse inputs with `saved` and `m`), #SL_ERR_MEMORY, #SL_ERR_BUDGET
  */
 SL_API sl_status sl_layer_regrow(sl_context *context, sl_layer *layer, const sl_regrow_options *options,
 								 sl_optimizer *optimizer, int64_t *moved);

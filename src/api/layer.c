@@ -413,7 +413,7 @@ SL_API sl_status sl_layer_backward(sl_context *context, sl_layer *layer, sl_save
 	if (dX && layer->sparse_inputs)
 		return sli_fail(context, SL_ERR_ARGUMENT, "dX must be null: sparse inputs have no gradient");
 	if (layer->sparse_inputs)
-		return sli_layer_backward_sparse(context, layer, saved, dY, write);
+		return sli_layer_backward_sparse(context, layer, saved, dY, write, NULL);
 	if (dX) {
 		SL_TRY(check_activation_view(context, layer, dX, layer->in_features, "dX", &dx));
 		SL_TRY(check_rows(context, &dx, "dX", saved->x.cols));

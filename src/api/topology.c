@@ -76,9 +76,11 @@ sl_status sl_layer_regrow(sl_context *context, sl_layer *layer, const sl_regrow_
 	SL_TRY(sli_check_edit(context, layer, optimizer));
 	if (layer->dense)
 		return sli_fail(context, SL_ERR_STATE, "layer \"%s\" is dense: there is nothing to grow", layer->name);
-	if (layer->sparse_inputs && o.saved)
+	if (layer->sparse_inputs && o.saved && o.m)
 		return sli_fail(context, SL_ERR_UNSUPPORTED,
-						"layer \"%s\" takes sparse inputs: its pattern can be pruned, or grow at random", layer->name);
+						"layer \"%s\" takes sparse inputs: its groups of features that the batch does not have cannot "
+						"grow by gradients; give no `saved` or no m",
+						layer->name);
 	if (o.saved)
 		SL_TRY(check_gradient(context, layer, &o, &dy));
 	int64_t nnz = sli_pattern_arrays(layer->weights->pattern).nnz;

@@ -103,6 +103,12 @@ typedef enum sl_op_kind {
 	SL_OP_ADVANCE,
 	/* desc.variant is an sl_pattern_step, desc.sparse.arrays the pattern. Not in a backend of host memory. */
 	SL_OP_PATTERN,
+	/* The desc.count elements of largest magnitude in each row of a * b (of equal ones the first; NaN above all), but
+	 * for the cells of desc.sparse and what is not above args.count (the bits of an f32 without its sign; -1: all):
+	 * vector[0] int32 [a.rows], how many; vector[1] int32 and vector[2] [a.rows, desc.count], their columns, increasing,
+	 * and the bits of their magnitudes. The product does not exist as a whole. A backend whose candidates() are none
+	 * does not have it for the description. */
+	SL_OP_TOP,
 	SL_OP_COUNT
 } sl_op_kind;
 
@@ -353,7 +359,7 @@ typedef struct sl_backend {
 	void (*destroy)(void *device, sl_op_plan *plan);
 
 	/* Ways to run an op that supports() accepts, the default first. Fills up to `capacity` and returns how many
-	 * there are, at least 1. */
+	 * there are, at least 1; of SL_OP_TOP, which may be asked about unsupported, 0 where it is not. */
 	int (*candidates)(void *device, const sl_op_desc *desc, sl_candidate *out, int capacity);
 	/* What predictions rest on: `constants` numbers, measured by calibrate() on one thread, in well under a second,
 	 * and put to use by adopt(), which refuses (false) what cannot be. machine() names all that they depend on,

@@ -68,6 +68,8 @@ const char *sli_profile_name(int row) {
 		return "advance";
 	case SL_OP_PATTERN:
 		return "pattern";
+	case SL_OP_TOP:
+		return "largest of a product";
 	case SL_PROFILE_TRANSPOSED:
 		return "spmm transposed";
 	case SL_PROFILE_EDIT:

@@ -33,6 +33,19 @@ uint32_t sli_rng_u32(sl_rng *rng) {
 	return rng->block[4 - rng->left--];
 }
 
+void sli_rng_fill(sl_rng *rng, uint32_t *numbers, int count) {
+	uint32_t low = (uint32_t)rng->stream, high = (uint32_t)(rng->stream >> 32);
+	int whole = count / 4 * 4;
+	for (int i = 0; i < whole; i += 4, rng->counter++) {
+		uint32_t x[4] = {(uint32_t)rng->counter, (uint32_t)(rng->counter >> 32), low, high};
+		philox(x, (uint32_t)rng->seed, (uint32_t)(rng->seed >> 32));
+		for (int j = 0; j < 4; j++)
+			numbers[i + j] = x[j];
+	}
+	for (int i = whole; i < count; i++)
+		numbers[i] = sli_rng_u32(rng);
+}
+
 uint64_t sli_rng_u64(sl_rng *rng) {
 	uint64_t low = sli_rng_u32(rng);
 	return low | (uint64_t)sli_rng_u32(rng) << 32;

@@ -17,6 +17,8 @@ typedef struct sl_rng {
 
 sl_rng sli_rng(uint64_t seed, uint64_t stream);
 uint32_t sli_rng_u32(sl_rng *rng);
+/* The next `count` of sli_rng_u32(), from a generator none of whose blocks is begun. */
+void sli_rng_fill(sl_rng *rng, uint32_t *numbers, int count);
 uint64_t sli_rng_u64(sl_rng *rng);
 /* Uniform in [0, bound) without bias; bound > 0. */
 uint64_t sli_rng_below(sl_rng *rng, uint64_t bound);

@@ -2,6 +2,7 @@
 /* The CPU backend's table. */
 #include "backend/step.h"
 #include "cpu/cost.h"
+#include "cpu/top.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -114,6 +115,8 @@ static sl_status plan_op(void *device, const sl_op_desc *desc, sl_op_plan *plan)
 	if (desc->kind == SL_OP_PATTERN)
 		return ((sl_cpu *)device)
 			->host->fail(((sl_cpu *)device)->host->user, SL_ERR_UNSUPPORTED, "cpu: patterns are the host's own");
+	if (desc->kind == SL_OP_TOP)
+		return sli_cpu_top_plan(device, plan);
 	if (desc->kind >= SL_OP_CHUNK_SPMM)
 		return sli_cpu_chunk_plan(device, desc, plan);
 	if (desc->kind == SL_OP_SPGEMM)
@@ -129,6 +132,8 @@ static sl_status execute(void *device, const sl_op_plan *plan, const sl_op_args 
 		sl_step_advance(args->step);
 		return SL_OK;
 	}
+	if (plan->desc.kind == SL_OP_TOP)
+		return sli_cpu_top_execute(device, plan, args);
 	if (plan->desc.kind >= SL_OP_CHUNK_SPMM)
 		return sli_cpu_chunk_execute(device, plan, args);
 	if (plan->desc.kind == SL_OP_SPGEMM)
@@ -161,6 +166,8 @@ static size_t workspace(void *device, const sl_op_plan *plan) {
 static int candidates(void *device, const sl_op_desc *desc, sl_candidate *out, int capacity) {
 	if (desc->kind == SL_OP_SPMM || desc->kind == SL_OP_SDDMM)
 		return sli_cpu_candidates(device, desc, out, capacity);
+	if (desc->kind == SL_OP_TOP && !sli_cpu_top_serves(device, desc))
+		return 0;
 	if (capacity > 0)
 		out[0] = (sl_candidate){.name = "default"};
 	return 1;

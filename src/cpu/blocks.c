@@ -102,7 +102,7 @@ static sl_status choose_groups(sl_cpu *cpu, sl_blocks *b, const sl_pattern_array
  * rows sorted by length, then pieces of a cell's rows written. Each writes to places of its own that the turn before
  * fixed, so that the plan is the same however many there are.
  */
-enum { CUT_ROWS = 64, WRITTEN_ROWS = 128 };
+enum { CUT_ROWS = 64, WRITTEN_ROWS = 128, FEW_BLOCKS = 64, AT_ONCE = 8 };
 
 typedef struct cutter {
 	const sl_pattern_arrays *s;
@@ -126,9 +126,38 @@ static int64_t length_of(const cutter *c, int64_t block, int64_t row) {
 	return c->cuts[block * c->most_rows + row] - cut_before(c, block, row);
 }
 
+/* Of few blocks: each entry says where its block ends so far, without a branch an entry or a block. Columns are divided
+ * by multiplying and shifting (Granlund and Montgomery 1994): rounding up is exact below 2^31 where the shift is 31 and
+ * the divisor's bits. */
+static void cut_few(const cutter *c, int64_t begin, int64_t end) {
+	int32_t ends[FEW_BLOCKS] = {0};
+	int64_t blocks = c->b->blocks, most = c->most_rows;
+	int shift = 31;
+	while (c->b->columns >> (shift - 31))
+		shift++;
+	uint64_t factor = ((UINT64_C(1) << shift) + (uint64_t)c->b->columns - 1) / (uint64_t)c->b->columns;
+	for (int64_t r = begin; r < end; r++) {
+		int64_t first = row_begin(c, r), count = row_begin(c, r + 1) - first;
+		const int32_t *columns = c->s->col_indices + first;
+		int32_t *cuts = c->cuts + r, stop = 0;
+		for (int64_t k = 0; k < count && blocks > 1; k++)
+			ends[(uint64_t)columns[k] * factor >> shift] = (int32_t)k + 1;
+		ends[blocks - 1] = (int32_t)count;
+		for (int64_t block = 0; block < blocks; block++) {
+			stop = ends[block] > stop ? ends[block] : stop;
+			ends[block] = 0;
+			cuts[block * most] = stop;
+		}
+	}
+}
+
 static void cut_rows(void *argument, size_t index) {
 	const cutter *c = argument;
 	int64_t begin = (int64_t)index * CUT_ROWS, end = begin + CUT_ROWS < c->rows ? begin + CUT_ROWS : c->rows;
+	if (c->b->blocks <= FEW_BLOCKS) {
+		cut_few(c, begin, end);
+		return;
+	}
 	for (int64_t r = begin; r < end; r++) {
 		int64_t first = row_begin(c, r), count = row_begin(c, r + 1) - first, k = 0;
 		const int32_t *columns = c->s->col_indices + first;
@@ -183,7 +212,9 @@ static void sort_cell(void *argument, size_t index) {
 	int64_t kept = b->first_row[cell + 1] - b->first_row[cell], offset = b->first_offset[cell];
 	sl_block_row *rows = b->row + b->first_row[cell];
 	sl_row_class *class = b->classes + b->first_class[cell];
-	for (int64_t l = count_lengths(c, block, buckets); l >= 0; l--) {
+	/* One group's are still there from when it was counted. */
+	int64_t most = b->groups > 1 ? count_lengths(c, block, buckets) : c->lengths - 1;
+	for (int64_t l = most; l >= 0; l--) {
 		int32_t count = buckets[l];
 		if (count && (l || keeps_empty(b, block)))
 			*class ++ = (sl_row_class){(int32_t)l, count};
@@ -205,27 +236,63 @@ static void sort_cell(void *argument, size_t index) {
 	}
 }
 
+/* Offsets of `count` entries from `from` on, and where their values come from. */
+static void write_wide(const cutter *c, int64_t from, int64_t count, int32_t base, int64_t offset) {
+	uint32_t *to = (uint32_t *)c->b->offsets + offset, stride = c->b->vectors * SL_VECTOR * (uint32_t)sizeof(float);
+	for (int64_t k = 0; k < count; k++)
+		to[k] = (uint32_t)(c->s->col_indices[from + k] - base) * stride;
+}
+
+static void write_gather(const cutter *c, int64_t from, int64_t count, int64_t offset) {
+	for (int64_t k = 0; k < count; k++)
+		c->b->gather[offset + k] = (int32_t)sli_cpu_offset(c->permutation, c->permutation_dtype, from + k);
+}
+
+/* Few entries, as most rows have in a block: always AT_ONCE of them, as there is room, and what is too much is written
+ * over by the row that follows. Offsets fit 16 bits, so they are computed in as many. */
+static void write_few(const cutter *c, int64_t from, int32_t base, uint16_t *to, int32_t *gather) {
+	uint16_t stride = (uint16_t)(c->b->vectors * SL_VECTOR * (int)sizeof(float));
+	const int32_t *columns = c->s->col_indices + from;
+	for (int k = 0; k < AT_ONCE; k++)
+		to[k] = (uint16_t)((uint16_t)(columns[k] - base) * (unsigned)stride);
+	if (gather)
+		memcpy(gather, (const int32_t *)c->permutation + from, AT_ONCE * sizeof *gather);
+}
+
+static void write_narrow(const cutter *c, int64_t from, int64_t count, int32_t base, int64_t offset, int64_t room) {
+	uint16_t *to = (uint16_t *)c->b->offsets + offset,
+			 stride = (uint16_t)(c->b->vectors * SL_VECTOR * (int)sizeof(float));
+	if (count <= AT_ONCE && room >= AT_ONCE && from + AT_ONCE <= c->s->nnz &&
+		(!c->b->gather || c->permutation_dtype == SL_I32)) {
+		write_few(c, from, base, to, c->b->gather ? c->b->gather + offset : NULL);
+		return;
+	}
+	for (int64_t k = 0; k < count; k++)
+		to[k] = (uint16_t)((unsigned)(c->s->col_indices[from + k] - base) * stride);
+	if (c->b->gather)
+		write_gather(c, from, count, offset);
+}
+
 static void write_entries(void *argument, size_t index) {
 	const cutter *c = argument;
 	sl_blocks *b = c->b;
 	int64_t block = (int64_t)index / c->pieces, piece = (int64_t)index % c->pieces, cell = c->group * b->blocks + block;
 	int64_t begin = b->first_row[cell] + piece * WRITTEN_ROWS, end = begin + WRITTEN_ROWS;
 	int32_t base = (int32_t)(block * b->columns);
-	int32_t stride = (int32_t)(b->vectors * SL_VECTOR * (int64_t)sizeof(float));
-	end = end < b->first_row[cell + 1] ? end : b->first_row[cell + 1];
+	bool last = end >= b->first_row[cell + 1];
+	end = last ? b->first_row[cell + 1] : end;
 	int64_t offset = begin < end ? c->offsets[index] : 0;
+	int64_t stop = last ? b->first_offset[cell + 1] : c->offsets[index + 1];
 	for (int64_t i = begin; i < end; i++) {
 		int64_t r = b->row[i].row - c->first, from = row_begin(c, r) + cut_before(c, block, r);
 		int64_t count = length_of(c, block, r);
-		const int32_t *columns = c->s->col_indices + from;
-		if (b->wide)
-			for (int64_t k = 0; k < count; k++)
-				((uint32_t *)b->offsets)[offset + k] = (uint32_t)((columns[k] - base) * stride);
-		else
-			for (int64_t k = 0; k < count; k++)
-				((uint16_t *)b->offsets)[offset + k] = (uint16_t)((columns[k] - base) * stride);
-		for (int64_t k = 0; b->gather && k < count; k++)
-			b->gather[offset + k] = (int32_t)sli_cpu_offset(c->permutation, c->permutation_dtype, from + k);
+		if (b->wide) {
+			write_wide(c, from, count, base, offset);
+			if (b->gather)
+				write_gather(c, from, count, offset);
+		} else {
+			write_narrow(c, from, count, base, offset, stop - offset);
+		}
 		offset += count;
 	}
 }

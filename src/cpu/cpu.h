@@ -117,6 +117,10 @@ typedef struct sl_small_task {
 } sl_small_task;
 typedef void (*sl_small_kernel)(const sl_small_task *task);
 
+/* top.h: the largest of a row of scores; returns their number. */
+typedef struct sl_top_task sl_top_task;
+typedef int64_t (*sl_top_kernel)(const sl_top_task *task);
+
 /* Update n parameters of a dtype: w from g, the moments m and v (NULL where `kind` has none) in place. */
 typedef void (*sl_update_kernel)(const sl_update *update, int kind, void *w, const void *g, void *m, void *v,
 								 int64_t n);
@@ -207,6 +211,7 @@ struct sl_kernel {
 	sl_from_f32_kernel from_f32;
 	sl_scatter_kernel scatter;
 	sl_cut_row cut_row;
+	sl_top_kernel top;
 };
 const sl_kernel *sli_cpu_kernels(int *count);
 /* The best kernel for an op and dtype; `name` (may be NULL) asks for one. NULL: there is none. */
@@ -233,6 +238,7 @@ const sl_kernel *sli_cpu_choose(const sl_cpu *cpu, sl_op_kind kind, sl_dtype dty
 	void function(const sl_update *update, int kind, void *w, const void *g, void *m, void *v, int64_t n);
 #define KERNEL_BLOCKED(kind, dtype, isa, function) void function(const sl_block_task *task);
 #define KERNEL_SCATTER(dtype, isa, function)       void function(const sl_scatter_task *task);
+#define KERNEL_TOP(dtype, isa, function)           int64_t function(const sl_top_task *task);
 #define KERNEL_CUT(isa, suffix)                                                                                        \
 	int64_t sli_cut_row_##suffix(const sl_cut_task *task, int32_t from, int32_t to, int32_t *block, int32_t *begin,    \
 								 void *offsets);

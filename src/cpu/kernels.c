@@ -57,6 +57,8 @@ static const sl_kernel kernels[] = {
 	{.kind = SL_OP_CHUNK_BACKWARD, .dtype = dtype_, .isa = isa_, .name = &#function[4], .scatter = function},
 #define KERNEL_CUT(set, suffix)                                                                                        \
 	{.kind = SL_OP_CHUNK_SPMM, .dtype = SL_F32, .isa = set, .name = "cut_" #suffix, .cut_row = sli_cut_row_##suffix},
+#define KERNEL_TOP(dtype_, isa_, function)                                                                             \
+	{.kind = SL_OP_TOP, .dtype = dtype_, .isa = isa_, .name = &#function[4], .top = function},
 #include "cpu/kernels.def"
 };
 enum { KERNELS = sizeof kernels / sizeof *kernels };

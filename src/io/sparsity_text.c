@@ -65,7 +65,7 @@ static sl_status parse_layers(sl_context *context, const char *path, const json_
 			g->final > g->first)
 			return bad(context, path, "has a layer that the model lacks, out of order, or with a wrong count");
 		g->index = (int)index;
-		if (sparse && (model->layers[index]->dense || (rigl && model->layers[index]->sparse_inputs)))
+		if (sparse && (model->layers[index]->dense || (rigl && o->n && model->layers[index]->sparse_inputs)))
 			return bad(context, path, "governs a layer that its method cannot");
 	}
 	return SL_OK;

@@ -172,7 +172,7 @@ static sl_status backward(sl_context *context, sl_function *function, sl_functio
 		SL_TRY(sli_arena_take(context, (size_t)layer->out_features * sl_dtype_size(layer->dtype),
 							  &layer->bias_gradient.data));
 	layer->rows.count = 0; /* of the weights only what this batch has; the bias is added to as `write` says */
-	sl_status status = sli_layer_backward_sparse(context, layer, &saved, &call->dy, call->write);
+	sl_status status = sli_layer_backward_sparse(context, layer, &saved, &call->dy, call->write, NULL);
 	layer->bias_gradient = (sl_buffer){0};
 	if (status == SL_OK && call->value_gradient)
 		hand_out(context, in, call);

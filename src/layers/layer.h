@@ -104,10 +104,13 @@ sl_status sli_saved_create_width(sl_saved **saved, sl_context *context, const sl
 /* Room for `bytes` in a buffer of a saved forward, which grows if it must. */
 sl_status sli_saved_room(sl_context *context, sl_buffer *buffer, size_t bytes);
 
-/* Sees dZ [out, batch] and X [in, batch], panels both, of a backward between activation and weight gradient. */
+/* Sees dZ [out, batch] and X [in, batch], panels both, of a backward between activation and weight gradient; of a layer
+ * of sparse inputs dZ [batch, out], row-major, and the batch. */
 typedef struct sl_gradient_watch {
 	sl_status (*see)(void *self, sl_context *context, const sl_layer *layer, const sl_dense *dz, const sl_dense *x);
 	void *self;
+	sl_status (*see_sparse)(void *self, sl_context *context, const sl_layer *layer, const sl_dense *dz,
+							const sl_sparse_batch *x);
 } sl_gradient_watch;
 
 /* Allocate gradients if there are none. Zeroed. Row-sparse ones grow in backward. */

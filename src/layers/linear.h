@@ -21,7 +21,9 @@ sl_status sli_check_layer_input(sl_context *context, const sl_layer *layer, cons
 sl_status sli_layer_forward_sparse(sl_context *context, const sl_layer *layer, const sl_sparse *x, sl_dense *y,
 								   sl_saved *saved);
 sl_status sli_layer_backward_sparse(sl_context *context, sl_layer *layer, sl_saved *saved, const sl_dense *dy,
-									sl_write write);
+									sl_write write, const sl_gradient_watch *watch);
+sl_status sli_layer_watch_sparse(sl_context *context, const sl_layer *layer, const sl_saved *saved, const sl_dense *dy,
+								 const sl_gradient_watch *watch);
 /* Make room in a layer's row-sparse gradient for these rows, and list them; values are left to the caller. `starts` has
  * one more. */
 sl_status sli_layer_set_rows(sl_context *context, sl_layer *layer, int64_t count, const int32_t *columns,

@@ -258,7 +258,8 @@ sl_status sli_model_back_layer(sl_context *context, sl_model *model, int layer, 
 	sl_layer *one = model->layers[layer];
 	if (one->sparse_inputs) {
 		sl_dense rows = sl_dense_transposed(*dy);
-		SL_TRY(sli_layer_backward_sparse(context, one, model->room.saved[layer], &rows, write));
+		SL_TRY(sli_layer_backward_sparse(context, one, model->room.saved[layer], &rows, write,
+										 model->watch.see ? &model->watch : NULL));
 	} else {
 		SL_TRY(sli_layer_backward_watched(context, one, model->room.saved[layer], dy, dx, write,
 										  model->watch.see ? &model->watch : NULL));

@@ -301,10 +301,12 @@ static sl_status parameter_gradients(sl_context *context, sl_layer *layer, const
 }
 
 static sl_status backward(sl_context *context, sl_layer *layer, const sl_saved *saved, const sl_dense *dy,
-						  sl_write write) {
+						  sl_write write, const sl_gradient_watch *watch) {
 	sl_dense dz;
 	sl_sparse_groups g;
 	SL_TRY(activation_gradient(context, layer, saved, dy, &dz));
+	if (watch)
+		SL_TRY(watch->see_sparse(watch->self, context, layer, &dz, &saved->batch));
 	SL_TRY(take_groups(context, saved->batch.nnz, &g));
 	SL_TRY(group(context, layer, &saved->batch, &g));
 	bool add = write == SL_ACCUMULATE && layer->rows.count;
@@ -313,10 +315,21 @@ static sl_status backward(sl_context *context, sl_layer *layer, const sl_saved *
 }
 
 sl_status sli_layer_backward_sparse(sl_context *context, sl_layer *layer, sl_saved *saved, const sl_dense *dy,
-									sl_write write) {
+									sl_write write, const sl_gradient_watch *watch) {
 	SL_TRY(sli_layer_make_gradients(context, layer));
 	sl_arena_mark mark = sli_arena_mark(context);
-	sl_status status = backward(context, layer, saved, dy, write);
+	sl_status status = backward(context, layer, saved, dy, write, watch);
+	sli_arena_reset(context, mark);
+	return status;
+}
+
+sl_status sli_layer_watch_sparse(sl_context *context, const sl_layer *layer, const sl_saved *saved, const sl_dense *dy,
+								 const sl_gradient_watch *watch) {
+	sl_dense dz;
+	sl_arena_mark mark = sli_arena_mark(context);
+	sl_status status = activation_gradient(context, layer, saved, dy, &dz);
+	if (status == SL_OK)
+		status = watch->see_sparse(watch->self, context, layer, &dz, &saved->batch);
 	sli_arena_reset(context, mark);
 	return status;
 }

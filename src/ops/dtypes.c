@@ -30,6 +30,7 @@ static const struct {
 	[SL_OP_CHUNK_BACKWARD] = {"streamed backward", FLOATS, A | B},
 	[SL_OP_ADVANCE] = {"advance", FLOATS, A},
 	[SL_OP_PATTERN] = {"pattern", FLOATS, A}, /* a stands for itself: indices have no dtype of values */
+	[SL_OP_TOP] = {"largest of a product", FLOATS, A | B},
 };
 
 static unsigned bit(sl_dtype dtype) {

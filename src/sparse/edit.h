@@ -9,23 +9,40 @@ typedef struct sl_pattern_edit {
 	sl_pattern *from;
 	const uint8_t *marks; /* by entry: 1 goes; NULL: none */
 	int64_t dropped;
-	const int64_t *cells; /* row * cols + column, increasing, none of them in `from` */
-	int64_t grown;
+	/* row * cols + column, increasing, none of them in `from`; with `ranks` numbers of cells that `from` does not have,
+	 * which are counted from `first` on. */
+	const int64_t *cells;
+	int64_t grown, first;
+	bool ranks;
 } sl_pattern_edit;
 
-/* The next pattern and, in `map` (room for its entries), the old entry that each of its entries was, or -1. */
-sl_status sli_pattern_apply(sl_pattern **to, int64_t *map, sl_context *context, const sl_pattern_edit *edit);
+/* Rows that are edited together: where their entries begin, before and after. */
+typedef struct sl_edit_piece {
+	int64_t row, old, now;
+	int64_t saved; /* elements of old entries before it that an edit in place has to save first */
+} sl_edit_piece;
+/* Where each new entry comes from: 0: it is new; else 1 + the old entry's number in its piece. */
+typedef struct sl_edit_map {
+	int32_t *from;
+	sl_edit_piece *pieces; /* count + 1 */
+	int64_t count;
+} sl_edit_map;
 
-/* An array of the old entries and one of the new. */
+/* The next pattern and how its entries follow from the old. The map is in the arena: the caller resets it. */
+sl_status sli_pattern_apply(sl_pattern **to, sl_edit_map *map, sl_context *context, const sl_pattern_edit *edit);
+
+/* An array of the old entries and one of the new, which may be the same memory. */
 typedef struct sl_carried {
 	const void *from;
 	void *to;
 	double fill; /* of new entries */
 } sl_carried;
-/* to[i] = from[map[i]], or `fill` for -1; f32 or f64. */
-void sli_carry(sl_context *context, const sl_carried *arrays, int count, sl_dtype dtype, const int64_t *map,
-			   int64_t nnz);
-/* The mean of an array, summed in double in a fixed order. */
-double sli_mean(const void *values, sl_dtype dtype, int64_t count);
+/* Bytes of scratch for `count` arrays that are edited in place. False: more than there are. */
+bool sli_carry_scratch(const sl_edit_map *map, int count, sl_dtype dtype, size_t *bytes);
+/* The values of the new entries, f32 or f64. `scratch` (may be NULL where no array is edited in place) as above. */
+void sli_carry(sl_context *context, const sl_edit_map *map, const sl_carried *arrays, int count, sl_dtype dtype,
+			   void *scratch);
+/* The mean of an array, summed in double in a fixed order. Takes workspace from the arena. */
+sl_status sli_mean(sl_context *context, const void *values, sl_dtype dtype, int64_t count, double *mean);
 
 #endif

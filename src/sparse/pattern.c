@@ -140,36 +140,87 @@ static int64_t first_of(const sl_pattern_arrays *a, int64_t row) {
 	return sli_index(a->row_offsets, a->offset_dtype, row);
 }
 
-/* A counting sort by column: stable, so rows increase within each column. */
-#define FILL_TRANSPOSE(type)                                                                                           \
-	do {                                                                                                               \
-		type *to = offsets, *order = permutation, sum = 0;                                                             \
-		for (int64_t k = 0; k < a->nnz; k++)                                                                           \
-			to[a->col_indices[k]]++;                                                                                   \
-		for (int64_t c = 0; c <= a->cols; c++) {                                                                       \
-			type here = to[c];                                                                                         \
-			to[c] = sum;                                                                                               \
-			sum += here;                                                                                               \
-		}                                                                                                              \
-		for (int64_t r = 0; r < a->rows; r++)                                                                          \
-			for (type k = (type)first_of(a, r); k < (type)first_of(a, r + 1); k++) {                                   \
-				type at = to[a->col_indices[k]]++;                                                                     \
-				indices[at] = (int32_t)r;                                                                              \
+/*
+ * A counting sort by column: stable, so rows increase within each column, however the rows are cut into pieces. Each
+ * piece counts its own entries of a column, and writes behind those of the pieces before it.
+ */
+typedef struct turning {
+	const sl_pattern_arrays *a;
+	int64_t pieces;
+	void *places; /* by piece and column, of the offsets' dtype */
+	int32_t *indices;
+	void *permutation;
+	sl_dtype dtype;
+} turning;
+
+static void piece_of(const turning *t, size_t index, int64_t *begin, int64_t *end) {
+	*begin = t->a->rows / t->pieces * (int64_t)index;
+	*end = (int64_t)index + 1 == t->pieces ? t->a->rows : *begin + t->a->rows / t->pieces;
+}
+
+#define TURN(type)                                                                                                     \
+	static void count_##type(void *argument, size_t index) {                                                           \
+		const turning *t = argument;                                                                                   \
+		const sl_pattern_arrays *a = t->a;                                                                             \
+		type *places = (type *)t->places + (int64_t)index * a->cols;                                                   \
+		int64_t begin, end;                                                                                            \
+		piece_of(t, index, &begin, &end);                                                                              \
+		memset(places, 0, (size_t)a->cols * sizeof *places);                                                           \
+		for (int64_t k = first_of(a, begin), stop = first_of(a, end); k < stop; k++)                                   \
+			places[a->col_indices[k]]++;                                                                               \
+	}                                                                                                                  \
+	static void turn_##type(void *argument, size_t index) {                                                            \
+		const turning *t = argument;                                                                                   \
+		const sl_pattern_arrays *a = t->a;                                                                             \
+		type *places = (type *)t->places + (int64_t)index * a->cols, *order = t->permutation;                          \
+		int64_t begin, end;                                                                                            \
+		piece_of(t, index, &begin, &end);                                                                              \
+		for (int64_t r = begin; r < end; r++)                                                                          \
+			for (type k = (type)first_of(a, r), stop = (type)first_of(a, r + 1); k < stop; k++) {                      \
+				type at = places[a->col_indices[k]]++;                                                                 \
+				t->indices[at] = (int32_t)r;                                                                           \
 				order[at] = k;                                                                                         \
 			}                                                                                                          \
-		/* Each offset now is the next column's: shift back. */                                                        \
-		for (int64_t c = a->cols; c > 0; c--)                                                                          \
-			to[c] = to[c - 1];                                                                                         \
-		to[0] = 0;                                                                                                     \
-	} while (0)
+	}                                                                                                                  \
+	static void place_##type(const turning *t, type *offsets) {                                                        \
+		type *places = t->places, sum = 0;                                                                             \
+		for (int64_t c = 0; c < t->a->cols; c++) {                                                                     \
+			offsets[c] = sum;                                                                                          \
+			for (int64_t p = 0; p < t->pieces; p++) {                                                                  \
+				type here = places[p * t->a->cols + c];                                                                \
+				places[p * t->a->cols + c] = sum;                                                                      \
+				sum += here;                                                                                           \
+			}                                                                                                          \
+		}                                                                                                              \
+		offsets[t->a->cols] = sum;                                                                                     \
+	}
+TURN(int32_t)
+TURN(int64_t)
 
-static void fill_transpose(const sl_pattern_arrays *a, void *offsets, sl_dtype dtype, int32_t *indices,
-						   void *permutation) {
-	memset(offsets, 0, offset_bytes(a->cols, dtype));
-	if (dtype == SL_I32)
-		FILL_TRANSPOSE(int32_t);
+/* As many pieces as there are threads, unless counting them would cost more than it saves. */
+static int64_t pieces_for(sl_context *context, const sl_pattern_arrays *a) {
+	enum { LEAST = 4096 };
+	int64_t pieces = sli_device(context)->host.threads, most = a->nnz / ((a->cols > LEAST ? a->cols : LEAST) + 1);
+	pieces = pieces < most ? pieces : most;
+	pieces = pieces < a->rows ? pieces : a->rows;
+	return pieces > 1 ? pieces : 1;
+}
+
+static sl_status fill_transpose(sl_context *context, const sl_pattern_arrays *a, void *offsets, sl_dtype dtype,
+								int32_t *indices, void *permutation) {
+	turning t = {
+		.a = a, .pieces = pieces_for(context, a), .indices = indices, .permutation = permutation, .dtype = dtype};
+	size_t bytes = (size_t)(t.pieces * a->cols) * sl_dtype_size(dtype);
+	SL_TRY(sli_allocate(context, bytes, "the transpose of a pattern", &t.places));
+	bool narrow = dtype == SL_I32;
+	sli_parallel(context, (size_t)t.pieces, narrow ? count_int32_t : count_int64_t, &t);
+	if (narrow)
+		place_int32_t(&t, offsets);
 	else
-		FILL_TRANSPOSE(int64_t);
+		place_int64_t(&t, offsets);
+	sli_parallel(context, (size_t)t.pieces, narrow ? turn_int32_t : turn_int64_t, &t);
+	sli_heap_free(sli_heap(context), t.places, bytes);
+	return SL_OK;
 }
 
 static sl_status make_transpose(sl_context *context, sl_pattern *p) {
@@ -181,13 +232,15 @@ static sl_status make_transpose(sl_context *context, sl_pattern *p) {
 	size_t nob = offset_bytes(a->cols, dtype), nib = (size_t)a->nnz * 4, npb = (size_t)a->nnz * sl_dtype_size(dtype);
 	void *offsets = sli_heap_allocate(p->heap, nob), *indices = sli_heap_allocate(p->heap, nib);
 	void *permutation = sli_heap_allocate(p->heap, npb);
-	if (!offsets || !indices || !permutation) {
+	sl_status status = offsets && indices && permutation
+						   ? fill_transpose(context, a, offsets, dtype, indices, permutation)
+						   : sli_fail_memory(context, nob + nib + npb, "the transpose of a pattern");
+	if (status != SL_OK) {
 		sli_heap_free(p->heap, offsets, nob);
 		sli_heap_free(p->heap, indices, nib);
 		sli_heap_free(p->heap, permutation, npb);
-		return sli_fail_memory(context, nob + nib + npb, "the transpose of a pattern");
+		return status;
 	}
-	fill_transpose(a, offsets, dtype, indices, permutation);
 	p->transposed = (sl_pattern_arrays){a->cols, a->rows, a->nnz, offsets, dtype, indices};
 	p->permutation = permutation;
 	p->permutation_dtype = dtype;

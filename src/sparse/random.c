@@ -95,20 +95,19 @@ sl_status sli_pattern_n_m(sl_pattern **pattern, sl_context *context, int64_t row
 typedef struct draws {
 	uint64_t seed, stream, total;
 	int64_t *numbers, count, round;
+	/* Of totals below 2^31, sorted on all threads. */
+	uint32_t *drawn, *sorted;
+	int64_t *places;   /* by piece and group: how many, then where they go */
+	int64_t pieces;    /* of the draws */
+	int64_t *distinct; /* by group */
+	int shift;         /* from a number to its group */
 } draws;
 
-enum { DRAWS = 2048 };
+/* Neighbouring numbers are sorted by one task, a group each: few, so that two threads seldom write into one line. */
+enum { DRAWS = 2048, AHEAD = 256, GROUPS = 32, DIGIT = 8, DIGITS = 1 << DIGIT };
 
-/* Multiply and shift; what would favour some numbers is drawn again (Lemire 2019). Small totals take half the bits. */
-static int64_t draw_below(sl_rng *rng, uint64_t total) {
-	if (total <= INT32_MAX) {
-		uint32_t few = (uint32_t)total;
-		uint64_t product = (uint64_t)sli_rng_u32(rng) * few;
-		if ((uint32_t)product < few)
-			while ((uint32_t)product < -few % few)
-				product = (uint64_t)sli_rng_u32(rng) * few;
-		return (int64_t)(product >> 32);
-	}
+/* Multiply and shift; what would favour some numbers is drawn again (Lemire 2019). */
+static int64_t draw_wide(sl_rng *rng, uint64_t total) {
 	unsigned __int128 product = (unsigned __int128)sli_rng_u64(rng) * total;
 	if ((uint64_t)product < total)
 		while ((uint64_t)product < -total % total)
@@ -116,13 +115,109 @@ static int64_t draw_below(sl_rng *rng, uint64_t total) {
 	return (int64_t)(product >> 64);
 }
 
+static sl_rng rng_of(const draws *d, size_t piece) {
+	sl_rng rng = sli_rng(d->seed, d->stream);
+	rng.counter = (uint64_t)d->round << 56 ^ (uint64_t)piece << 20;
+	return rng;
+}
+
+/* The same of totals below 2^31, from half the bits. */
+static void draw_narrow(sl_rng *rng, uint32_t total, uint32_t *numbers, int64_t count) {
+	uint32_t ahead[AHEAD];
+	int at = AHEAD;
+	for (int64_t i = 0; i < count; at++) {
+		if (at == AHEAD) {
+			sli_rng_fill(rng, ahead, AHEAD);
+			at = 0;
+		}
+		uint64_t product = (uint64_t)ahead[at] * total;
+		if ((uint32_t)product >= total || (uint32_t)product >= -total % total)
+			numbers[i++] = (uint32_t)(product >> 32);
+	}
+}
+
 static void draw_piece(void *argument, size_t index) {
 	const draws *d = argument;
 	int64_t begin = (int64_t)index * DRAWS, end = begin + DRAWS < d->count ? begin + DRAWS : d->count;
-	sl_rng rng = sli_rng(d->seed, d->stream);
-	rng.counter = (uint64_t)d->round << 56 ^ (uint64_t)index << 20;
+	sl_rng rng = rng_of(d, index);
+	if (d->total > INT32_MAX) {
+		for (int64_t i = begin; i < end; i++)
+			d->numbers[i] = draw_wide(&rng, d->total);
+		return;
+	}
+	int64_t *places = d->places + (int64_t)index * GROUPS;
+	draw_narrow(&rng, (uint32_t)d->total, d->drawn + begin, end - begin);
+	memset(places, 0, GROUPS * sizeof *places);
 	for (int64_t i = begin; i < end; i++)
-		d->numbers[i] = draw_below(&rng, d->total);
+		places[d->drawn[i] >> d->shift]++;
+}
+
+/* Each piece's numbers to the groups, behind those of the pieces before it. */
+static void place_numbers(const draws *d) {
+	int64_t sum = 0;
+	for (int64_t g = 0; g < GROUPS; g++)
+		for (int64_t p = 0; p < d->pieces; p++) {
+			int64_t *place = &d->places[p * GROUPS + g], here = *place;
+			*place = sum;
+			sum += here;
+		}
+}
+
+static void scatter_piece(void *argument, size_t index) {
+	const draws *d = argument;
+	int64_t begin = (int64_t)index * DRAWS, end = begin + DRAWS < d->count ? begin + DRAWS : d->count;
+	int64_t *places = d->places + (int64_t)index * GROUPS;
+	for (int64_t i = begin; i < end; i++)
+		d->sorted[places[d->drawn[i] >> d->shift]++] = d->drawn[i];
+}
+
+/* Where a group ends: the places have moved on to there. */
+static int64_t group_end(const draws *d, int64_t group) {
+	return group < 0 ? 0 : d->places[(d->pieces - 1) * GROUPS + group];
+}
+
+/* Digit by digit from the last, between two arrays. Returns the one that holds the result. */
+static const uint32_t *sort_numbers(uint32_t *from, uint32_t *to, int64_t count, int bits) {
+	for (int shift = 0; shift < bits; shift += DIGIT) {
+		int64_t at[DIGITS] = {0}, sum = 0;
+		for (int64_t i = 0; i < count; i++)
+			at[from[i] >> shift & (DIGITS - 1)]++;
+		for (int d = 0; d < DIGITS; d++) {
+			int64_t here = at[d];
+			at[d] = sum;
+			sum += here;
+		}
+		for (int64_t i = 0; i < count; i++)
+			to[at[from[i] >> shift & (DIGITS - 1)]++] = from[i];
+		uint32_t *other = from;
+		from = to;
+		to = other;
+	}
+	return from;
+}
+
+/* A group's numbers sorted, without what comes again, where they were drawn to. */
+static void sort_group(void *argument, size_t index) {
+	const draws *d = argument;
+	int64_t begin = group_end(d, (int64_t)index - 1), count = group_end(d, (int64_t)index) - begin, used = 0;
+	uint32_t *to = d->drawn + begin;
+	const uint32_t *sorted = sort_numbers(d->sorted + begin, to, count, d->shift);
+	for (int64_t i = 0; i < count; i++) {
+		uint32_t number = sorted[i];
+		to[used] = number;
+		used += i + 1 == count || number != sorted[i + 1];
+	}
+	d->distinct[index] = used;
+}
+
+static void copy_group(void *argument, size_t index) {
+	const draws *d = argument;
+	const uint32_t *from = d->drawn + group_end(d, (int64_t)index - 1);
+	int64_t at = 0;
+	for (size_t g = 0; g < index; g++)
+		at += d->distinct[g];
+	for (int64_t i = 0; i < d->distinct[index]; i++)
+		d->numbers[at + i] = from[i];
 }
 
 /* A sorted list without what comes again. Returns its length. */
@@ -166,18 +261,55 @@ static int64_t insert(int64_t *numbers, int64_t have, int64_t *fresh, int64_t co
 	return have + used;
 }
 
+/* A round of draws, sorted and distinct. Returns how many there are. */
+static int64_t draw_wide_round(sl_context *context, draws *d, int64_t *scratch) {
+	sli_parallel(context, (size_t)sli_ceil_div(d->count, DRAWS), draw_piece, d);
+	sli_sort_cells(d->numbers, scratch, d->count, (int64_t)d->total - 1);
+	return unite(d->numbers, d->count);
+}
+
+static int64_t draw_narrow_round(sl_context *context, draws *d) {
+	int64_t distinct = 0;
+	d->pieces = sli_ceil_div(d->count, DRAWS);
+	sli_parallel(context, (size_t)d->pieces, draw_piece, d);
+	place_numbers(d);
+	sli_parallel(context, (size_t)d->pieces, scatter_piece, d);
+	sli_parallel(context, GROUPS, sort_group, d);
+	sli_parallel(context, GROUPS, copy_group, d);
+	for (int g = 0; g < GROUPS; g++)
+		distinct += d->distinct[g];
+	return distinct;
+}
+
+/* Room for `count` draws of a total below 2^31. */
+static sl_status take_narrow(sl_context *context, draws *d, int64_t count) {
+	void *memory;
+	size_t bytes = (size_t)sli_ceil_div(count, DRAWS) * GROUPS * sizeof *d->places;
+	SL_TRY(sli_arena_take(context, bytes, &memory));
+	d->places = memory;
+	SL_TRY(sli_arena_take(context, (size_t)count * 2 * sizeof *d->drawn, &memory));
+	d->drawn = memory;
+	d->sorted = d->drawn + count;
+	SL_TRY(sli_arena_take(context, GROUPS * sizeof *d->distinct, &memory));
+	d->distinct = memory;
+	while ((d->total - 1) >> d->shift >= GROUPS)
+		d->shift++;
+	return SL_OK;
+}
+
 /* What is drawn twice is drawn again: at most half of the numbers are taken, so few rounds do. */
-static void draw_few(sl_context *context, int64_t *numbers, int64_t count, int64_t total, uint64_t stream,
-					 int64_t *fresh, int64_t *scratch) {
+static sl_status draw_few(sl_context *context, int64_t *numbers, int64_t count, int64_t total, uint64_t stream,
+						  int64_t *fresh, int64_t *scratch) {
 	draws d = {.seed = sli_seed(context), .stream = stream, .total = (uint64_t)total};
+	if (count && total <= INT32_MAX)
+		SL_TRY(take_narrow(context, &d, count));
 	for (int64_t have = 0; have < count; d.round++) {
 		d.numbers = have ? fresh : numbers;
 		d.count = count - have;
-		sli_parallel(context, (size_t)sli_ceil_div(d.count, DRAWS), draw_piece, &d);
-		sli_sort_cells(d.numbers, scratch, d.count, total - 1);
-		int64_t distinct = unite(d.numbers, d.count);
+		int64_t distinct = d.places ? draw_narrow_round(context, &d) : draw_wide_round(context, &d, scratch);
 		have = have ? insert(numbers, have, fresh, distinct) : distinct;
 	}
+	return SL_OK;
 }
 
 sl_status sli_draw_distinct(sl_context *context, int64_t *numbers, int64_t count, int64_t total, uint64_t stream) {
@@ -190,60 +322,13 @@ sl_status sli_draw_distinct(sl_context *context, int64_t *numbers, int64_t count
 	sl_arena_mark mark = sli_arena_mark(context);
 	SL_TRY(sli_arena_take(context, bytes, &memory));
 	int64_t *left_out = memory, *fresh = left_out + few;
-	draw_few(context, inverted ? left_out : numbers, few, total, stream, fresh, fresh + few);
-	for (int64_t n = 0; inverted && n < total; n++) {
+	sl_status status = draw_few(context, inverted ? left_out : numbers, few, total, stream, fresh, fresh + few);
+	for (int64_t n = 0; inverted && n < total && status == SL_OK; n++) {
 		if (at < few && left_out[at] == n)
 			at++;
 		else
 			numbers[used++] = n;
 	}
 	sli_arena_reset(context, mark);
-	return SL_OK;
-}
-
-typedef struct placing {
-	const sl_pattern_arrays *a;
-	int64_t *numbers, count, first, base;
-} placing;
-
-/* The missing cells before a row, counted from `first`. */
-static int64_t missing_before(const placing *p, int64_t row) {
-	return p->first + row * p->a->cols - sli_index(p->a->row_offsets, p->a->offset_dtype, row);
-}
-
-static void place_rows(const placing *p, int64_t row, int64_t end, int64_t i, int64_t last) {
-	const sl_pattern_arrays *a = p->a;
-	for (int64_t r = row; r < end && i < last; r++) {
-		int64_t k = sli_index(a->row_offsets, a->offset_dtype, r), begin = k, missing = missing_before(p, r);
-		int64_t stop = sli_index(a->row_offsets, a->offset_dtype, r + 1), next = missing_before(p, r + 1);
-		for (; i < last && p->numbers[i] < next; i++) {
-			int64_t rank = p->numbers[i] - missing;
-			while (k < stop && a->col_indices[k] - (k - begin) <= rank)
-				k++;
-			p->numbers[i] = p->base + r * a->cols + rank + (k - begin);
-		}
-	}
-}
-
-enum { PIECES = 16 };
-
-typedef struct placing_pieces {
-	placing *p;
-	int64_t rows[PIECES + 1], begins[PIECES + 1];
-} placing_pieces;
-
-static void place_piece(void *argument, size_t index) {
-	const placing_pieces *all = argument;
-	place_rows(all->p, all->rows[index], all->rows[index + 1], all->begins[index], all->begins[index + 1]);
-}
-
-void sli_missing_cells(sl_context *context, const sl_pattern_arrays *a, int64_t *numbers, int64_t count, int64_t first,
-					   int64_t base) {
-	placing p = {a, numbers, count, first, base};
-	placing_pieces all = {.p = &p};
-	for (int i = 0; i <= PIECES; i++) {
-		all.rows[i] = a->rows / PIECES * i + (i == PIECES ? a->rows % PIECES : 0);
-		all.begins[i] = first_from(numbers, count, missing_before(&p, all.rows[i]));
-	}
-	sli_parallel(context, PIECES, place_piece, &all);
+	return status;
 }

@@ -17,8 +17,5 @@ sl_status sli_pattern_n_m(sl_pattern **pattern, sl_context *context, int64_t row
 /* `count` distinct numbers of [0, total), sorted, each set as likely as any other, from the context's seed and
  * `stream`. Draws on all threads; the numbers do not depend on how many. */
 sl_status sli_draw_distinct(sl_context *context, int64_t *numbers, int64_t count, int64_t total, uint64_t stream);
-/* Numbers of missing cells (sorted, counted along the rows from `first`) in place by their cells plus `base`. */
-void sli_missing_cells(sl_context *context, const sl_pattern_arrays *pattern, int64_t *numbers, int64_t count,
-					   int64_t first, int64_t base);
 
 #endif

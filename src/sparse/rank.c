@@ -4,7 +4,7 @@
 
 #include "core/checked.h"
 
-enum { DIGIT = 11, DIGITS = 1 << DIGIT, LEAST_PIECE = 16384, PIECES = 32, TOP = 52 };
+enum { DIGIT = 11, DIGITS = 1 << DIGIT, LEAST_PIECE = 8192, PIECES = 32, PARTS = 2, TOP = 52 };
 
 typedef struct piece {
 	const sl_ranked *array;
@@ -16,7 +16,7 @@ typedef struct piece {
 
 typedef struct ranking {
 	piece *pieces;
-	int64_t (*counts)[DIGITS]; /* two rows a piece, of which the first is the result */
+	int64_t (*counts)[DIGITS]; /* a row a piece */
 	int shift;
 	uint64_t prefix, threshold; /* digits above the current one */
 	int64_t kept_equal;
@@ -27,43 +27,52 @@ static int width_at(int shift) {
 	return shift ? DIGIT : 8;
 }
 
-/* Every other element is counted apart: neighbours often have the same first digit, and an increment waits for the one
- * before it in the same place. */
-#define COUNT_FIRST(type, key_of)                                                                                      \
+/* In the numbers' own width. Every other element is counted apart: neighbours often have the same first digit, and an
+ * increment waits for the one before it in the same place. Beyond infinity the difference to it has a sign. */
+#define COUNT_FIRST(type, magnitude, infinity, shift)                                                                  \
 	do {                                                                                                               \
 		const type *bits = a->values;                                                                                  \
-		for (int64_t i = p->begin; i < p->end; i++) {                                                                  \
-			uint64_t key = key_of(bits[i]);                                                                            \
-			bad |= key > infinity;                                                                                     \
-			counts[i & 1][key >> TOP]++;                                                                               \
+		type beyond = 0;                                                                                               \
+		int64_t i = p->begin;                                                                                          \
+		for (; i + PARTS <= p->end; i += PARTS)                                                                        \
+			for (int part = 0; part < PARTS; part++) {                                                                 \
+				type key = bits[i + part] & (magnitude);                                                               \
+				beyond |= (infinity)-key;                                                                              \
+				counts[part][key >> (shift)]++;                                                                        \
+			}                                                                                                          \
+		for (; i < p->end; i++) {                                                                                      \
+			type key = bits[i] & (magnitude);                                                                          \
+			beyond |= (infinity)-key;                                                                                  \
+			counts[0][key >> (shift)]++;                                                                               \
 		}                                                                                                              \
+		p->bad = beyond < 0;                                                                                           \
 	} while (0)
 
 static void count_first(void *argument, size_t index) {
 	ranking *r = argument;
 	piece *p = &r->pieces[index];
 	const sl_ranked *a = p->array;
-	int64_t(*counts)[DIGITS] = r->counts + 2 * index;
-	uint64_t infinity = sli_key_infinity(a->dtype);
-	bool bad = false;
-	memset(counts, 0, 2 * sizeof *counts);
+	int64_t *sums = r->counts[index];
+	int32_t counts[PARTS][DIGITS] = {{0}}; /* of a piece, which memory holds: fewer than 2^31 */
 	if (a->dtype == SL_F32)
-		COUNT_FIRST(uint32_t, sli_key32);
+		COUNT_FIRST(int32_t, INT32_MAX, (int32_t)(sli_key_infinity(SL_F32) >> 32), TOP - 32);
 	else
-		COUNT_FIRST(uint64_t, sli_key64);
-	for (int d = 0; d < DIGITS; d++)
-		counts[0][d] += counts[1][d];
-	p->bad = bad;
+		COUNT_FIRST(int64_t, INT64_MAX, (int64_t)sli_key_infinity(SL_F64), TOP);
+	for (int d = 0; d < DIGITS; d++) {
+		sums[d] = 0;
+		for (int part = 0; part < PARTS; part++)
+			sums[d] += counts[part][d];
+	}
 }
 
 /* Which elements have the first digit is as good as random: no branches. */
-#define LIST_KEYS(type, key_of)                                                                                        \
+#define LIST_KEYS(type, magnitude, shift, up)                                                                          \
 	do {                                                                                                               \
 		const type *bits = a->values;                                                                                  \
 		for (int64_t i = p->begin; i < p->end; i++) {                                                                  \
-			uint64_t key = key_of(bits[i]);                                                                            \
-			to[used] = key;                                                                                            \
-			used += key >> TOP == first;                                                                               \
+			type key = bits[i] & (magnitude);                                                                          \
+			to[used] = (uint64_t)key << (up);                                                                          \
+			used += key >> (shift) == first;                                                                           \
 		}                                                                                                              \
 	} while (0)
 
@@ -72,19 +81,20 @@ static void list_piece(void *argument, size_t index) {
 	const ranking *r = argument;
 	piece *p = &r->pieces[index];
 	const sl_ranked *a = p->array;
-	uint64_t *to = p->keys, first = r->prefix;
+	uint64_t *to = p->keys;
+	int32_t first = (int32_t)r->prefix;
 	int64_t used = 0;
 	if (a->dtype == SL_F32)
-		LIST_KEYS(uint32_t, sli_key32);
+		LIST_KEYS(int32_t, INT32_MAX, TOP - 32, 32);
 	else
-		LIST_KEYS(uint64_t, sli_key64);
+		LIST_KEYS(int64_t, INT64_MAX, TOP, 0);
 	p->listed = used;
 }
 
 static void count_listed(void *argument, size_t index) {
 	ranking *r = argument;
 	const piece *p = &r->pieces[index];
-	int64_t *counts = r->counts[2 * index];
+	int64_t *counts = r->counts[index];
 	int shift = r->shift, width = width_at(shift);
 	uint64_t prefix = r->prefix, mask = (UINT64_C(1) << width) - 1;
 	memset(counts, 0, sizeof *r->counts);
@@ -158,7 +168,7 @@ static uint64_t find_digit(const ranking *r, int64_t pieces, int64_t *wanted) {
 	for (uint64_t digit = 0;; digit++) {
 		int64_t here = 0;
 		for (int64_t p = 0; p < pieces; p++)
-			here += r->counts[2 * p][digit];
+			here += r->counts[p][digit];
 		if (here >= *wanted)
 			return digit;
 		*wanted -= here;
@@ -186,7 +196,7 @@ static sl_status mark(sl_context *context, const sl_ranked *arrays, int count, i
 	/* `wanted` of those that equal the threshold go: the last of them. */
 	int64_t equal = 0;
 	for (int64_t p = 0; p < pieces; p++) {
-		r->pieces[p].equal = r->counts[2 * p][digit];
+		r->pieces[p].equal = r->counts[p][digit];
 		r->pieces[p].equal_before = equal;
 		equal += r->pieces[p].equal;
 	}
@@ -197,13 +207,13 @@ static sl_status mark(sl_context *context, const sl_ranked *arrays, int count, i
 
 /* Workspace: pieces, counts, a list of keys. */
 static sl_status take_room(sl_context *context, int64_t pieces, int64_t total, ranking *r, uint64_t **keys) {
-	size_t listed, fixed = (size_t)pieces * (2 * sizeof *r->counts + sizeof *r->pieces);
+	size_t listed, fixed = (size_t)pieces * (sizeof *r->counts + sizeof *r->pieces);
 	void *memory;
 	if (!sli_bytes(total, sizeof **keys, &listed) || listed > SIZE_MAX - fixed)
 		return sli_fail(context, SL_ERR_OVERFLOW, "%lld weights to rank", (long long)total);
 	SL_TRY(sli_arena_take(context, fixed + listed, &memory));
 	r->counts = memory;
-	r->pieces = (piece *)(r->counts + 2 * pieces);
+	r->pieces = (piece *)(r->counts + pieces);
 	*keys = (uint64_t *)(r->pieces + pieces);
 	return SL_OK;
 }

@@ -68,8 +68,25 @@ void sli_selection_free(sl_selection *selection);
  * Cells are counted from `base`. Overwrites the tile. Takes workspace from the arena. */
 sl_status sli_selection_offer(sl_context *context, sl_selection *selection, const sl_pattern_arrays *pattern,
 							  int64_t base, int64_t row, const sl_dense *tile);
-/* The best, at most `want`, to the front, in increasing order of cells; their number is `have` from then on.
- * SL_ERR_NONFINITE where there was a NaN. */
+/* The same of rows rows[0], rows[1], ..., which increase. */
+sl_status sli_selection_offer_rows(sl_context *context, sl_selection *selection, const sl_pattern_arrays *pattern,
+								   int64_t base, const int32_t *rows, const sl_dense *tile);
+/* Offer candidates one by one, whatever the limit of a row. */
+sl_status sli_selection_add(sl_context *context, sl_selection *selection, const sl_scored_cell *items, int64_t count);
+/* What a backend has found: the best of each of `rows` rows from `row` on, of which there are `most` places a row. */
+typedef struct sl_row_bests {
+	int64_t row, rows, cols, most;
+	const int32_t *count, *columns;
+	const uint32_t *magnitudes; /* f32 */
+} sl_row_bests;
+/* The key that a candidate must be above, as the bits of an f32; -1: any. */
+int32_t sli_selection_least(const sl_selection *selection);
+/* Rows that can be taken at once. */
+int64_t sli_selection_rows(const sl_selection *selection, int64_t most);
+/* Offer the best of rows that are not limited to fewer. Takes workspace from the arena. */
+sl_status sli_selection_take(sl_context *context, sl_selection *selection, int64_t base, const sl_row_bests *bests);
+/* The best, at most `want`, in increasing order of cells; their number is `have` from then on. SL_ERR_NONFINITE where
+ * there was a NaN. */
 sl_status sli_selection_finish(sl_context *context, sl_selection *selection);
 
 /* Sort non-negative numbers up to `most`; `scratch` has room for as many. */

@@ -8,7 +8,7 @@
 #include "sparse/best.h"
 #include "sparse/quickselect.h"
 
-enum { GROUP = 8, BLOCK = 16, PARTS = 8, LANES = 64 };
+enum { GROUP = 8, BLOCK = 16, PARTS = 8, LANES = 64, TAKEN = 128 };
 
 static sl_status make_room(sl_context *context, sl_selection *s, int64_t capacity, int64_t want) {
 	size_t bytes;
@@ -57,12 +57,8 @@ void sli_selection_free(sl_selection *s) {
 	*s = (sl_selection){0};
 }
 
-static bool better(const sl_scored_cell *a, const sl_scored_cell *b) {
-	return a->key > b->key || (a->key == b->key && a->cell < b->cell);
-}
-
-/* The best k of n to the front. */
-SL_QUICKSELECT(quickselect, sl_scored_cell, better)
+#define LARGER(a, b) (*(a) > *(b))
+SL_QUICKSELECT(largest_first, uint64_t, LARGER)
 
 static void count_items(sl_selection *s, int64_t begin) {
 	for (int64_t i = begin; i < s->have; i++)
@@ -87,31 +83,45 @@ static void raise_least(sl_selection *s, const int64_t *counts) {
 	s->least = edge - 1;
 }
 
-/* Keep the best `want`. The counts of digits leave little for comparisons. */
-static void compact(sl_selection *s) {
-	int64_t above, used = 0, front = 0;
-	if (s->have <= s->want)
-		return;
+/* The key of the want-th best, and how many of that key are among them. The keys of its digit are put where `room` is.
+ * The counts of digits leave little for comparisons. */
+static uint64_t find_worst(const sl_selection *s, uint64_t *room, int64_t *equal) {
+	int64_t above, used = 0;
 	uint64_t digit = digit_of_worst(s->counts, s->want, &above);
+	for (int64_t i = 0; i < s->have; i++)
+		if (s->items[i].key >> SL_KEY_SHIFT == digit)
+			room[used++] = s->items[i].key;
+	int64_t wanted = s->want - above;
+	largest_first(room, used, wanted - 1);
+	uint64_t worst = room[wanted - 1];
+	for (int64_t i = *equal = 0; i < wanted; i++)
+		*equal += room[i] == worst;
+	return worst;
+}
+
+/* Keep the best `want`, in their order, which is that of cells: of equal keys the lower cell is better. */
+static sl_status compact(sl_context *context, sl_selection *s) {
+	int64_t used = 0, equal;
+	void *room;
+	if (s->have <= s->want)
+		return SL_OK;
+	sl_arena_mark mark = sli_arena_mark(context);
+	SL_TRY(sli_arena_take(context, (size_t)s->have * sizeof(uint64_t), &room));
+	uint64_t worst = find_worst(s, room, &equal);
+	sli_arena_reset(context, mark);
 	for (int64_t i = 0; i < s->have; i++) {
 		sl_scored_cell c = s->items[i];
+		bool is = c.key == worst;
 		s->items[used] = c;
-		used += c.key >> SL_KEY_SHIFT >= digit;
+		used += c.key > worst || (is && equal > 0);
+		equal -= is;
 	}
-	for (int64_t i = 0; i < used; i++) { /* those above to the front */
-		sl_scored_cell c = s->items[i];
-		s->items[i] = s->items[front];
-		s->items[front] = c;
-		front += c.key >> SL_KEY_SHIFT > digit;
-	}
-	quickselect(s->items + above, used - above, s->want - above - 1);
-	s->have = s->want;
+	s->have = used;
 	s->full = true;
-	s->least = UINT64_MAX;
-	for (int64_t i = above; i < s->want; i++)
-		s->least = s->items[i].key < s->least ? s->items[i].key : s->least;
+	s->least = worst;
 	memset(s->counts, 0, sizeof s->counts);
 	count_items(s, 0);
+	return SL_OK;
 }
 
 typedef struct offer {
@@ -119,6 +129,7 @@ typedef struct offer {
 	const sl_dense *tile;
 	sl_selection *selection;
 	int64_t base, row;
+	const int32_t *listed;  /* which rows the tile's are; NULL: `row` and on */
 	int64_t *count, *place; /* by row of the tile */
 	int64_t *digits;        /* PARTS rows of SL_KEY_DIGITS */
 	char *rows;             /* GROUPS' worth of one row, where rows are limited */
@@ -131,6 +142,10 @@ static int32_t least32(const sl_selection *s) {
 }
 static int64_t least64(const sl_selection *s) {
 	return s->full ? (int64_t)(s->least & INT64_MAX) : -1;
+}
+
+static int64_t row_of(const offer *o, int64_t r) {
+	return o->listed ? o->listed[r] : o->row + r;
 }
 
 static uint32_t above_in_tail(const int32_t *bits, int64_t count, int32_t least) {
@@ -238,8 +253,8 @@ KEEP_BEST(i64, int64_t, list_i64)
 /* Magnitudes of a row in place of its scores, -1 where the pattern has entries. */
 static void prepare_row(const offer *o, int64_t r) {
 	const sl_pattern_arrays *a = o->pattern;
-	int64_t begin = sli_index(a->row_offsets, a->offset_dtype, o->row + r), cols = o->tile->cols;
-	int64_t end = sli_index(a->row_offsets, a->offset_dtype, o->row + r + 1);
+	int64_t begin = sli_index(a->row_offsets, a->offset_dtype, row_of(o, r)), cols = o->tile->cols;
+	int64_t end = sli_index(a->row_offsets, a->offset_dtype, row_of(o, r) + 1);
 	if (o->tile->dtype == SL_F32) {
 		int32_t *bits = (int32_t *)o->tile->data + r * o->tile->ld;
 		for (int64_t c = 0; c < cols; c++)
@@ -290,13 +305,13 @@ static void limit_rows(const offer *o, size_t index) {
 
 static sl_score_row score_row(const offer *o, int64_t r) {
 	const sl_pattern_arrays *a = o->pattern;
-	int64_t begin = sli_index(a->row_offsets, a->offset_dtype, o->row + r);
-	int64_t end = sli_index(a->row_offsets, a->offset_dtype, o->row + r + 1);
+	int64_t begin = sli_index(a->row_offsets, a->offset_dtype, row_of(o, r));
+	int64_t end = sli_index(a->row_offsets, a->offset_dtype, row_of(o, r) + 1);
 	char *scores = (char *)o->tile->data + (size_t)(r * o->tile->ld) * sl_dtype_size(o->tile->dtype);
 	return (sl_score_row){.scores = scores,
 						  .dtype = o->tile->dtype,
 						  .cols = o->tile->cols,
-						  .first = o->base + (o->row + r) * o->tile->cols,
+						  .first = o->base + row_of(o, r) * o->tile->cols,
 						  .taken = a->col_indices + begin,
 						  .taken_count = end - begin};
 }
@@ -319,7 +334,7 @@ static void best_of_rows(const offer *o, size_t index) {
 static void put_back(const offer *o, int64_t r) {
 	int32_t *bits = (int32_t *)o->tile->data + r * o->tile->ld;
 	const sl_scored_cell *best = o->best + r * o->most;
-	int64_t first = o->base + (o->row + r) * o->tile->cols;
+	int64_t first = o->base + row_of(o, r) * o->tile->cols;
 	memset(bits, -1, (size_t)o->tile->cols * sizeof *bits);
 	for (int64_t i = 0; i < o->count[r]; i++)
 		bits[best[i].cell - first] = (int32_t)(best[i].key >> 32);
@@ -379,7 +394,7 @@ static void count_digits(void *argument, size_t index) {
 
 /* Candidates of a row that beat the least, to items[at] and on. */
 static int64_t take_row(const offer *o, int64_t r, int64_t at) {
-	int64_t first = o->base + (o->row + r) * o->tile->cols, cols = o->tile->cols;
+	int64_t first = o->base + row_of(o, r) * o->tile->cols, cols = o->tile->cols;
 	sl_scored_cell *items = o->selection->items;
 	if (o->tile->dtype == SL_F32) {
 		const int32_t *bits = (const int32_t *)o->tile->data + r * o->tile->ld;
@@ -436,7 +451,7 @@ static void raise_by_tile(sl_context *context, offer *o) {
 	raise_least(s, o->digits);
 }
 
-static void take_tile(sl_context *context, offer *o) {
+static sl_status take_tile(sl_context *context, offer *o) {
 	sl_selection *s = o->selection;
 	size_t groups = (size_t)sli_ceil_div(o->tile->rows, GROUP);
 	int64_t before = s->have, end;
@@ -445,13 +460,13 @@ static void take_tile(sl_context *context, offer *o) {
 	if (s->width) { /* there is room, and none of them is worth more than another's */
 		sli_parallel(context, groups, take_rows, o);
 		s->have = end;
-		return;
+		return SL_OK;
 	}
 	if (end > s->capacity) {
 		if (o->best)
 			sli_parallel(context, groups, put_back_rows, o);
 		o->best = NULL;
-		compact(s);
+		SL_TRY(compact(context, s));
 		before = s->have;
 		raise_by_tile(context, o);
 		sli_parallel(context, groups, count_rows, o);
@@ -465,7 +480,7 @@ static void take_tile(sl_context *context, offer *o) {
 		/* Too many of one digit: row by row, and the least rises on the way. */
 		for (int64_t r = 0; r < o->tile->rows; r++) {
 			if (s->have + o->tile->cols > s->capacity)
-				compact(s);
+				SL_TRY(compact(context, s));
 			before = s->have;
 			s->have = take_row(o, r, s->have);
 			count_items(s, before);
@@ -473,6 +488,74 @@ static void take_tile(sl_context *context, offer *o) {
 	}
 	if (s->have >= s->want)
 		raise_least(s, s->counts);
+	return SL_OK;
+}
+
+int32_t sli_selection_least(const sl_selection *s) {
+	return least32(s);
+}
+
+int64_t sli_selection_rows(const sl_selection *s, int64_t most) {
+	int64_t rows = (s->capacity - s->want) / most;
+	return rows > 0 ? rows : 1;
+}
+
+typedef struct taking {
+	const sl_row_bests *from;
+	sl_selection *selection;
+	int64_t base, *place; /* by row */
+} taking;
+
+static void take_bests(void *argument, size_t index) {
+	const taking *t = argument;
+	const sl_row_bests *b = t->from;
+	int64_t begin = (int64_t)index * TAKEN, end = begin + TAKEN < b->rows ? begin + TAKEN : b->rows;
+	for (int64_t r = begin; r < end; r++) {
+		sl_scored_cell *to = t->selection->items + t->place[r];
+		int64_t first = t->base + (b->row + r) * b->cols;
+		for (int64_t i = 0; i < b->count[r]; i++)
+			to[i] = (sl_scored_cell){sli_key32(b->magnitudes[r * b->most + i]), first + b->columns[r * b->most + i]};
+	}
+}
+
+sl_status sli_selection_take(sl_context *context, sl_selection *s, int64_t base, const sl_row_bests *bests) {
+	void *memory;
+	int64_t before = 0, end;
+	if (!s->want)
+		return SL_OK;
+	for (int64_t r = 0; r < bests->rows; r++)
+		before += bests->count[r];
+	if (s->have + before > s->capacity)
+		SL_TRY(compact(context, s));
+	sl_arena_mark mark = sli_arena_mark(context);
+	SL_TRY(sli_arena_take(context, (size_t)bests->rows * sizeof(int64_t), &memory));
+	taking t = {bests, s, base, memory};
+	end = before = s->have;
+	for (int64_t r = 0; r < bests->rows; r++) {
+		t.place[r] = end;
+		end += bests->count[r];
+	}
+	sli_parallel(context, (size_t)sli_ceil_div(bests->rows, TAKEN), take_bests, &t);
+	s->have = end;
+	count_items(s, before);
+	if (s->have >= s->want)
+		raise_least(s, s->counts);
+	sli_arena_reset(context, mark);
+	return SL_OK;
+}
+
+sl_status sli_selection_add(sl_context *context, sl_selection *s, const sl_scored_cell *items, int64_t count) {
+	for (int64_t i = 0, n; i < count && s->want; i += n) {
+		if (s->have == s->capacity)
+			SL_TRY(compact(context, s));
+		n = s->capacity - s->have < count - i ? s->capacity - s->have : count - i;
+		memcpy(s->items + s->have, items + i, (size_t)n * sizeof *items);
+		s->have += n;
+		count_items(s, s->have - n);
+	}
+	if (s->have >= s->want && s->want)
+		raise_least(s, s->counts);
+	return SL_OK;
 }
 
 /* Room for the best of each row. */
@@ -496,8 +579,8 @@ static sl_status take_lists(sl_context *context, offer *o) {
 	return serves ? take_best(context, o, keep) : SL_OK;
 }
 
-sl_status sli_selection_offer(sl_context *context, sl_selection *s, const sl_pattern_arrays *pattern, int64_t base,
-							  int64_t row, const sl_dense *tile) {
+static sl_status offer_tile(sl_context *context, sl_selection *s, const sl_pattern_arrays *pattern, int64_t base,
+							int64_t row, const int32_t *listed, const sl_dense *tile) {
 	void *memory;
 	if (!s->want)
 		return SL_OK;
@@ -509,6 +592,7 @@ sl_status sli_selection_offer(sl_context *context, sl_selection *s, const sl_pat
 			   .selection = s,
 			   .base = base,
 			   .row = row,
+			   .listed = listed,
 			   .count = counts,
 			   .place = counts + tile->rows,
 			   .digits = counts + 2 * tile->rows};
@@ -518,30 +602,26 @@ sl_status sli_selection_offer(sl_context *context, sl_selection *s, const sl_pat
 	else if (s->row_limit > 0 && s->row_limit < tile->cols)
 		status = take_lists(context, &o);
 	if (status == SL_OK)
-		take_tile(context, &o);
+		status = take_tile(context, &o);
 	sli_arena_reset(context, mark);
 	return status;
 }
 
+sl_status sli_selection_offer(sl_context *context, sl_selection *s, const sl_pattern_arrays *pattern, int64_t base,
+							  int64_t row, const sl_dense *tile) {
+	return offer_tile(context, s, pattern, base, row, NULL, tile);
+}
+
+sl_status sli_selection_offer_rows(sl_context *context, sl_selection *s, const sl_pattern_arrays *pattern, int64_t base,
+								   const int32_t *rows, const sl_dense *tile) {
+	return offer_tile(context, s, pattern, base, 0, rows, tile);
+}
+
 sl_status sli_selection_finish(sl_context *context, sl_selection *s) {
-	void *memory;
-	compact(s);
-	int64_t most = 0;
-	for (int64_t i = 0; i < s->have; i++) {
+	SL_TRY(compact(context, s));
+	for (int64_t i = 0; i < s->have; i++)
 		if (s->items[i].key > sli_key_infinity(s->dtype))
 			return sli_fail(context, SL_ERR_NONFINITE, "the gradient of cell %lld is NaN: it has no rank",
 							(long long)s->items[i].cell);
-		most = s->items[i].cell > most ? s->items[i].cell : most;
-	}
-	sl_arena_mark mark = sli_arena_mark(context);
-	SL_TRY(sli_arena_take(context, (size_t)s->have * 2 * sizeof(int64_t), &memory));
-	int64_t *cells = memory;
-	for (int64_t i = 0; i < s->have; i++)
-		cells[i] = s->items[i].cell;
-	sli_sort_cells(cells, cells + s->have, s->have, most);
-	/* Keys are not needed any more. */
-	for (int64_t i = 0; i < s->have; i++)
-		s->items[i] = (sl_scored_cell){0, cells[i]};
-	sli_arena_reset(context, mark);
 	return SL_OK;
 }

@@ -179,11 +179,37 @@ static sl_status build_pattern(sl_context *context, shrinking *l, sl_pattern **p
 	return sli_pattern_adopt(pattern, context, rows, cols, l->nnz, offsets, columns);
 }
 
+typedef struct gathering {
+	const void *from;
+	void *to;
+	const int64_t *map;
+	int64_t count;
+	sl_dtype dtype;
+} gathering;
+
+enum { GATHERED = 16384 };
+
+static void gather_piece(void *argument, size_t index) {
+	const gathering *g = argument;
+	int64_t begin = (int64_t)index * GATHERED, end = begin + GATHERED < g->count ? begin + GATHERED : g->count;
+	for (int64_t i = begin; i < end; i++) {
+		if (g->dtype == SL_F32)
+			((float *)g->to)[i] = ((const float *)g->from)[g->map[i]];
+		else
+			((double *)g->to)[i] = ((const double *)g->from)[g->map[i]];
+	}
+}
+
+/* to[i] = from[map[i]], f32 or f64. */
+static void gather(sl_context *context, const void *from, void *to, sl_dtype dtype, const int64_t *map, int64_t count) {
+	gathering g = {from, to, map, count, dtype};
+	sli_parallel(context, (size_t)sli_ceil_div(count, GATHERED), gather_piece, &g);
+}
+
 static sl_status make(sl_context *context, sl_buffer *buffer, int64_t count, sl_dtype dtype, const void *from,
 					  const int64_t *map) {
 	SL_TRY(sli_buffer_create(buffer, context, (size_t)count * sl_dtype_size(dtype), false, "compacted parameters"));
-	sl_carried array = {from, buffer->data, 0};
-	sli_carry(context, &array, 1, dtype, map, count);
+	gather(context, from, buffer->data, dtype, map, count);
 	return SL_OK;
 }
 
@@ -197,8 +223,7 @@ static sl_status build_weights(sl_context *context, shrinking *l) {
 		sl_status status = sl_csr_create_pattern(&l->weights, context, pattern, layer->dtype);
 		sl_pattern_release(pattern);
 		SL_TRY(status);
-		sl_carried array = {layer->weights->values, l->weights->values, 0};
-		sli_carry(context, &array, 1, layer->dtype, l->map, l->nnz);
+		gather(context, layer->weights->values, l->weights->values, layer->dtype, l->map, l->nnz);
 	}
 	/* A row-sparse gradient is dropped: the next batch brings other rows. */
 	if (layer->gradient.device && !layer->sparse_inputs)

@@ -26,17 +26,21 @@ sl_status sli_edit_begin(sl_context *context, sl_layer_edit *e, sl_layer *layer,
 	return SL_OK;
 }
 
-/* Arrays that are there, old and new. `to` is NULL where the old memory will be used again. */
+/* Arrays that are there, old and new; the same memory where the number of entries stays. */
 static int arrays_of(const sl_layer_edit *e, sl_carried *arrays) {
 	int count = 0;
 	const sl_layer *layer = e->layer;
-	arrays[count++] = (sl_carried){e->ranked.values, e->weights ? e->weights->values : NULL, 0};
+	bool same = !e->weights;
+	const void *values = e->ranked.values;
+	arrays[count++] = (sl_carried){values, same ? (void *)(uintptr_t)values : e->weights->values, 0};
 	/* A row-sparse gradient is dropped: the next batch brings other rows. */
 	if (layer->gradient.device && !layer->sparse_inputs)
-		arrays[count++] = (sl_carried){layer->gradient.data, e->gradient.data, 0};
-	for (int s = 0; e->entry && s < SL_MAX_STATES; s++)
+		arrays[count++] = (sl_carried){layer->gradient.data, same ? layer->gradient.data : e->gradient.data, 0};
+	for (int s = 0; e->entry && s < SL_MAX_STATES; s++) {
+		void *state = e->entry->state[0][s].data;
 		if (e->entry->state[0][s].device)
-			arrays[count++] = (sl_carried){e->entry->state[0][s].data, e->state[s].data, s == 1 ? e->variance : 0};
+			arrays[count++] = (sl_carried){state, same ? state : e->state[s].data, s == 1 ? e->variance : 0};
+	}
 	return count;
 }
 
@@ -53,67 +57,40 @@ static sl_status make_arrays(sl_context *context, sl_layer_edit *e) {
 }
 
 sl_status sli_edit_build(sl_context *context, sl_layer_edit *e) {
-	size_t map_bytes;
 	int64_t old = sli_pattern_arrays(e->change.from).nnz;
 	e->nnz = old - e->change.dropped + e->change.grown;
-	if (!sli_bytes(e->nnz, sizeof *e->map, &map_bytes))
-		return sli_fail(context, SL_ERR_OVERFLOW, "%lld entries", (long long)e->nnz);
-	void *map;
-	SL_TRY(sli_arena_take(context, map_bytes, &map));
-	e->map = map;
 	if (e->change.grown && e->entry && e->entry->state[0][1].device)
-		e->variance = sli_mean(e->entry->state[0][1].data, e->layer->dtype, old);
-	SL_TRY(sli_pattern_apply(&e->to, e->map, context, &e->change));
+		SL_TRY(sli_mean(context, e->entry->state[0][1].data, e->layer->dtype, old, &e->variance));
+	SL_TRY(sli_pattern_apply(&e->to, &e->map, context, &e->change));
 	bool same = e->nnz == old && !e->layer->dense && !e->layer->sparse_inputs;
 	return same ? SL_OK : make_arrays(context, e);
 }
 
-static size_t scratch_bytes(const sl_layer_edit *e) {
-	size_t one = (size_t)e->nnz * sl_dtype_size(e->layer->dtype);
-	return e->weights ? 0 : ARRAYS * ((one + 127) / 64 * 64);
-}
-
 sl_status sli_edits_scratch(sl_context *context, const sl_layer_edit *edits, int count, void **scratch) {
-	size_t most = 0;
-	for (int i = 0; i < count; i++)
-		if (edits[i].to && scratch_bytes(&edits[i]) > most)
-			most = scratch_bytes(&edits[i]);
+	size_t most = 0, one = 0;
+	sl_carried arrays[ARRAYS];
+	for (int i = 0; i < count; i++) {
+		if (!edits[i].to || edits[i].weights)
+			continue;
+		if (!sli_carry_scratch(&edits[i].map, arrays_of(&edits[i], arrays), edits[i].layer->dtype, &one))
+			return sli_fail(context, SL_ERR_OVERFLOW, "%lld entries", (long long)edits[i].nnz);
+		most = one > most ? one : most;
+	}
 	return sli_arena_take(context, most, scratch);
 }
 
-typedef struct copying {
-	sl_carried arrays[ARRAYS];
-	size_t bytes, pieces;
-} copying;
-
-enum { COPIED = 1 << 16 };
-
-static void copy_piece(void *argument, size_t index) {
-	const copying *c = argument;
-	size_t at = index % c->pieces * COPIED, left = c->bytes - at;
-	const sl_carried *a = &c->arrays[index / c->pieces];
-	memcpy((char *)a->to + at, (const char *)a->from + at, left < COPIED ? left : COPIED);
-}
-
-/* The same number of entries: by way of scratch back into the same memory. */
+/* The same number of entries: in the same memory. */
 static void rewrite(sl_context *context, sl_layer_edit *e, void *scratch) {
-	size_t size = sl_dtype_size(e->layer->dtype), one = (size_t)e->nnz * size;
-	copying back = {.bytes = one, .pieces = (one + COPIED - 1) / COPIED};
 	sl_carried arrays[ARRAYS];
 	int count = arrays_of(e, arrays);
-	for (int i = 0; i < count; i++) {
-		arrays[i].to = (char *)scratch + (size_t)i * ((one + 127) / 64 * 64);
-		back.arrays[i] = (sl_carried){arrays[i].to, (void *)(uintptr_t)arrays[i].from, 0};
-	}
-	sli_carry(context, arrays, count, e->layer->dtype, e->map, e->nnz);
-	sli_parallel(context, back.pieces * (size_t)count, copy_piece, &back);
+	sli_carry(context, &e->map, arrays, count, e->layer->dtype, scratch);
 	sli_layer_replace_pattern(e->layer, e->to);
 }
 
 static void replace(sl_context *context, sl_layer_edit *e) {
 	sl_carried arrays[ARRAYS];
 	int count = arrays_of(e, arrays);
-	sli_carry(context, arrays, count, e->layer->dtype, e->map, e->nnz);
+	sli_carry(context, &e->map, arrays, count, e->layer->dtype, NULL);
 	sli_layer_replace_weights(e->layer, e->weights, e->gradient);
 	e->weights = NULL;
 	memset(&e->gradient, 0, sizeof e->gradient);

@@ -14,7 +14,8 @@ typedef struct sl_layer_edit {
 	sl_pattern_edit change;    /* `from` retained */
 	sl_ranked ranked;          /* the weights; marks belong to the edit */
 	sl_pattern *to;
-	int64_t *map, nnz;
+	sl_edit_map map;
+	int64_t nnz;
 	double variance; /* second moment of new weights: the mean of the old. From 0, Adam's steps would be many times too
 						large for as long as it remembers */
 	sl_csr *weights; /* where the number of entries changes: new arrays; else the old are reused */
@@ -73,5 +74,10 @@ sl_status sli_gradient_tile(sl_context *context, const sl_dense *dz, const sl_de
 /* Offer the magnitudes of dZ X^T, but for what the layer has, to a selection: a tile of rows at a time. */
 sl_status sli_offer_gradient(sl_context *context, const sl_layer *layer, const sl_dense *dz, const sl_dense *x,
 							 sl_selection *selection, int64_t base);
+
+/* The same of a layer of sparse inputs: dz [batch, out] row-major. A limit of rows is one of neurons here, which are
+ * columns. */
+sl_status sli_offer_sparse_gradient(sl_context *context, const sl_layer *layer, const sl_dense *dz,
+									const sl_sparse_batch *batch, sl_selection *selection, int64_t base);
 
 #endif

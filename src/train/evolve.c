@@ -82,7 +82,6 @@ static sl_status grow_random(evolution *e, const int64_t *moves) {
 		SL_TRY(sli_draw_distinct(e->context, cells, sum, missing, stream_of(e, 0)));
 	for (int i = 0; i < e->s->count; i++) {
 		sl_pattern_edit *change = &e->edits[i].change;
-		sl_pattern_arrays a = sli_pattern_arrays(change->from);
 		int64_t here = missing_of(&e->edits[i]), n = together(e) ? 0 : moves[i];
 		if (together(e))
 			while (at + n < sum && cells[at + n] < before + here)
@@ -90,7 +89,8 @@ static sl_status grow_random(evolution *e, const int64_t *moves) {
 		else
 			SL_TRY(sli_draw_distinct(e->context, cells + at, n, here,
 									 stream_of(e, e->model->divided ? (int)layer_of(e, i)->place - 1 : i)));
-		sli_missing_cells(e->context, &a, cells + at, n, together(e) ? before : 0, 0);
+		change->ranks = true;
+		change->first = together(e) ? before : 0;
 		change->cells = cells + at;
 		change->grown = n;
 		at += n;

@@ -34,6 +34,15 @@ sl_status sli_parallel_keep(void *self, sl_context *context, const sl_layer *lay
 	return sli_convert(context, x, &to);
 }
 
+sl_status sli_parallel_keep_sparse(void *self, sl_context *context, const sl_layer *layer, const sl_dense *dz,
+								   const sl_sparse_batch *x) {
+	(void)dz, (void)x;
+	return governed(self, layer) ? sli_fail(context, SL_ERR_UNSUPPORTED,
+											"layer \"%s\" takes sparse inputs: growth by gradients is for one process",
+											layer->name)
+								 : SL_OK;
+}
+
 void sli_parallel_forget(sl_parallel *p) {
 	for (int i = 0; i < p->kept_count; i++)
 		sli_heap_free(p->heap, p->kept[i].dz, p->kept[i].bytes);

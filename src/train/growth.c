@@ -48,6 +48,52 @@ static sl_status own_tile(void *self, sl_context *context, const sl_layer *layer
 	return sli_gradient_tile(context, &both[0], &both[1], row, tile);
 }
 
+/* Rows [row, row + rows), where the backend finds the best of each itself. */
+static sl_status offer_best(sl_context *context, const sl_dense *both, const sl_pattern_arrays *pattern, int64_t row,
+							int64_t rows, sl_selection *selection, int64_t base) {
+	sl_dense a = both[0], b = sl_dense_transposed(both[1]);
+	int64_t most = selection->row_limit;
+	void *memory;
+	a.rows = rows;
+	a.data = (char *)a.data + (size_t)(row * a.ld) * sl_dtype_size(a.dtype);
+	SL_TRY(sli_arena_take(context, (size_t)(rows * (1 + 2 * most)) * sizeof(int32_t), &memory));
+	int32_t *count = memory;
+	sl_op_desc desc = {.kind = SL_OP_TOP, .a = sli_desc(&a), .b = sli_desc(&b), .count = most};
+	desc.sparse.arrays = *pattern;
+	desc.sparse.arrays.row_offsets =
+		(const char *)pattern->row_offsets + (size_t)row * sl_dtype_size(pattern->offset_dtype);
+	sl_op_args args = {.a = a,
+					   .b = b,
+					   .count = sli_selection_least(selection),
+					   .vector = {count, count + rows, count + rows * (1 + most)}};
+	SL_TRY(sli_run(context, &desc, &args));
+	return sli_selection_take(context, selection, base,
+							  &(sl_row_bests){row, rows, b.cols, most, count, args.vector[1], args.vector[2]});
+}
+
+/* Whether the backend does so. */
+static bool finds_best(sl_context *context, const sl_dense *both, const sl_selection *selection) {
+	sl_device_state *state = sli_device(context);
+	sl_dense b = sl_dense_transposed(both[1]);
+	sl_op_desc desc = {.kind = SL_OP_TOP, .a = sli_desc(&both[0]), .b = sli_desc(&b), .count = selection->row_limit};
+	sl_candidate one;
+	return !selection->width && selection->row_limit > 0 &&
+		   state->backend->candidates(state->device, &desc, &one, 1) > 0;
+}
+
+static sl_status offer_own(sl_context *context, const sl_layer *layer, const sl_dense *both, sl_selection *selection,
+						   int64_t base) {
+	int64_t out = layer->out_features, rows = sli_selection_rows(selection, selection->row_limit);
+	sl_pattern_arrays pattern = sli_pattern_arrays(layer->weights->pattern);
+	for (int64_t r = 0; r < out; r += rows) {
+		sl_arena_mark mark = sli_arena_mark(context);
+		sl_status status = offer_best(context, both, &pattern, r, out - r < rows ? out - r : rows, selection, base);
+		sli_arena_reset(context, mark);
+		SL_TRY(status);
+	}
+	return SL_OK;
+}
+
 static sl_status offer(sl_context *context, const sl_layer *layer, const sl_tiles *tiles, sl_selection *selection,
 					   int64_t base) {
 	int64_t out = layer->out_features, in = layer->in_features, rows = TILE / (in ? in : 1) / LEAST_ROWS * LEAST_ROWS;
@@ -94,6 +140,8 @@ static sl_status offer_brought(sl_context *context, sl_context *host, const sl_l
 	SL_TRY(bring(context, host, x, &own[1]));
 	SL_TRY(whole(host, &own[0], &both[0]));
 	SL_TRY(whole(host, &own[1], &both[1]));
+	if (finds_best(host, both, selection))
+		return offer_own(host, layer, both, selection, base);
 	return offer(host, layer, &(sl_tiles){both, own_tile}, selection, base);
 }
 

@@ -393,7 +393,7 @@ sl_status sli_parallel_batch(sl_context *context, sl_parallel *p, int64_t total,
 	sl_gradient_watch watch = model->watch;
 	SL_TRY(sli_parallel_layout(context, p));
 	if (watch.see)
-		model->watch = (sl_gradient_watch){sli_parallel_keep, p};
+		model->watch = (sl_gradient_watch){sli_parallel_keep, p, sli_parallel_keep_sparse};
 	model->done = sli_parallel_pack;
 	model->done_self = p;
 	p->total = total;

@@ -130,6 +130,8 @@ sl_status sli_parallel_end_sums(sl_context *context, sl_parallel *p, sl_write wr
 
 /* grow.c */
 sl_status sli_parallel_keep(void *p, sl_context *context, const sl_layer *layer, const sl_dense *dz, const sl_dense *x);
+sl_status sli_parallel_keep_sparse(void *p, sl_context *context, const sl_layer *layer, const sl_dense *dz,
+								   const sl_sparse_batch *x);
 sl_status sli_parallel_offer(sl_context *context, sl_parallel *p);
 void sli_parallel_forget(sl_parallel *p);
 

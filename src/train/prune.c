@@ -106,6 +106,11 @@ static sl_status offer(void *argument, sl_context *context, const sl_layer *laye
 	return sli_offer_gradient(context, layer, dz, x, ((offering *)argument)->selection, 0);
 }
 
+static sl_status offer_sparse(void *argument, sl_context *context, const sl_layer *layer, const sl_dense *dz,
+							  const sl_sparse_batch *batch) {
+	return sli_offer_sparse_gradient(context, layer, dz, batch, ((offering *)argument)->selection, 0);
+}
+
 static sl_status candidates(sl_context *context, sl_layer *layer, int64_t count, const sl_regrowth *g,
 							sl_selection *s) {
 	offering o = {s};
@@ -116,9 +121,16 @@ static sl_status candidates(sl_context *context, sl_layer *layer, int64_t count,
 		int64_t keep = sli_n_m_candidates(g->m, g->m), groups = sli_ceil_div(layer->in_features, g->m);
 		SL_TRY(sli_selection_begin_groups(host, s, layer->out_features * groups * keep, g->m, keep, layer->dtype));
 	} else {
-		SL_TRY(sli_selection_begin(host, s, count, limit, layer->in_features, layer->dtype));
+		int64_t cols = layer->sparse_inputs ? layer->out_features : layer->in_features;
+		SL_TRY(sli_selection_begin(host, s, count, limit, cols, layer->dtype));
 	}
-	SL_TRY(sli_layer_watch(context, layer, g->saved, g->dy, &(sl_gradient_watch){offer, &o}));
+	sl_gradient_watch watch = {offer, &o, offer_sparse};
+	if (layer->sparse_inputs) {
+		sl_dense rows = sl_dense_transposed(*g->dy);
+		SL_TRY(sli_layer_watch_sparse(context, layer, g->saved, &rows, &watch));
+	} else {
+		SL_TRY(sli_layer_watch(context, layer, g->saved, g->dy, &watch));
+	}
 	return g->m ? SL_OK : sli_selection_finish(host, s);
 }
 
@@ -142,7 +154,7 @@ static sl_status regrow_anywhere(sl_context *context, sl_layer_edit *e, int64_t 
 	sl_pattern_arrays a = sli_pattern_arrays(e->change.from);
 	if (!g->saved) {
 		SL_TRY(sli_draw_distinct(context, cells, count, a.rows * a.cols - a.nnz, g->stream));
-		sli_missing_cells(context, &a, cells, count, 0, 0);
+		e->change.ranks = true;
 	}
 	for (int64_t i = 0; g->saved && i < count; i++)
 		cells[i] = s->items[i].cell;

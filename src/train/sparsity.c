@@ -62,7 +62,9 @@ static bool governs(const sl_model *model, const sl_sparsity_options *o, int i) 
 	if (model->layers[i]->streamed)
 		return false;
 	if (!prunes(o->method))
-		return !model->layers[i]->dense && (o->method == SL_SPARSE_SET || !model->layers[i]->sparse_inputs);
+		/* Of the groups of features that a batch does not have its gradient says nothing. */
+		return !model->layers[i]->dense &&
+			   (o->method == SL_SPARSE_SET || !o->n || !model->layers[i]->sparse_inputs);
 	if (o->keep_last && i == model->count - 1)
 		return false;
 	return !o->densities || o->densities[i] > 0;
@@ -252,7 +254,8 @@ static sl_status begin_selection(sl_sparsity *s, sl_context *context, sl_selecti
 		const sl_layer *one = s->model->layers[s->layers[i].index];
 		if (layer && one != layer)
 			continue;
-		widest = one->in_features > widest ? one->in_features : widest;
+		int64_t cols = one->sparse_inputs ? one->out_features : one->in_features;
+		widest = cols > widest ? cols : widest;
 		neurons += one->out_features;
 		if (s->options.n)
 			groups += one->out_features * sli_ceil_div(one->in_features, s->options.m);
@@ -267,8 +270,14 @@ static sl_status begin_selection(sl_sparsity *s, sl_context *context, sl_selecti
 	return sli_selection_begin(context, selection, moves, limit, widest, any->dtype);
 }
 
-static sl_status offer(sl_sparsity *s, sl_context *context, const sl_layer *layer, const sl_dense *dz,
-					   const sl_dense *x, const sl_tiles *tiles) {
+/* What a layer's gradient comes from: tiles, or dZ and X of one of the two kinds. */
+typedef struct gradient {
+	const sl_dense *dz, *x;
+	const sl_sparse_batch *batch;
+	const sl_tiles *tiles;
+} gradient;
+
+static sl_status offer(sl_sparsity *s, sl_context *context, const sl_layer *layer, const gradient *from) {
 	sl_governed *g = find(s, layer), *last = &s->layers[s->count - 1];
 	bool together = s->options.budget == SL_BUDGET_GLOBAL;
 	sl_governed *holder = together ? last : g;
@@ -278,8 +287,12 @@ static sl_status offer(sl_sparsity *s, sl_context *context, const sl_layer *laye
 		SL_TRY(begin_selection(s, context, &g->selection, together ? NULL : layer));
 	g->seen = -1;
 	int64_t base = together ? g->base : 0;
-	SL_TRY(tiles ? sli_offer_tiles(context, layer, tiles, &holder->selection, base)
-				 : sli_offer_gradient(context, layer, dz, x, &holder->selection, base));
+	if (from->tiles)
+		SL_TRY(sli_offer_tiles(context, layer, from->tiles, &holder->selection, base));
+	else if (from->batch)
+		SL_TRY(sli_offer_sparse_gradient(context, layer, from->dz, from->batch, &holder->selection, base));
+	else
+		SL_TRY(sli_offer_gradient(context, layer, from->dz, from->x, &holder->selection, base));
 	g->seen = s->steps;
 	g->edition = layer->edition;
 	return SL_OK;
@@ -287,15 +300,20 @@ static sl_status offer(sl_sparsity *s, sl_context *context, const sl_layer *laye
 
 /* A layer's gradient on its way. Layers of one budget share the last layer's selection, which comes first. */
 static sl_status see(void *self, sl_context *context, const sl_layer *layer, const sl_dense *dz, const sl_dense *x) {
-	return offer(self, context, layer, dz, x, NULL);
+	return offer(self, context, layer, &(gradient){.dz = dz, .x = x});
+}
+
+static sl_status see_sparse(void *self, sl_context *context, const sl_layer *layer, const sl_dense *dz,
+							const sl_sparse_batch *batch) {
+	return offer(self, context, layer, &(gradient){.dz = dz, .batch = batch});
 }
 
 sl_status sli_sparsity_see(sl_context *context, sl_sparsity *s, const sl_layer *layer, const sl_tiles *tiles) {
-	return offer(s, context, layer, NULL, NULL, tiles);
+	return offer(s, context, layer, &(gradient){.tiles = tiles});
 }
 
 void sli_sparsity_arm(sl_model *model) {
 	sl_sparsity *s = model->sparsity;
 	bool look = s->options.method == SL_SPARSE_RIGL && sli_sparsity_due(s, s->steps + 1);
-	model->watch = look ? (sl_gradient_watch){see, s} : (sl_gradient_watch){0};
+	model->watch = look ? (sl_gradient_watch){see, s, see_sparse} : (sl_gradient_watch){0};
 }

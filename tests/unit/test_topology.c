@@ -5,6 +5,7 @@
  */
 #include <unistd.h>
 
+#include "sparse/edit.h"
 #include "sparse/random.h"
 #include "sparse/rank.h"
 #include "support/check.h"
@@ -105,17 +106,134 @@ SL_TEST(topology, draws_are_distinct_and_even) {
 		for (int i = 0; i < 100; i++) /* 6 sigma of a binomial */
 			CHECK_NEAR(hits[i], 20 * few, 6 * sqrt(2000 * 0.3 * 0.7));
 	}
-	/* Missing cells of a pattern, by their numbers. */
-	const int32_t offsets[] = {0, 2, 2, 5, 6}, columns[] = {0, 3, 0, 1, 2, 4};
-	sl_pattern_arrays a = {4, 5, 6, offsets, SL_I32, columns};
-	int64_t cells[14];
-	for (int i = 0; i < 14; i++)
-		cells[i] = 100 + i;
-	sli_missing_cells(context, &a, cells, 14, 100, 1000);
-	const int64_t wanted[] = {1, 2, 4, 5, 6, 7, 8, 9, 13, 14, 15, 16, 17, 18};
-	for (int i = 0; i < 14; i++)
-		CHECK_EQ(cells[i], 1000 + wanted[i]);
 	sl_context_destroy(context);
+}
+
+/* ---- Merging ---- */
+
+/* A cell of the merged: 0 nothing, 1 old and stays, 2 old and goes, 3 new. */
+typedef struct board {
+	int64_t rows, cols;
+	uint8_t *cell;
+} board;
+
+/* Kinds: 0 even, 1 what goes is in the first rows and what comes in the last, 2 the other way, 3 one row is full, 4
+ * all goes, 5 nothing goes. */
+static board draw_board(int64_t rows, int64_t cols, int kind, double density, uint64_t *state) {
+	board b = {rows, cols, malloc((size_t)(rows * cols) + 1)};
+	for (int64_t i = 0; i < rows * cols; i++) {
+		*state = *state * 6364136223846793005u + 1442695040888963407u;
+		double x = (double)(*state >> 40) / 16777216, where = (double)i / (double)(rows * cols);
+		bool old = x < density || (kind == 3 && i / cols == rows / 2);
+		double goes = kind == 1 ? where < 0.3 : kind == 2 ? where > 0.7 : kind == 4 ? 1 : kind == 5 ? 0 : 0.3;
+		double comes = kind == 1 ? where > 0.8 : kind == 2 ? where < 0.2 : 0.3 * density;
+		double y = (double)(*state >> 16 & 0xffffff) / 16777216;
+		b.cell[i] = old ? 1 + (y < goes) : y < comes ? 3 : 0;
+	}
+	return b;
+}
+
+static void check_carried(sl_context *context, const board *b, const sl_edit_map *map, int64_t old, int64_t now,
+						  sl_dtype dtype, bool in_place) {
+	enum { ARRAYS = 3 };
+	int64_t most = old > now ? old : now;
+	void *from[ARRAYS], *to[ARRAYS], *scratch = NULL, *copy = malloc((size_t)most * 8 + 8);
+	sl_carried arrays[ARRAYS];
+	size_t bytes;
+	for (int a = 0; a < ARRAYS; a++) {
+		from[a] = malloc((size_t)most * 8 + 8);
+		to[a] = in_place ? from[a] : malloc((size_t)most * 8 + 8);
+		sl_test_fill(from[a], dtype, old, (uint64_t)a + 1);
+		arrays[a] = (sl_carried){from[a], to[a], a};
+	}
+	CHECK(sli_carry_scratch(map, ARRAYS, dtype, &bytes));
+	scratch = malloc(bytes + 1);
+	memset(scratch, 0x5a, bytes + 1);
+	sli_carry(context, map, arrays, ARRAYS, dtype, in_place ? scratch : NULL);
+	CHECK(((char *)scratch)[bytes] == 0x5a);
+	for (int a = 0; a < ARRAYS; a++) {
+		sl_test_fill(copy, dtype, old, (uint64_t)a + 1);
+		for (int64_t i = 0, k = 0, n = 0; i < b->rows * b->cols; i++) {
+			if (b->cell[i] == 1 || b->cell[i] == 3)
+				CHECK(number(to[a], dtype, n++) == (b->cell[i] == 3 ? a : number(copy, dtype, k)));
+			k += b->cell[i] == 1 || b->cell[i] == 2;
+		}
+		if (!in_place)
+			free(to[a]);
+		free(from[a]);
+	}
+	free(scratch);
+	free(copy);
+}
+
+static void merge_and_check(sl_context *context, const board *b, bool ranks, int64_t first) {
+	int64_t cells = b->rows * b->cols, old = 0, dropped = 0, grown = 0, missing = first, now = 0;
+	int32_t *offsets = calloc((size_t)b->rows + 1, sizeof *offsets), *columns = malloc((size_t)cells * 4 + 4);
+	int64_t *come = malloc((size_t)cells * 8 + 8);
+	uint8_t *marks = malloc((size_t)cells + 1);
+	for (int64_t i = 0; i < cells; i++) {
+		if (b->cell[i] == 1 || b->cell[i] == 2) {
+			marks[old] = b->cell[i] == 2;
+			dropped += marks[old];
+			columns[old++] = (int32_t)(i % b->cols);
+		} else {
+			if (b->cell[i] == 3)
+				come[grown++] = ranks ? missing : i;
+			missing++;
+		}
+		offsets[i / b->cols + 1] = (int32_t)old;
+	}
+	sl_pattern *from = NULL, *to = NULL;
+	sl_edit_map map;
+	CHECK_OK(context, sl_pattern_create(&from, context, b->rows, b->cols, old, offsets, SL_I32, columns, SL_I32));
+	sl_pattern_edit edit = {.from = from,
+							.marks = dropped ? marks : NULL,
+							.dropped = dropped,
+							.cells = come,
+							.grown = grown,
+							.first = first,
+							.ranks = ranks};
+	sl_arena_mark mark = sli_arena_mark(context);
+	CHECK_OK(context, sli_pattern_apply(&to, &map, context, &edit));
+	sl_pattern_arrays a = sli_pattern_arrays(to);
+	CHECK(a.rows == b->rows && a.cols == b->cols && a.nnz == old - dropped + grown);
+	for (int64_t i = 0; i < cells; i++) {
+		if (b->cell[i] == 1 || b->cell[i] == 3)
+			CHECK_EQ(a.col_indices[now++], i % b->cols);
+		if (i % b->cols == b->cols - 1)
+			CHECK_EQ(((const int32_t *)a.row_offsets)[i / b->cols + 1], now);
+	}
+	for (int dtype = SL_F32; dtype <= SL_F64; dtype++) {
+		check_carried(context, b, &map, old, now, (sl_dtype)dtype, false);
+		check_carried(context, b, &map, old, now, (sl_dtype)dtype, true);
+	}
+	sli_arena_reset(context, mark);
+	sl_pattern_release(from);
+	sl_pattern_release(to);
+	free(offsets);
+	free(columns);
+	free(come);
+	free(marks);
+}
+
+SL_TEST(topology, patterns_are_merged_and_values_carried) {
+	static const int64_t sizes[][2] = {{1, 1}, {3, 7}, {1, 255}, {2, 256}, {5, 600}, {9, 5000}, {3000, 3}, {70, 300}};
+	static const double densities[] = {0, 0.05, 0.5, 1};
+	uint64_t state = 1;
+	for (int threads = 1; threads <= 3; threads += 2) {
+		sl_context *context = NULL;
+		CHECK(sl_context_create(&context, &(sl_context_options){SL_CONTEXT_DEFAULTS, .device = SL_DEVICE_CPU,
+																.threads = threads}) == SL_OK);
+		for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+			for (int kind = 0; kind < (threads > 1 ? 3 : 6); kind++)
+				for (int d = threads > 1; d < (threads > 1 ? 3 : 4); d++) {
+					board b = draw_board(sizes[s][0], sizes[s][1], kind, densities[d], &state);
+					merge_and_check(context, &b, false, 0);
+					merge_and_check(context, &b, true, d ? 1000 * d : 0);
+					free(b.cell);
+				}
+		sl_context_destroy(context);
+	}
 }
 
 /* ---- Single edits ---- */
