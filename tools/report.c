@@ -19,6 +19,7 @@ struct report {
 	sl_epoch *epochs;
 	double *density; /* a row of `layers` an epoch */
 	picture *before;
+	const char *watched; /* what the samples are called that are looked at after each epoch */
 };
 
 /* ---- Collecting ---- */
@@ -55,10 +56,11 @@ static bool take_picture(sl_context *context, const sl_layer *layer, picture *p)
 	return true;
 }
 
-report *report_begin(sl_context *context, const sl_model *model) {
+report *report_begin(sl_context *context, const sl_model *model, const char *watched) {
 	report *r = calloc(1, sizeof *r);
 	if (!r)
 		return NULL;
+	r->watched = watched;
 	r->layers = sl_model_layer_count(model);
 	r->before = calloc((size_t)r->layers + 1, sizeof *r->before);
 	bool ok = r->before != NULL;
@@ -219,9 +221,9 @@ static void charts(FILE *f, const report *r, const sl_model *model, sl_context *
 				memory[(4 + (size_t)l) * points + i] = r->density[i * (size_t)r->layers + (size_t)l];
 		}
 		int first = (int)r->epochs[0].epoch + 1;
-		chart(f, "Loss", (line[]){{"training", memory}, {"test", memory + points}}, 2, r->count, first);
-		chart(f, "Accuracy", (line[]){{"training", memory + 2 * points}, {"test", memory + 3 * points}}, 2, r->count,
-			  first);
+		chart(f, "Loss", (line[]){{"training", memory}, {r->watched, memory + points}}, 2, r->count, first);
+		chart(f, "Accuracy", (line[]){{"training", memory + 2 * points}, {r->watched, memory + 3 * points}}, 2,
+			  r->count, first);
 		for (int l = 0; l < r->layers; l++) {
 			sl_layer_info info = {.struct_size = sizeof info};
 			bool ok = sl_layer_get_info(context, sl_model_layer(model, l), &info) == SL_OK;
@@ -272,21 +274,30 @@ static void times(FILE *f, sl_context *context) {
 					"<tr><td>%s</td><td>%lld</td><td>%.3f</td><td>%.1f%%</td><td class=\"bar\"><span "
 					"style=\"width:%.1f%%\"></span></td></tr>\n",
 					t.name, (long long)t.calls, t.seconds, 100 * t.seconds / all, 100 * t.seconds / all);
-	fputs("</table><p>Wall time inside ops, evaluation included; RigL's scores are among gemm.</p>\n", f);
+	fputs("</table><p>Wall time inside ops, evaluation included; RigL's scores are gemm or largest of a product.</p>\n",
+		  f);
+}
+
+/* A share as a cell; a loss that has no accuracy leaves it empty. */
+static void percent(FILE *f, double share) {
+	if (isfinite(share))
+		fprintf(f, "<td>%.2f%%</td>", 100 * share);
+	else
+		fputs("<td></td>", f);
 }
 
 static void epochs(FILE *f, const report *r) {
-	fputs(
-		"<h2>Epochs</h2><table><tr><th>epoch</th><th>loss</th><th>accuracy</th><th>test loss</th><th>test accuracy</th>"
-		"<th>learning rate</th><th>seconds</th></tr>\n",
-		f);
+	fprintf(f,
+			"<h2>Epochs</h2><table><tr><th>epoch</th><th>loss</th><th>accuracy</th><th>%s loss</th><th>%s accuracy</th>"
+			"<th>learning rate</th><th>seconds</th></tr>\n",
+			r->watched, r->watched);
 	for (int i = 0; i < r->count; i++) {
 		const sl_epoch *e = &r->epochs[i];
-		fprintf(f,
-				"<tr><td>%lld</td><td>%.4f</td><td>%.2f%%</td><td>%.4f</td><td>%.2f%%</td><td>%.3g</td><td>%.2f</td></"
-				"tr>\n",
-				(long long)e->epoch + 1, e->loss, 100 * e->accuracy, e->validation_loss, 100 * e->validation_accuracy,
-				e->learning_rate, e->seconds);
+		fprintf(f, "<tr><td>%lld</td><td>%.4f</td>", (long long)e->epoch + 1, e->loss);
+		percent(f, e->accuracy);
+		fprintf(f, "<td>%.4f</td>", e->validation_loss);
+		percent(f, e->validation_accuracy);
+		fprintf(f, "<td>%.3g</td><td>%.2f</td></tr>\n", e->learning_rate, e->seconds);
 	}
 	fputs("</table>\n", f);
 }

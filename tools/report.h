@@ -7,8 +7,9 @@
 
 typedef struct report report;
 
-/* Begin with the model as it is, which is pictured. NULL without memory. */
-report *report_begin(sl_context *context, const sl_model *model);
+/* Begin with the model as it is, which is pictured; `watched` (static): what the samples are called that are looked at
+ * after each epoch. NULL without memory. */
+report *report_begin(sl_context *context, const sl_model *model, const char *watched);
 /* Keep an epoch's figures and the layers' densities. False without memory. */
 bool report_epoch(report *r, sl_context *context, const sl_model *model, const sl_epoch *epoch);
 /* Write it with the model as it is now. `argv` is shown. False: errno says why. */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "command.h"
+#include "outcome.h"
 #include "ranks.h"
 #include "report.h"
 #include "samples.h"
@@ -18,8 +19,9 @@ typedef struct options {
 	common common;
 	const char *data, *test, *output, *resume, *log, *report;
 	int64_t hidden[MOST_HIDDEN], epochs, batch, accumulate, warmup, step_interval;
+	int64_t patience;
 	int layers;
-	double held_out, density, learning_rate, l1, l1_proximal, l2, weight_decay, clip_norm;
+	double held_out, validation, density, learning_rate, l1, l1_proximal, l2, weight_decay, clip_norm;
 	sl_distribution distribution;
 	sl_activation activation;
 	sl_init init;
@@ -28,7 +30,8 @@ typedef struct options {
 	sparse_method sparse;
 	ranks_options ranks;
 	uint64_t seed;
-	bool sparse_output, deterministic, rate_given, durable_steps;
+	sl_label_kind labels;
+	bool balanced, implicit, sparse_output, deterministic, rate_given, durable_steps;
 } options;
 
 static const char *activation_name(int i) {
@@ -46,6 +49,14 @@ static const char *schedule_name(int i) {
 }
 static const char *durability_name(int i) {
 	static const char *const names[] = {"step", "checkpoint"};
+	return i < 2 ? names[i] : "unknown";
+}
+static const char *label_name(int i) {
+	static const char *const names[] = {"classes", "numbers", "sets"};
+	return i < 3 ? names[i] : "unknown";
+}
+static const char *weights_name(int i) {
+	static const char *const names[] = {"none", "balanced"};
 	return i < 2 ? names[i] : "unknown";
 }
 static const char *distribution_name(int i) {
@@ -89,6 +100,11 @@ enum {
 	KEY_LOG,
 	KEY_TEST,
 	KEY_HELD_OUT,
+	KEY_VALIDATION,
+	KEY_PATIENCE,
+	KEY_WEIGHTS,
+	KEY_LABELS,
+	KEY_IMPLICIT,
 	KEY_REPORT,
 	KEY_DURABILITY,
 	KEY_HIDDEN
@@ -117,17 +133,32 @@ static const struct argp_option list[] = {
 	{"l2", KEY_L2, "X", 0, "L2 penalty", 2},
 	{"weight-decay", KEY_DECAY, "X", 0, "Of adamw (default 0.01)", 2},
 	{"clip-norm", KEY_CLIP, "X", 0, "Bound on the norm of all gradients", 2},
+	{"patience", KEY_PATIENCE, "N", 0,
+	 "Stop after N epochs in a row whose loss on the --validation samples (else the test samples) was not the best, "
+	 "and "
+	 "keep the best epoch's parameters; while patterns change the last one's",
+	 2},
+	{"class-weights", KEY_WEIGHTS, "NAME", 0,
+	 "none (default), or balanced: classes count alike in the loss, however many samples they have", 2},
 	{"seed", KEY_SEED, "N", 0, "Of every random choice (default 1)", 2},
 	{"deterministic", KEY_DETERMINISTIC, NULL, 0, "Plan without measuring", 2},
 	{"durability", KEY_DURABILITY, "NAME", 0,
 	 "When such a model is on disk for good: checkpoint (default: after each epoch, and when interrupted) or step", 2},
 	{NULL, 0, NULL, 0, "Files", 3},
 	{"data", 'D', "DIR|FILE", 0,
-	 "Folder of IDX files (default: the package dataset-fashion-mnist's), or svmlight text: a file that ends in .svm, "
-	 ".svmlight or .libsvm",
+	 "Folder of IDX files (default: the package dataset-fashion-mnist's); svmlight text: a file that ends in .svm, "
+	 ".svmlight or .libsvm; or ratings, lines of user, item and rating: .data, .dat or .csv",
 	 3},
+	{"labels", KEY_LABELS, "NAME", 0,
+	 "What svmlight text begins its lines with: classes (default), sets of classes, or numbers to predict", 3},
+	{"implicit", KEY_IMPLICIT, NULL, 0, "Ratings: that there is one is all that counts (default: how high it is)", 3},
 	{"test", KEY_TEST, "FILE", 0, "svmlight text to test with (default: a part of --data)", 3},
-	{"held-out", KEY_HELD_OUT, "SHARE", 0, "That part, of each class (default 0.1)", 3},
+	{"held-out", KEY_HELD_OUT, "SHARE", 0, "That part, of each class or user (default 0.1)", 3},
+	{"validation", KEY_VALIDATION, "SHARE", 0,
+	 "A part of the other samples that is watched after each epoch, and stopped by; the test samples are then used "
+	 "once, "
+	 "in the end (default 0)",
+	 3},
 	{"output", 'o', "FILE", 0, "Model and training state, written after each epoch (default model.safetensors)", 3},
 	{"resume", 'r', "FILE", 0,
 	 "Go on from a file that train wrote; options of the network, optimizer, batch and seed come from it", 3},
@@ -224,6 +255,21 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 	case KEY_HELD_OUT:
 		o->held_out = number_option(state, "held-out", text, 0, 1);
 		return 0;
+	case KEY_VALIDATION:
+		o->validation = number_option(state, "validation", text, 0, 0.9);
+		return 0;
+	case KEY_PATIENCE:
+		o->patience = integer_option(state, "patience", text, 1, most);
+		return 0;
+	case KEY_WEIGHTS:
+		o->balanced = named_option(state, "class-weights", text, weights_name) != 0;
+		return 0;
+	case KEY_LABELS:
+		o->labels = (sl_label_kind)named_option(state, "labels", text, label_name);
+		return 0;
+	case KEY_IMPLICIT:
+		o->implicit = true;
+		return 0;
 	case KEY_DURABILITY:
 		o->durable_steps = named_option(state, "durability", text, durability_name) == SL_DURABLE_STEP;
 		return 0;
@@ -236,6 +282,15 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 	case ARGP_KEY_END:
 		if (o->test && !is_svmlight(o->data))
 			argp_error(state, "--test goes with a --data that is svmlight text");
+		if (o->labels != SL_LABELS_CLASSES && !is_svmlight(o->data))
+			argp_error(state, "--labels goes with a --data that is svmlight text");
+		if (o->ranks.share_data && (o->balanced || o->validation > 0 || o->labels != SL_LABELS_CLASSES ||
+									form_of(o->data) == RATINGS))
+			argp_error(state, "--share-data goes with samples of one class each, unweighted, without --validation");
+		if (o->balanced && (o->labels != SL_LABELS_CLASSES || form_of(o->data) == RATINGS))
+			argp_error(state, "--class-weights goes with samples of one class each");
+		if (o->implicit && form_of(o->data) != RATINGS)
+			argp_error(state, "--implicit goes with a --data that is ratings");
 		return 0;
 	case ARGP_KEY_ARG:
 		argp_error(state, "\"%s\": train takes no arguments", text);
@@ -255,6 +310,7 @@ typedef struct run {
 	sample_files files;
 	sl_checkpoint checkpoint;
 	FILE *log;
+	double *class_weights; /* NULL: none */
 	report *report;
 	bool save_failed;
 	streaming streaming;
@@ -323,6 +379,7 @@ static sl_status make(run *r) {
 			.kind = o->schedule, .warmup = o->warmup, .interval = o->step_interval, .total = steps > 0 ? steps : 1}};
 	r->checkpoint.batch = o->batch;
 	r->checkpoint.accumulate = o->accumulate;
+	r->checkpoint.loss = r->files.loss;
 	SL_TRY(sl_model_create(&r->model, r->context));
 	SL_TRY(add_layers(r));
 	SL_TRY(set_sparse_method(r->context, r->model, &o->sparse, o->density, o->distribution, !o->sparse_output,
@@ -338,35 +395,49 @@ static sl_status save(run *r) {
 					   : sl_model_save(r->context, r->model, r->optimizer, &r->checkpoint, r->o->output);
 }
 
-static void write_log(run *r, const sl_epoch *e) {
-	if (!r->log)
-		return;
-	json_t *line = json_pack("{s:I,s:f,s:f}", "epoch", (json_int_t)e->epoch + 1, "learning_rate", e->learning_rate,
-							 "seconds", e->seconds);
-	/* JSON has no NaN: what is not known is left out. */
-	const struct {
-		const char *name;
-		double value;
-	} figures[] = {{"loss", e->loss},
-				   {"accuracy", e->accuracy},
-				   {"validation_loss", e->validation_loss},
-				   {"validation_accuracy", e->validation_accuracy}};
-	for (int i = 0; i < 4; i++)
-		if (isfinite(figures[i].value))
-			json_object_set_new(line, figures[i].name, json_real(figures[i].value));
+/* JSON has no NaN: what is not known is left out. */
+static void set_figure(json_t *line, const char *name, double value) {
+	if (isfinite(value))
+		json_object_set_new(line, name, json_real(value));
+}
+
+static void end_line(run *r, json_t *line) {
 	json_dumpf(line, r->log, JSON_COMPACT | JSON_REAL_PRECISION(9));
 	fputc('\n', r->log);
 	fflush(r->log);
 	json_decref(line);
 }
 
+static void write_log(run *r, const sl_epoch *e) {
+	if (!r->log)
+		return;
+	json_t *line = json_pack("{s:I,s:f,s:f}", "epoch", (json_int_t)e->epoch + 1, "learning_rate", e->learning_rate,
+							 "seconds", e->seconds);
+	set_figure(line, "loss", e->loss);
+	set_figure(line, "accuracy", e->accuracy);
+	set_figure(line, "validation_loss", e->validation_loss);
+	set_figure(line, "validation_accuracy", e->validation_accuracy);
+	end_line(r, line);
+}
+
+static void print_figures(const char *what, double loss, double accuracy) {
+	printf("  %sloss %.4f", what, loss);
+	if (isfinite(accuracy))
+		printf("  %saccuracy %.2f%%", what, 100 * accuracy);
+}
+
+static void print_epoch(const run *r, const sl_epoch *e) {
+	printf("epoch %lld/%lld", (long long)e->epoch + 1, (long long)r->o->epochs);
+	print_figures("", e->loss, e->accuracy);
+	print_figures(r->files.validation > 0 ? "validation " : "test ", e->validation_loss, e->validation_accuracy);
+	printf("  %.2f s\n", e->seconds);
+}
+
 static bool after_epoch(void *user, const sl_epoch *e) {
 	run *r = user;
 	end_progress();
 	if (!r->o->common.quiet)
-		printf("epoch %lld/%lld  loss %.4f  accuracy %.2f%%  test loss %.4f  test accuracy %.2f%%  %.2f s\n",
-			   (long long)e->epoch + 1, (long long)r->o->epochs, e->loss, 100 * e->accuracy, e->validation_loss,
-			   100 * e->validation_accuracy, e->seconds);
+		print_epoch(r, e);
 	fflush(stdout);
 	write_log(r, e);
 	if (r->report && !report_epoch(r->report, r->context, r->model, e)) {
@@ -395,6 +466,42 @@ static bool while_training(void *user, const sl_progress *p) {
 	return go_on || p->done == p->total;
 }
 
+static sl_status weigh_classes(run *r) {
+	const sl_samples *samples = &r->files.part[TRAIN_PART];
+	if (!r->o->balanced)
+		return SL_OK;
+	r->class_weights = malloc((size_t)r->files.classes * sizeof *r->class_weights + 1);
+	return r->class_weights
+			   ? sl_class_weights(r->context, samples->labels, r->files.count, r->files.classes, r->class_weights)
+			   : SL_ERR_MEMORY;
+}
+
+static bool patterns_change(const run *r) {
+	sl_sparsity_info info = {.struct_size = sizeof info};
+	return sl_model_get_sparsity(r->context, r->model, &info) == SL_OK && info.method != SL_SPARSE_STATIC;
+}
+
+/* Once, where the samples were not watched, or where there is more to say of them. */
+static sl_status show_outcome(run *r) {
+	outcome found;
+	if (!(r->files.validation > 0) && r->files.form != RATINGS && !r->o->patience)
+		return SL_OK;
+	SL_TRY(find_outcome(&found, r->context, r->model, &r->files));
+	end_progress();
+	if (!r->o->common.quiet)
+		print_outcome(&found);
+	if (!r->log)
+		return SL_OK;
+	json_t *line = json_object();
+	set_figure(line, "test_loss", found.loss);
+	set_figure(line, "test_accuracy", found.accuracy);
+	set_figure(line, "rmse", found.rmse);
+	set_figure(line, "recall_at_20", found.recall);
+	set_figure(line, "ndcg_at_20", found.ndcg);
+	end_line(r, line);
+	return SL_OK;
+}
+
 static sl_status train(run *r) {
 	const options *o = r->o;
 	sl_model_info info = {.struct_size = sizeof info};
@@ -407,7 +514,12 @@ static sl_status train(run *r) {
 		r->files.comm = r->comm;
 		r->files.parts = o->ranks.shards;
 	}
-	SL_TRY(read_samples(&r->files, r->context, o->resume ? info.in_features : 0));
+	r->files.validation = o->validation;
+	r->files.labels = o->labels;
+	r->files.implicit = o->implicit;
+	SL_TRY(
+		read_samples(&r->files, r->context, o->resume ? info.in_features : 0, o->resume ? &r->checkpoint.loss : NULL));
+	SL_TRY(weigh_classes(r));
 	if (!o->resume)
 		SL_TRY(make(r));
 	info = (sl_model_info){.struct_size = sizeof info};
@@ -426,16 +538,18 @@ static sl_status train(run *r) {
 	if (sl_comm_size(r->comm) > 1 && !o->common.quiet)
 		printf("%d ranks: %s\n", sl_comm_size(r->comm), sl_comm_describe(r->comm));
 	if (o->report && sl_comm_rank(r->comm) == 0) {
-		r->report = report_begin(r->context, r->model);
+		r->report = report_begin(r->context, r->model, r->files.validation > 0 ? "validation" : "test");
 		SL_TRY(sl_context_set_profiling(r->context, true));
 	}
 	SL_TRY(sl_context_set_progress(r->context, while_training, r));
-	sl_status status =
-		sl_model_fit(r->context, r->model, r->optimizer, &r->files.train_samples,
-					 &(sl_fit_options){SL_FIT_DEFAULTS, .epochs = o->epochs, .first_epoch = r->checkpoint.epochs_done,
-									   .first_sample = r->checkpoint.samples_done, .batch = r->checkpoint.batch,
-									   .accumulate = r->checkpoint.accumulate, .validation = &r->files.test_samples,
-									   .on_epoch = after_epoch, .user = r, .parallel = r->parallel});
+	sl_status status = sl_model_fit(
+		r->context, r->model, r->optimizer, &r->files.part[TRAIN_PART],
+		&(sl_fit_options){SL_FIT_DEFAULTS, .epochs = o->epochs, .first_epoch = r->checkpoint.epochs_done,
+						  .first_sample = r->checkpoint.samples_done, .batch = r->checkpoint.batch,
+						  .accumulate = r->checkpoint.accumulate, .validation = watched_samples(&r->files),
+						  .loss = r->checkpoint.loss, .patience = o->patience,
+						  .keep_last = o->patience && patterns_change(r), .class_weights = r->class_weights,
+						  .on_epoch = after_epoch, .user = r, .parallel = r->parallel});
 	end_progress();
 	if (r->save_failed)
 		return save(r); /* once more, for its status and message */
@@ -448,6 +562,10 @@ static sl_status train(run *r) {
 					(long long)r->checkpoint.epochs_done, (long long)r->checkpoint.samples_done,
 					r->streaming.any ? r->streaming.path : o->output);
 	}
+	if (status == SL_OK && o->patience) /* with the parameters of the best epoch */
+		status = save(r);
+	if (status == SL_OK)
+		status = show_outcome(r);
 	/* The whole as one ordinary file, by reading it once more. */
 	if (status == SL_OK && r->streaming.any)
 		status = sl_model_save(r->context, r->model, r->optimizer, &r->checkpoint, o->output);
@@ -565,6 +683,7 @@ int command_train(int argc, char **argv) {
 	sl_parallel_destroy(r.parallel);
 	close_ranks(r.comm, code == EXIT_OK || status != SL_OK ? status : SL_ERR_IO, code);
 	free_samples(&r.files);
+	free(r.class_weights);
 	sl_optimizer_destroy(r.optimizer);
 	sl_model_destroy(r.model);
 	sl_context_destroy(r.context);

@@ -201,6 +201,85 @@ class Command(unittest.TestCase):
         self.assertIn("line 2, column 3", run("train", "--data", self.folder / "bad.svm", code=3).stderr)
         run(*options[:1], "--test", test, code=2)
 
+    def test_stops_early_and_weighs_classes(self):
+        log, model = self.folder / "log", self.folder / "m.safetensors"
+        out = run(*self.train, "--epochs", "200", "--validation", "0.2", "--patience", "3", "-o", model, "--log", log,
+                  "--report", self.folder / "r.html").stdout
+        self.assertIn("480 samples", out)
+        self.assertIn("validation loss", (self.folder / "r.html").read_text())
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        losses, end = [line["validation_loss"] for line in lines[:-1]], lines[-1]
+        self.assertLess(len(losses), 200)
+        self.assertEqual(losses.index(min(losses)), len(losses) - 1 - 3)
+        # The file holds the best epoch's parameters, and the test samples were not looked at before.
+        evaluated = run("eval", model, "--data", self.folder).stdout
+        self.assertAlmostEqual(float(re.search(r"loss ([\d.]+)", evaluated)[1]), end["test_loss"], places=5)
+        self.assertRegex(out, r"in the end  test loss [\d.]+  test accuracy [\d.]+%")
+        self.assertNotIn("test loss", out.split("in the end")[0])
+        run(*self.train, "--epochs", "30", "--patience", "2", "--sparse-method", "rigl", "--edit-interval", "5", "-o", model)
+        # A rare class: weighed, it is found more often.
+        draw = random.Random(5)
+        with open(self.folder / "rare.svm", "w") as f:
+            for i in range(600):
+                label = i % 12 == 0
+                f.write(f"{int(label)} " + " ".join(f"{w}:{draw.gauss(0.35 if label else 0, 1):.3f}" for w in range(1, 9)) + "\n")
+        found = {}
+        for name in "none", "balanced":
+            run("train", "--data", self.folder / "rare.svm", "--hidden", "4", "--density", "1", "--epochs", "20", "--threads", "1",
+                "--class-weights", name, "-o", model)
+            found[name] = run("predict", model, self.folder / "rare.svm").stdout.split().count("1")
+        self.assertGreater(found["balanced"], found["none"])
+        self.assertGreater(found["balanced"], 100)
+        for wrong in (["--class-weights", "heavy"], ["--patience", "0"], ["--validation", "1"], ["--labels", "sets"],
+                      ["--implicit"], ["--data", "x.svm", "--labels", "sets", "--class-weights", "balanced"]):
+            run(*self.train, *wrong, code=2)
+
+    def test_labels_of_text(self):
+        draw, model = random.Random(6), self.folder / "m.safetensors"
+        with open(self.folder / "sets.svm", "w") as s, open(self.folder / "numbers.svm", "w") as n:
+            for i in range(400):
+                words = sorted(draw.sample(range(1, 31), 6))
+                features = " ".join(f"{w}:1" for w in words) + "\n"
+                s.write(",".join(str(k) for k in range(5) if any(w % 5 == k for w in words)) + " " + features)
+                n.write(f"{sum(w % 5 for w in words) / 10} " + features)
+        options = ["--hidden", "32", "--density", "1", "--epochs", "30", "--batch", "20", "--threads", "1", "-o", model]
+        options += ["--validation", "0.2"]
+        train = ["train", "--data", self.folder / "sets.svm", "--labels", "sets", *options]
+        out = run(*train, "--learning-rate", "0.01").stdout
+        self.assertGreater(float(re.search(r"test accuracy ([\d.]+)%", out)[1]), 93)
+        out = run("train", "--data", self.folder / "sets.svm", "--resume", model, "--epochs", "31", "-o", model,
+                  "--validation", "0.2").stdout  # what the labels are is in the file
+        self.assertIn("epoch 31/31", out)
+        out = run("train", "--data", self.folder / "numbers.svm", "--labels", "numbers", *options, "--learning-rate", "0.01").stdout
+        self.assertNotIn("nan", out)
+        self.assertLess(float(re.search(r"RMSE ([\d.]+)", out)[1]), 0.2)  # of numbers whose deviation is 0.33
+
+    def test_ratings(self):
+        draw, model, log = random.Random(7), self.folder / "m.safetensors", self.folder / "log"
+        with open(self.folder / "ratings.csv", "w") as f:
+            f.write("userId,movieId,rating,timestamp\n")
+            for user in range(200):  # of two kinds, who like other items
+                for item in draw.sample(range(40), 12):
+                    likes = item % 2 == user % 2
+                    f.write(f"{user},{item * 10},{(4.5 if likes else 1.5) + draw.choice((-0.5, 0, 0.5))},0\n")
+        options = ["train", "--data", self.folder / "ratings.csv", "--hidden", "8", "--density", "1", "--batch", "20", "--threads",
+                   "1", "--learning-rate", "0.01", "-o", model, "--log", log]
+        out = run(*options, "--epochs", "40", "--held-out", "0.2").stdout
+        self.assertIn("200 samples", out)
+        self.assertLess(float(re.search(r"RMSE ([\d.]+)", out)[1]), 1.0)  # of ratings whose deviation is 1.55
+        with open(self.folder / "u.data", "w") as f:
+            for user in range(200):
+                for item in draw.sample(range(user % 2, 60, 2), 10):
+                    f.write(f"{user}\t{item}\t1\t0\n")
+        options[2] = self.folder / "u.data"
+        run(*options, "--implicit", "--epochs", "40", "--held-out", "0.2", "--validation", "0.1", "--patience", "10")
+        end = json.loads(log.read_text().splitlines()[-1])
+        # Of 50 items that a user does not have yet 20 are right; by chance 40 in 100 of the hidden would be found.
+        self.assertGreater(end["recall_at_20"], 0.8)
+        self.assertGreater(end["ndcg_at_20"], 0.2)
+        (self.folder / "bad.data").write_text("1\t2\t3\n1\tx\t3\n")
+        self.assertIn("line 2, column 3", run("train", "--data", self.folder / "bad.data", code=3).stderr)
+
     def test_sparse_methods_and_report(self):
         import html.parser
 
