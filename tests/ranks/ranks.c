@@ -49,6 +49,8 @@ int main(int argc, char **argv) {
 		fprintf(stderr, "no context: %s\n", why);
 		return 1;
 	}
+	sl_memory_usage before = {.struct_size = sizeof before}, after = before;
+	OK(sl_context_memory(context, &before));
 	status = sl_comm_create(&comm, context, &(sl_comm_options){SL_COMM_DEFAULTS, .timeout = atof(argv[2])});
 	if (status != SL_OK) {
 		fprintf(stderr, "no communicator: %s\n", sl_context_message(context));
@@ -66,6 +68,12 @@ int main(int argc, char **argv) {
 		if (!strcmp(argv[1], tests[i].name)) {
 			tests[i].run(argc - 3, argv + 3);
 			sl_comm_destroy(comm);
+			OK(sl_context_trim(context)); /* workspace */
+			OK(sl_context_memory(context, &after));
+			if (after.current > before.current) {
+				fprintf(stderr, "rank %d: %zu bytes were not given back\n", rank, after.current - before.current);
+				return 1;
+			}
 			sl_context_destroy(context);
 			return 0;
 		}
